@@ -1,0 +1,38 @@
+# Two commands: `make demo` and `make test`. Both set everything up by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+FOLDERS := service workers models configs takestream tests
+
+.PHONY: help install demo test check format bench clean
+
+help: ## show what there is to make
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/.installed ## make .venv from the lock, with the `takestream` command in it
+
+$(VENV)/.installed: requirements.lock pyproject.toml scripts/install
+	@scripts/install "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+demo: install ## the main job, end to end, on the example data set with an embedded S3 server
+	@exec $(BIN)/takestream demo
+
+test: install ## all tests
+	@$(BIN)/python -m pytest
+
+check: install ## format, lint, types, import layers
+	$(BIN)/ruff format --check $(FOLDERS)
+	$(BIN)/ruff check $(FOLDERS)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: install ## format and sort imports
+	$(BIN)/ruff format $(FOLDERS)
+	$(BIN)/ruff check --fix $(FOLDERS)
+
+bench: install ## the benchmarks; ratios taken in one run
+	$(BIN)/python -m tests.benchmarks
+
+clean: ## forget the set-up and the demo
+	rm -rf $(VENV) demo

@@ -1,0 +1,132 @@
+"""Job files and presets into validated settings, with errors a person can act on."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import fsspec
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from configs.schema import EncoderChoice, EncoderSpec, JobSpec, Settings
+
+PRESETS = Path(__file__).parent / "encoders"
+S = TypeVar("S", bound=Settings)
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message is meant for the person who wrote it."""
+
+
+def did_you_mean(word: str, valid: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the nearest valid name, or the valid names when none is near."""
+    names = sorted(valid)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f"; valid names: {', '.join(names)}" if names else ""
+
+
+def parse(model: type[S], data: Any, where: str) -> S:
+    """`data` as `model`. Raises SettingsError, one line for each fault, prefixed with `where`."""
+    if not isinstance(data, Mapping):
+        raise SettingsError(f"{where}: expected settings (key: value), got {type(data).__name__}")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        lines = [_line(model, fault) for fault in error.errors()]
+        raise SettingsError("\n".join(f"{where}: {line}" for line in lines)) from None
+
+
+def load_job(uri: str | None, overrides: Mapping[str, Any]) -> JobSpec:
+    """The job file at `uri` (YAML; may be none) with `overrides` put over it, key by key.
+
+    Raises SettingsError for an unreadable file, unknown or missing settings and wrong values.
+    """
+    data: Any = {} if uri is None else read_yaml(uri)
+    if not isinstance(data, Mapping):
+        raise SettingsError(f"{uri}: a job file holds settings (key: value)")
+    if isinstance(data.get("encoder"), str):
+        data = {**data, "encoder": {"preset": data["encoder"]}}
+    return parse(JobSpec, merge(data, overrides), uri or "job")
+
+
+def read_yaml(uri: str) -> Any:
+    """The YAML document at `uri`. Raises SettingsError when it cannot be read or parsed."""
+    try:
+        with fsspec.open(uri, "rt", encoding="utf-8") as file:
+            return yaml.safe_load(file) or {}
+    except (OSError, ValueError, ImportError, yaml.YAMLError) as error:
+        raise SettingsError(f"{uri}: cannot read the job file: {_one_line(error)}") from error
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `over` put over it, nested mappings key by key."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        both = isinstance(value, Mapping) and isinstance(below, Mapping)
+        merged[key] = merge(below, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def encoder_presets() -> dict[str, EncoderSpec]:
+    """All presets of `configs/encoders/`, by name."""
+    presets = {}
+    for path in sorted(PRESETS.glob("*.yaml")):
+        data = {"name": path.stem, **yaml.safe_load(path.read_text())}
+        presets[path.stem] = parse(EncoderSpec, data, path.name)
+    return presets
+
+
+def choose_encoder(choice: EncoderChoice) -> EncoderSpec:
+    """The preset that `choice` names with its changes. Raises SettingsError for an unknown name."""
+    presets = encoder_presets()
+    if choice.preset not in presets:
+        hint = did_you_mean(choice.preset, presets)
+        raise SettingsError(f"encoder: there is no preset '{choice.preset}'{hint}")
+    changes = choice.model_dump(exclude_none=True, exclude={"preset"})
+    preset = presets[choice.preset]
+    if "weights" in changes and changes["weights"] != preset.weights:
+        # Other weights than the preset's: its digest, and what else it knew of them, is void.
+        changes = {"sha256": None, "revision": None, "dim": None, **changes}
+    return preset.model_copy(update=changes)
+
+
+def _line(model: type[BaseModel], fault: Any) -> str:
+    path = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        owner = _model_at(model, fault["loc"][:-1])
+        hint = did_you_mean(str(fault["loc"][-1]), owner.model_fields if owner else ())
+        return f"unknown setting '{path}'{hint}"
+    if fault["type"] == "literal_error":
+        return f"{path}: '{fault['input']}' is not one of {fault['ctx']['expected']}" + (
+            did_you_mean(str(fault["input"]), _words(fault["ctx"]["expected"]))
+        )
+    if fault["type"] == "missing":
+        flag = f" (--{path})" if path in ("dataset", "output") else ""
+        return f"'{path}'{flag} is missing"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{path}: {message}" if path else message
+
+
+def _model_at(model: type[BaseModel], loc: tuple[Any, ...]) -> type[BaseModel] | None:
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            return None
+        kinds = (field.annotation, *get_args(field.annotation))
+        below = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        if not below:
+            return None
+        model = below[0]
+    return model
+
+
+def _words(expected: str) -> list[str]:
+    return [word.strip(" '") for word in expected.replace(" or ", ",").split(",")]
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

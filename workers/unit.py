@@ -1,0 +1,89 @@
+"""The pieces of work and what comes back of them: small, plain values that travel through Ray."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from workers.dataset import Take
+
+Outcome = Literal["done", "failed", "stopped"]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Clips `[start, stop)` of a take, for the streams whose features are still missing.
+
+    take: with all its streams, since they agree on the take's length together.
+    """
+
+    take: Take
+    start: int
+    stop: int
+    streams: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """For messages: the take, the clips, and the stream when it is only one."""
+        only = f" {self.streams[0]}" if len(self.streams) == 1 else ""
+        return f"{self.take.name}{only} clips {self.start}-{self.stop - 1}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why something was not done: which take (and stream), the reason in plain words.
+
+    fatal: the job cannot go on (credentials, a full or forbidden output).
+    """
+
+    take: str
+    stream: str | None
+    reason: str
+    fatal: bool = False
+
+
+@dataclass(frozen=True)
+class UnitRecord:
+    """What became of a unit.
+
+    invalid: per stream, how many of its clips are invalid.
+    counts: bytes_read, bytes_written, requests, retries, frames_decoded, clips …
+    """
+
+    unit: Unit
+    outcome: Outcome
+    seconds: float = 0.0
+    invalid: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, float] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True)
+class PreparedTake:
+    """A take that was probed and whose store stands ready.
+
+    units: what is still to do; empty when the store is complete already.
+    clips: clips of the whole take, times streams; clips_done: of them, in the store already.
+    problems: per stream, plain words.
+    """
+
+    take: Take
+    store: str
+    units: tuple[Unit, ...]
+    clips: int = 0
+    clips_done: int = 0
+    frames: int = 0
+    bytes: int = 0
+    problems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+    counts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FinishedTake:
+    """A take whose units are all done: whether its store is complete now."""
+
+    take: Take
+    store: str
+    complete: bool
+    problems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
