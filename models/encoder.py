@@ -22,7 +22,7 @@ from takestream.storage import S3Options
 
 __all__ = ["Encoder", "ModelError", "load_encoder", "resolve_encoder"]
 
-# Frames of one pass on CPU: more are no faster and only take memory. One clip of eight frames or more
+# Frames of one pass on CPU: more are no faster and only take memory. A clip of eight frames or more
 # is a pass of its own, so its vector does not depend on what else is in the batch.
 CPU_FRAMES = 8
 

@@ -17,6 +17,8 @@ tensors are read by `models.weights`.
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,15 +164,16 @@ def _class(name: str) -> Any:
 def _load(spec: EncoderSpec, name: str, config: Any, checkpoint: Checkpoint) -> Any:
     options: dict[str, Any] = {"add_pooling_layer": False} if name == "VivitModel" else {}
     try:
-        model, info = _class(name).from_pretrained(
-            None,
-            config=config,
-            # Our own tensors, so that what was hashed is what is loaded.
-            state_dict=checkpoint.state_dict(),
-            dtype=torch.float32,
-            output_loading_info=True,
-            **options,
-        )
+        with _quiet():
+            model, info = _class(name).from_pretrained(
+                None,
+                config=config,
+                # Our own tensors, so that what was hashed is what is loaded.
+                state_dict=checkpoint.state_dict(),
+                dtype=torch.float32,
+                output_loading_info=True,
+                **options,
+            )
     except (RuntimeError, ValueError, OSError) as error:
         raise _refusal(spec, f"{name} does not load from '{checkpoint.uri}': {error}") from error
     # transformers only warns, and goes on with random numbers.
@@ -181,6 +184,22 @@ def _load(spec: EncoderSpec, name: str, config: Any, checkpoint: Checkpoint) -> 
         what = "lack" if wanted else "do not fit"
         raise _refusal(spec, f"the weights at '{checkpoint.uri}' {what} {first}")
     return model.eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bar and its report on weights, which is checked here."""
+    from transformers.utils import logging as theirs
+
+    level, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
+    theirs.set_verbosity_error()
+    theirs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        theirs.set_verbosity(level)
+        if bars:
+            theirs.enable_progress_bar()
 
 
 def _has_pooled(name: str, config: Any) -> bool:

@@ -121,10 +121,8 @@ def _from_hub(uri: str, repo: str, revision: str | None) -> Checkpoint:
     # Imported here because it is slow, and most encoders of a test or a laptop do not need it.
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
-        CachedRepoTreeNotFoundError,
         GatedRepoError,
         HFValidationError,
-        LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -145,10 +143,11 @@ def _from_hub(uri: str, repo: str, revision: str | None) -> Checkpoint:
             f"weights '{uri}': the hub has no such repository{at}, or not for you; check the"
             " spelling, and `hf auth login` if it is private"
         ) from error
-    except (LocalEntryNotFoundError, CachedRepoTreeNotFoundError, OSError) as error:
+    except Exception as error:
+        # Offline, a proxy in between, a full disk: the hub's client has many words for it.
         raise ModelError(
-            f"weights '{uri}': the hub cannot be reached and its files are not in the local cache;"
-            " give a folder or an s3:// URI that holds them"
+            f"weights '{uri}': cannot be had from the hub, and its files are not in the local cache"
+            f" ({error}); give a folder or an s3:// URI that holds them"
         ) from error
     return _checkpoint(uri, folder, folder.name)
 

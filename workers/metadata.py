@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import zarr
@@ -17,8 +17,11 @@ from zarr.storage import StorePath
 
 from takestream import schema
 from workers import skeleton
-from workers.objects import Objects, StoreError, StoreMismatch, StoreNotFound, translated
+from workers.objects import Objects, StoreError, StoreMismatch, StoreNotFound
 from workers.skeleton import ROOT, StoreLayout
+
+# What zarr and its codecs raise for chunks that do not decode.
+UNDECODABLE = (RuntimeError, ValueError, TypeError)
 
 
 class Metadata:
@@ -33,6 +36,41 @@ class Metadata:
         self._opened: dict[str, zarr.Array[Any]] = {}
         self._adopt(root)
 
+    @classmethod
+    def load(cls, objects: Objects, zarr_store: Store) -> Self | None:
+        """What is there; None without a root."""
+        root = objects.get(ROOT)
+        return None if root is None else cls(objects, zarr_store, root)
+
+    @classmethod
+    def make(cls, objects: Objects, zarr_store: Store, layout: StoreLayout) -> Self:
+        """Make an empty store, or complete a half-made one.
+
+        Raises StoreMismatch when what was begun there has other clips, another dim or dtype.
+        """
+        claim = _claim(objects, 0, _first_claim(layout))
+        same = ("dim", layout.dim), ("dtype", layout.dtype), ("clips_sha256", layout.clips_digest)
+        if any(claim[key] != value for key, value in same):
+            raise StoreMismatch(
+                f"{objects.uri} was begun with another grid, dim or dtype. Remove that store, or"
+                " choose another --output"
+            )
+        layout = replace(
+            layout,
+            streams=tuple(claim["streams"]),
+            attributes=claim["attributes"],
+            unit_clips=claim["unit_clips"],
+        )
+        made = skeleton.arrays(layout, claim["chunk_clips"])
+        objects.put_many(made)
+        root = skeleton.root(skeleton.first_attributes(layout), skeleton.array_metadata(made))
+        if objects.put_new(ROOT, root):
+            return cls(objects, zarr_store, root)
+        # Another run was faster, and may have added streams since.
+        metadata = cls(objects, zarr_store, objects.get(ROOT) or root)
+        metadata.align()
+        return metadata
+
     def refresh(self) -> None:
         """Read the root again. Raises StoreNotFound when it is gone."""
         self._adopt(self._fresh())
@@ -40,10 +78,7 @@ class Metadata:
     def array(self, name: str) -> zarr.Array[Any]:
         """The Zarr array of that name; nothing is read by this call."""
         if name not in self._opened:
-            with translated(self._objects.uri, "open"):
-                array = zarr.Array.from_dict(
-                    StorePath(self._zarr, name), deepcopy(self.arrays[name])
-                )
+            array = zarr.Array.from_dict(StorePath(self._zarr, name), deepcopy(self.arrays[name]))
             # zarr drops all-NaN chunks by default, and a dropped chunk is a missing one.
             self._opened[name] = array.with_config({"write_empty_chunks": True})
         return self._opened[name]
@@ -61,43 +96,41 @@ class Metadata:
         """
         claim = {"streams": list(streams), "attributes": dict(attributes)}
         self._add(_claim(self._objects, len(self.streams), claim))
+        # Our root may just have replaced that of a run which was already further.
+        self.absorb()
 
-    def absorb(self, keys: set[str]) -> None:
-        """Add the streams that runs claimed but did not live to add.
-
-        keys: all keys of the store.
-        """
-        while (key := _claim_key(len(self.streams))) in keys:
-            self._add(_read_claim(self._objects, key))
+    def absorb(self) -> None:
+        """Add streams that were claimed and are not there, whoever claimed them."""
+        while data := self._objects.get(_claim_key(len(self.streams))):
+            self._add(_parsed_claim(self._objects, data))
 
     def align(self) -> None:
-        """Make the arrays' own metadata what the root says.
+        """Make the arrays' own metadata and the stream names what the root says.
 
-        They differ when two runs extended the store in the same moment.
+        They differ when a run that was overtaken wrote them last.
         """
-        own = own_metadata(self._objects)
-        wrong = {name: value for name, value in self.arrays.items() if own.get(name) != value}
-        self._objects.put_many({_key(name): _dumped(value) for name, value in wrong.items()})
+        right = skeleton.stream_names(self.streams)
+        right |= {_key(name): _dumped(value) for name, value in self.arrays.items()}
+        own = self._objects.get_many(right)
+        self._objects.put_many({k: v for k, v in right.items() if not _same(own[k], v)})
 
     def _add(self, claim: Mapping[str, Any]) -> None:
         names = (*self.streams, *claim["streams"])
-        arrays, streams = deepcopy(self.arrays), skeleton.stream_names(names)
+        arrays, objects = deepcopy(self.arrays), skeleton.stream_names(names)
         for name in (schema.FEATURES, *schema.PER_STREAM_ARRAYS):
             arrays[name]["shape"][1] = len(names)
-            streams[_key(name)] = _dumped(arrays[name])
-        arrays.update(skeleton.array_metadata(streams))
-        self._objects.put_many(streams)
+            objects[_key(name)] = _dumped(arrays[name])
+        arrays.update(skeleton.array_metadata(objects))
+        self._objects.put_many(objects)
         self.refresh()
-        if self._width() >= len(names):
+        if len(self.streams) >= len(names):
+            self.align()
             return
         self.attributes.update(skeleton.merged(claim["attributes"], self.attributes))
-        self.attributes["status"] = schema.PARTIAL
+        self.attributes.update(status=schema.PARTIAL, streams=list(names))
         root = skeleton.root(self.attributes, arrays)
         self._objects.put(ROOT, root)
         self._adopt(root)
-
-    def _width(self) -> int:
-        return int(self.arrays[schema.FEATURES]["shape"][1])
 
     def _fresh(self) -> bytes:
         root = self._objects.get(ROOT)
@@ -112,6 +145,7 @@ class Metadata:
             attributes = dict(parsed["attributes"])
             arrays = (parsed.get("consolidated_metadata") or {}).get("metadata", {})
             version = attributes["schema_version"]
+            streams = tuple(map(str, attributes["streams"]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreMismatch(
                 f"{uri} is not a takestream store, or its zarr.json is damaged ({error!r})."
@@ -126,32 +160,7 @@ class Metadata:
         self.arrays = arrays if complete else own_metadata(self._objects)
         self.attributes = attributes
         self._opened = {}
-        self.streams = tuple(str(name) for name in read_whole(self.array(schema.STREAM), uri))
-
-
-def make(objects: Objects, layout: StoreLayout) -> bytes:
-    """Make an empty store, or complete a half-made one; the root's bytes.
-
-    Raises StoreMismatch when what was begun there has other clips, another dim or dtype.
-    """
-    claim = _claim(objects, 0, _first_claim(layout))
-    same = ("dim", layout.dim), ("dtype", layout.dtype), ("clips_sha256", layout.clips_digest)
-    if any(claim[key] != value for key, value in same):
-        raise StoreMismatch(
-            f"{objects.uri} was begun with another grid, dim or dtype. Remove that store, or choose"
-            " another --output"
-        )
-    layout = replace(
-        layout,
-        streams=tuple(claim["streams"]),
-        attributes=claim["attributes"],
-        unit_clips=claim["unit_clips"],
-    )
-    made = skeleton.arrays(layout, claim["chunk_clips"])
-    objects.put_many(made)
-    root = skeleton.root(skeleton.first_attributes(layout), skeleton.array_metadata(made))
-    # Another run may have made the root and gone on meanwhile.
-    return root if objects.put_new(ROOT, root) else objects.get(ROOT) or root
+        self.streams = streams
 
 
 def own_metadata(objects: Objects) -> dict[str, Any]:
@@ -165,15 +174,14 @@ def own_metadata(objects: Objects) -> dict[str, Any]:
     try:
         return skeleton.array_metadata({k: data for k, data in found.items() if data is not None})
     except ValueError as error:
-        raise StoreError(f"{objects.uri}: an array's zarr.json is damaged ({error})") from error
+        raise StoreError(f"{objects.uri}: {error}") from error
 
 
 def read_whole(array: zarr.Array[Any], uri: str) -> np.ndarray[Any, Any]:
     """All values of a small array. Raises StoreError when a chunk does not decode."""
     try:
-        with translated(uri, "read"):
-            return np.asarray(array[:])
-    except RuntimeError as error:
+        return np.asarray(array[:])
+    except UNDECODABLE as error:
         raise StoreError(
             f"{uri}: {array.path} is damaged ({error}); `takestream verify` names the chunk"
         ) from error
@@ -200,14 +208,16 @@ def _claim(objects: Objects, position: int, claim: Mapping[str, Any]) -> dict[st
     """
     key = _claim_key(position)
     objects.put_new(key, _dumped(claim))
-    return _read_claim(objects, key)
+    return _parsed_claim(objects, objects.get(key) or b"")
 
 
-def _read_claim(objects: Objects, key: str) -> dict[str, Any]:
+def _parsed_claim(objects: Objects, data: bytes) -> dict[str, Any]:
     try:
-        return dict(json.loads(objects.get(key) or b""))
+        return dict(json.loads(data))
     except ValueError as error:
-        raise StoreError(f"{objects.uri}: {key} is damaged; remove the store") from error
+        raise StoreError(
+            f"{objects.uri}: an object below {schema.STREAM}/claims is damaged; remove the store"
+        ) from error
 
 
 def _claim_key(position: int) -> str:
@@ -217,6 +227,15 @@ def _claim_key(position: int) -> str:
 
 def _key(array: str) -> str:
     return f"{array}/{ROOT}"
+
+
+def _same(own: bytes | None, right: bytes) -> bool:
+    if own is None or own == right:
+        return own == right
+    try:
+        return bool(json.loads(own) == json.loads(right))
+    except ValueError:
+        return False
 
 
 def _dumped(value: Mapping[str, Any]) -> bytes:

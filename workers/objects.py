@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
-import zarr.storage
 from fsspec.implementations.local import LocalFileSystem
-from zarr.abc.store import Store
 
 from takestream.storage import S3Options
 
@@ -60,15 +58,6 @@ class Objects:
             with translated(self.uri, "open"):
                 self._fs, root = fsspec.core.url_to_fs(self.uri, **self._options)
             self._root = root.rstrip("/")
-
-    def zarr_store(self, *, read_only: bool) -> Store:
-        """The same root as a store of zarr-python. Nothing is read or made by this call."""
-        if self.local:
-            return zarr.storage.LocalStore(self.uri, read_only=read_only)
-        with translated(self.uri, "open"):
-            return zarr.storage.FsspecStore.from_url(
-                self.uri, storage_options=self._options, read_only=read_only
-            )
 
     def get(self, key: str) -> bytes | None:
         """The bytes of one object, None when it does not exist."""
@@ -129,17 +118,17 @@ class Objects:
 
         _in_parallel(delete, keys)
 
-    def keys(self, prefix: str = "") -> set[str]:
-        """The keys of all objects (below `prefix`/), by one paged listing where S3 is below."""
-        top = self._path(prefix) if prefix else self._root
+    def listing(self) -> set[str]:
+        """The keys of all objects, by one listing where S3 is below (a request per 1000 keys)."""
         with translated(self.uri, "list"):
             self._fs.invalidate_cache()
             try:
-                found = self._fs.find(top)
+                found = self._fs.find(self._root)
             except FileNotFoundError:
                 return set()
-        skip = len(self._root) + 1
-        return {str(path)[skip:] for path in found}
+        top = self._root + "/"
+        # Some servers list the folder itself as an object.
+        return {path.removeprefix(top) for path in found if path.startswith(top) and path != top}
 
     def folders(self) -> list[str]:
         """The names of the folders directly below the root, sorted."""

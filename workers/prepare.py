@@ -9,7 +9,7 @@ from typing import Any
 import av
 
 from takestream.schema import COMPLETE, Reason
-from takestream.storage import S3Options, open_filesystem
+from takestream.storage import S3Options
 from workers.dataset import Take
 from workers.grid import Grid, make_grid
 from workers.index import Index
@@ -119,8 +119,7 @@ def _store(
         if old is None or not _changed(old, probe):
             raise
         # The take has another length now: not one clip of the old grid means the same moment.
-        fs, path = open_filesystem(uri, recipe.output_s3)
-        fs.rm(path, recursive=True)
+        old.remove()
         return TakeStore.create(uri, layout, recipe.output_s3)
 
 
@@ -139,7 +138,9 @@ def _changed(store: TakeStore, probe: TakeProbe) -> list[str]:
     return [
         name
         for name, now in probe.streams.items()
-        if name in known and now.identity is not None and known[name] != now.identity
+        if name in store.streams
+        and now.identity is not None
+        and known.get(name) != now.identity
     ]
 
 

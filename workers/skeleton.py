@@ -197,13 +197,18 @@ def root(attributes: Mapping[str, Any], metadata: Mapping[str, Any]) -> bytes:
 
 
 def array_metadata(objects: Mapping[str, bytes]) -> dict[str, Any]:
-    """The parsed metadata of each array among `objects`, by array name."""
-    suffix = "/" + ROOT
-    return {
-        key.removesuffix(suffix): json.loads(data)
-        for key, data in objects.items()
-        if key.endswith(suffix)
-    }
+    """The parsed metadata of each array among `objects`, by array name.
+
+    Raises ValueError naming the object that is no JSON.
+    """
+    suffix, parsed = "/" + ROOT, {}
+    for key, data in objects.items():
+        if key.endswith(suffix):
+            try:
+                parsed[key.removesuffix(suffix)] = json.loads(data)
+            except ValueError as error:
+                raise ValueError(f"{key} is damaged: {error}") from error
+    return parsed
 
 
 def first_attributes(layout: StoreLayout) -> dict[str, Any]:
@@ -213,6 +218,7 @@ def first_attributes(layout: StoreLayout) -> dict[str, Any]:
         **layout.attributes,
         "schema_version": schema.SCHEMA_VERSION,
         "status": schema.PARTIAL,
+        "streams": list(layout.streams),
         "clips_sha256": layout.clips_digest,
         "coordinates": " ".join(schema.CLIP_COORDINATES),
     }

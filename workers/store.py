@@ -14,15 +14,13 @@ from typing import Any, Self
 import numpy as np
 import zarr
 from numpy.typing import ArrayLike, NDArray
-from zarr.abc.store import Store
-from zarr.core.buffer import Buffer
-from zarr.storage import WrapperStore
 
 from takestream import schema
 from takestream.schema import Reason
 from takestream.storage import S3Options
-from workers import metadata, skeleton
-from workers.metadata import Metadata
+from workers import skeleton
+from workers.chunks import ObjectsStore
+from workers.metadata import Metadata, read_whole
 from workers.objects import (
     Objects,
     StoreDenied,
@@ -30,7 +28,6 @@ from workers.objects import (
     StoreMismatch,
     StoreNotFound,
     probe_writable,
-    translated,
 )
 from workers.skeleton import ROOT, StoreLayout, chunk_clips, unit_clips
 
@@ -48,7 +45,7 @@ __all__ = [
 ]
 
 _COUNTED = re.compile(r"\d+ of \d+ clips are invalid: .*")
-_OWN_ATTRIBUTES = frozenset({"schema_version", "status", "clips_sha256", "coordinates"})
+_OWN_ATTRIBUTES = frozenset({"schema_version", "status", "streams", "clips_sha256", "coordinates"})
 
 
 @dataclass(frozen=True)
@@ -67,11 +64,10 @@ class TakeStore:
     kinds) when the storage fails.
     """
 
-    def __init__(self, objects: Objects, root: bytes, *, writable: bool) -> None:
-        self._objects = objects
-        self._writable = writable
-        self._zarr = _Tally(objects.zarr_store(read_only=not writable))
-        self._metadata = Metadata(objects, self._zarr, root)
+    def __init__(self, objects: ObjectsStore, metadata: Metadata) -> None:
+        self._zarr = objects
+        self._objects = objects.objects
+        self._metadata = metadata
 
     @classmethod
     def create(cls, uri: str, layout: StoreLayout, s3: S3Options | None = None) -> Self:
@@ -82,11 +78,14 @@ class TakeStore:
 
         Raises StoreMismatch when the clips, dim or dtype there are others.
         """
-        objects = Objects(uri, s3)
-        store = cls(objects, objects.get(ROOT) or metadata.make(objects, layout), writable=True)
+        objects = ObjectsStore(Objects(uri, s3), read_only=False)
+        metadata = Metadata.load(objects.objects, objects) or Metadata.make(
+            objects.objects, objects, layout
+        )
+        store = cls(objects, metadata)
         store._check(layout)
         while new := [name for name in layout.streams if name not in store.streams]:
-            store._metadata.extend(new, layout.attributes)
+            metadata.extend(new, layout.attributes)
         return store
 
     @classmethod
@@ -95,14 +94,14 @@ class TakeStore:
 
         Raises StoreNotFound when there is none, StoreMismatch for another kind of Zarr group.
         """
-        objects = Objects(uri, s3)
-        root = objects.get(ROOT)
-        if root is None:
+        objects = ObjectsStore(Objects(uri, s3), read_only=not writable)
+        metadata = Metadata.load(objects.objects, objects)
+        if metadata is None:
             raise StoreNotFound(
-                f"no store at {objects.uri}. `takestream extract` makes one, and finishes one whose"
-                " creation was interrupted"
+                f"no store at {objects.objects.uri}. `takestream extract` makes one, and finishes"
+                " one whose creation was interrupted"
             )
-        return cls(objects, root, writable=writable)
+        return cls(objects, metadata)
 
     @property
     def uri(self) -> str:
@@ -161,7 +160,7 @@ class TakeStore:
     def missing(self, streams: Sequence[str] | None = None) -> list[Gap]:
         """The units not all there, in clip order, for `streams` (default: all), by one listing."""
         wanted = self.streams if streams is None else tuple(streams)
-        return self._gaps(wanted, self._objects.keys())
+        return self._gaps(wanted, self._objects.listing())
 
     def write(
         self,
@@ -206,11 +205,10 @@ class TakeStore:
             )
         values[~ok] = np.nan
         index, rows = self._index(stream), slice(start, start + n)
-        with translated(self.uri, "write to"):
-            self.array(schema.VALID)[rows, index] = ok
-            self.array(schema.FRAME_TIME)[rows, index] = times
-            self.array(schema.REASON)[rows, index] = why
-            self._features[rows, index, :] = values
+        self.array(schema.VALID)[rows, index] = ok
+        self.array(schema.FRAME_TIME)[rows, index] = times
+        self.array(schema.REASON)[rows, index] = why
+        self._features[rows, index, :] = values
         return sum(self._zarr.sizes[key] for key in self.chunk_keys(stream, start))
 
     def reset(self, stream: str) -> None:
@@ -227,11 +225,22 @@ class TakeStore:
             attributes.get("provenance", {}).get("streams", {}).pop(stream, None)
 
         self._metadata.change(forget)
-        keys = self._objects.keys()
+        keys = self._objects.listing()
         features = re.compile(rf"{schema.FEATURES}/c/\d+/{index}/0")
         side = re.compile(rf"({'|'.join(schema.PER_STREAM_ARRAYS)})/c/\d+/{index}")
         for pattern in (features, side):
             self._objects.delete_many(sorted(key for key in keys if pattern.fullmatch(key)))
+
+    def remove(self) -> None:
+        """Delete the store: chunks first and the root last, so that a part of it is never taken
+        for a store, nor its old chunks for those of a new one.
+        """
+        self._require_writable()
+        self._metadata.change(lambda attributes: attributes.update(status=schema.PARTIAL))
+        keys = self._objects.listing() - {ROOT}
+        chunks = {key for key in keys if "/c/" in key}
+        for some in (chunks, keys - chunks, {ROOT}):
+            self._objects.delete_many(sorted(some))
 
     def finish(self) -> bool:
         """Mark the store complete if every chunk of every stream exists; whether it is.
@@ -240,9 +249,9 @@ class TakeStore:
         metadata, all by one PUT of the root after every chunk was seen.
         """
         self._require_writable()
-        keys = self._objects.keys()
+        keys = self._objects.listing()
         self._metadata.refresh()
-        self._metadata.absorb(keys)
+        self._metadata.absorb()
         if self._gaps(self.streams, keys):
             if self.status == schema.COMPLETE:
                 self._metadata.change(lambda attributes: attributes.update(status=schema.PARTIAL))
@@ -304,7 +313,7 @@ class TakeStore:
         return gaps
 
     def _count_invalid(self) -> dict[str, list[str]]:
-        reasons = metadata.read_whole(self.array(schema.REASON), self.uri)
+        reasons = read_whole(self.array(schema.REASON), self.uri)
         lines = {}
         for index, name in enumerate(self.streams):
             counts = Counter(Reason(int(value)) for value in reasons[:, index] if value)
@@ -314,20 +323,8 @@ class TakeStore:
         return lines
 
     def _require_writable(self) -> None:
-        if not self._writable:
+        if self._zarr.read_only:
             raise StoreError(f"{self.uri} is open for reading only")
-
-
-class _Tally(WrapperStore[Store]):
-    """Remembers the size of what was last written under a key."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self.sizes: dict[str, int] = {}
-
-    async def set(self, key: str, value: Buffer) -> None:
-        await super().set(key, value)
-        self.sizes[key] = len(value)
 
 
 def _shaped(name: str, value: ArrayLike, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:

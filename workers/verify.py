@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 from takestream import schema
 from takestream.schema import Reason
 from takestream.storage import S3Options, join
-from workers.metadata import own_metadata
-from workers.objects import Objects, StoreDenied, StoreError, StoreNotFound, translated
+from workers.metadata import UNDECODABLE, own_metadata
+from workers.objects import Objects, StoreDenied, StoreError, StoreNotFound
 from workers.store import TakeStore
 
 _NAMED = 10
 _PARALLEL = 4
-# What zarr and its codecs raise for chunks that do not decode.
-_UNDECODABLE = (RuntimeError, ValueError, TypeError)
 
 
 class _DamagedError(Exception):
@@ -58,7 +56,7 @@ def verify(uri: str, s3: S3Options | None = None) -> VerifyReport:
     objects = Objects(uri, s3)
     uid = objects.uri.rpartition("/")[2].removesuffix(".zarr")
     report = VerifyReport(objects.uri, uid, status="unknown", clips=0, streams=())
-    keys = objects.keys()
+    keys = objects.listing()
     if not keys:
         raise StoreNotFound(f"no store at {objects.uri}")
     try:
@@ -75,9 +73,7 @@ def verify(uri: str, s3: S3Options | None = None) -> VerifyReport:
     report.status, report.clips, report.streams = store.status, store.clips, store.streams
     if store.status != schema.COMPLETE:
         report.faults.append(f"status is {store.status}; `takestream extract` resumes")
-    if len(set(store.streams)) != len(store.streams) or "" in store.streams:
-        report.faults.append(f"{schema.STREAM}: names are not unique and whole: {store.streams}")
-        return report
+    report.faults += _name_faults(store)
     report.faults += _metadata_faults(store, objects)
     report.faults += _clip_faults(store, keys)
     if not any(fault.startswith("schema:") for fault in report.faults):
@@ -164,6 +160,19 @@ def _metadata_faults(store: TakeStore, objects: Objects) -> Iterator[str]:
         for name in schema.ARRAYS:
             if consolidated.get(name) != own[name]:
                 yield f"{name}/zarr.json differs from the consolidated metadata in zarr.json"
+
+
+def _name_faults(store: TakeStore) -> Iterator[str]:
+    key = f"{schema.STREAM}/c/0"
+    try:
+        names = tuple(_read(store, schema.STREAM, slice(None)).tolist())
+    except _DamagedError as error:
+        yield f"{key} is damaged: {error}"
+        return
+    if names != store.streams:
+        yield f"{key} is missing or names other streams than zarr.json: {', '.join(names)}"
+    if len(set(store.streams)) != len(store.streams):
+        yield f"stream names are not unique: {', '.join(store.streams)}"
 
 
 def _clip_faults(store: TakeStore, keys: set[str]) -> Iterator[str]:
@@ -276,8 +285,7 @@ def _damaged(store: TakeStore, name: str, rows: slice, index: int) -> Iterator[s
 
 
 def _read(store: TakeStore, name: str, selection: Any) -> NDArray[Any]:
-    with translated(store.uri, "read"):
-        try:
-            return np.asarray(store.array(name)[selection])
-        except _UNDECODABLE as error:
-            raise _DamagedError(str(error) or type(error).__name__) from error
+    try:
+        return np.asarray(store.array(name)[selection])
+    except UNDECODABLE as error:
+        raise _DamagedError(str(error) or type(error).__name__) from error

@@ -1,4 +1,4 @@
-"""What the tests of models share: an own cache, pictures, and small checkpoints in the hub's format."""
+"""What the tests of models share: an own cache, pictures, JSON files."""
 
 import json
 from collections.abc import Callable

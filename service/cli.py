@@ -1,0 +1,135 @@
+"""`takestream …`: parse, run one command, and say what went wrong in one line.
+
+Exit codes: 0 done, 1 some of it failed, 2 bad input, 130 interrupted (run it again to go on).
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from types import FrameType
+from typing import NoReturn
+
+from configs.load import SettingsError
+from service.flags import Parser, add_filters, add_job, add_storage
+
+EXAMPLES = """examples:
+  takestream takes s3://bucket/egoexo --universities cmu
+  takestream extract --dataset s3://bucket/egoexo --output s3://mine/features --resolution 448
+  takestream inspect s3://mine/features/efficientnet_lite-0123456789/<take_uid>.zarr
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command line; the exit code."""
+    parser = build_parser()
+    found = parser.parse_args(argv)
+    try:
+        # Imported late: torch and Ray take seconds that `--help` should not.
+        from service import commands
+
+        return int(getattr(commands, found.command)(found))
+    except KeyboardInterrupt:
+        print(
+            "\ntakestream: interrupted. What was written is kept: run the same command again to "
+            "go on.",
+            file=sys.stderr,
+        )
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last line of defence: say it in one line
+        code = _exit_code(error)
+        if code is None or os.environ.get("TAKESTREAM_DEBUG"):
+            raise_or_say(error)
+            return 1
+        for line in str(error).splitlines():
+            print(f"takestream: error: {line}", file=sys.stderr)
+        return code
+
+
+def raise_or_say(error: Exception) -> None:
+    """A fault of ours: in full when asked for, otherwise in one line that says how to ask."""
+    if os.environ.get("TAKESTREAM_DEBUG"):
+        raise error
+    print(
+        f"takestream: unexpected error: {type(error).__name__}: {error}\n"
+        "  This is a fault of takestream. TAKESTREAM_DEBUG=1 shows all of it.",
+        file=sys.stderr,
+    )
+
+
+def build_parser() -> Parser:
+    """The whole command line."""
+    parser = Parser(
+        prog="takestream",
+        description="Synchronised per-camera video features, streamed from S3 into Zarr.",
+        epilog=EXAMPLES,
+    )
+    parser.add_argument("--version", action="version", version=version("takestream"))
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    takes = commands.add_parser("takes", help="list takes and streams, sizes, what is missing")
+    takes.add_argument("dataset", metavar="DATASET", help="the folder that holds takes.json")
+    add_filters(takes)
+    add_storage(takes)
+
+    plan = commands.add_parser("plan", help="what a job would do, and what is done already")
+    add_job(plan)
+    plan.add_argument("--probe", action="store_true", help="read every stream's index: exact")
+    plan.add_argument(
+        "--clips-per-second", type=float, metavar="X", help="for a time estimate (all workers)"
+    )
+    plan.add_argument("--price-per-hour", type=float, metavar="X", help="for a cost estimate")
+
+    extract = commands.add_parser("extract", help="run a job here or on a Ray cluster; resumes")
+    add_job(extract)
+
+    encoders = commands.add_parser("encoders", help="list the encoder presets")
+
+    inspect = commands.add_parser("inspect", help="look at a store")
+    inspect.add_argument("store", metavar="STORE", help="a .zarr store")
+    inspect.add_argument("--picture", metavar="FILE.png", help="draw streams × time")
+    add_storage(inspect)
+
+    verify = commands.add_parser("verify", help="prove that stores are whole")
+    verify.add_argument("stores", nargs="+", metavar="STORE", help="stores, or folders of stores")
+    add_storage(verify)
+
+    demo = commands.add_parser("demo", help="everything on a small example, embedded S3 included")
+    demo.add_argument("--dir", default="demo", metavar="DIR", help="working folder (default: demo)")
+
+    for command in (takes, plan, extract, encoders, inspect, verify, demo):
+        command.add_argument("--json", action="store_true", help="machine-readable, on stdout")
+    return parser
+
+
+def _exit_code(error: Exception) -> int | None:
+    from models.errors import ModelError
+    from service.objectstore import ObjectStoreError
+    from workers.dataset import DatasetError
+    from workers.job import RayUnavailable
+    from workers.objects import StoreDenied, StoreError, StoreMismatch, StoreNotFound
+    from workers.source import SourceDenied, SourceError
+
+    bad_input = (
+        SettingsError, DatasetError, ModelError, RayUnavailable, StoreDenied, StoreMismatch,
+        StoreNotFound, SourceDenied,
+    )  # fmt: skip
+    if isinstance(error, bad_input):
+        return 2
+    if isinstance(error, StoreError | SourceError | ObjectStoreError | ModuleNotFoundError):
+        return 1
+    return None
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,92 @@
+"""`takestream demo`: the main job, end to end, on the example data set over an embedded S3."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import s3fs
+from rich.console import Console
+
+from configs.load import load_job
+from service.example import make_example
+from service.launch import choose_takes, extract
+from service.objectstore import ObjectStore
+from service.picture import draw_store
+from service.progress import progress_display
+from service.report import print_summary, report_facts
+from takestream.storage import join
+from workers.recipe import make_recipe
+from workers.verify import find_stores, verify
+
+
+def run_demo(folder: Path, *, as_json: bool = False) -> int:
+    """Everything in `folder`: example, S3 server, job, verification, pictures. The exit code.
+
+    The server's objects stay there as its own volumes; a copy of the stores is put into
+    `folder/features`, so that they can be opened when the server is gone.
+    """
+    console = Console(stderr=as_json)
+    folder = folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    console.print("[bold]1[/bold] the example data set: 2 takes, 4 and 3 streams, real footage")
+    example = make_example(folder / "example")
+    console.print("[bold]2[/bold] an S3 server on loopback; the data set goes up to it")
+    with ObjectStore(folder / "s3") as server, _environment(server):
+        dataset = join(server.make_bucket("egoexo"), "example")
+        output = join(server.make_bucket("features"), "demo")
+        remote = s3fs.S3FileSystem(**server.storage_options())
+        remote.put(f"{example}/", f"{dataset}/", recursive=True)
+        # The demo shows the whole run each time; resuming is the second `extract`'s business.
+        if remote.exists(output):
+            remote.rm(output, recursive=True)
+        job = load_job(None, {"dataset": dataset, "output": output})
+        recipe = make_recipe(job)
+        console.print(
+            f"[bold]3[/bold] takestream extract --dataset {dataset} --output {output}\n"
+            f"  encoder {recipe.encoder_id}, {recipe.encoder.dim} numbers per clip"
+        )
+        with progress_display(quiet=as_json) as on_progress:
+            report = extract(recipe, choose_takes(job), on_progress)
+        print_summary(recipe, report, console)
+        stores = find_stores(output, recipe.output_s3)
+        checked = [verify(uri, recipe.output_s3) for uri in stores]
+        for one in checked:
+            console.print(f"[bold]4[/bold] verify: {'ok' if one.ok else one.faults} {one.uri}")
+        features = folder / "features"
+        remote.get(f"{output}/", f"{features}/", recursive=True)
+        pictures = []
+        for uri in find_stores(str(features), recipe.output_s3):
+            pictures.append(folder / f"{Path(uri).stem}.png")
+            draw_store(uri, pictures[-1])
+    _say_where(console, features, pictures)
+    ok = report.ok and all(one.ok for one in checked) and len(checked) == len(report.stores)
+    if as_json:
+        facts = {**report_facts(recipe, report), "pictures": [str(p) for p in pictures]}
+        print(json.dumps({**facts, "verified": ok}, indent=2))
+    return 0 if ok else 1
+
+
+@contextmanager
+def _environment(server: ObjectStore) -> Iterator[None]:
+    """The server's address and keys as the AWS variables, for us and for Ray's workers."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(server.environment(before))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _say_where(console: Console, features: Path, pictures: list[Path]) -> None:
+    console.print(f"\nThe stores, copied out of S3: {features}", soft_wrap=True)
+    for picture in pictures:
+        console.print(f"A picture of one: {picture}", soft_wrap=True)
+    first = next(iter(sorted(features.rglob("*.zarr"))), None)
+    console.print(
+        f"Open one:  python -c \"import xarray; print(xarray.open_zarr('{first}'))\"",
+        soft_wrap=True,
+    )

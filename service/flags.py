@@ -1,0 +1,170 @@
+"""Command-line flags, and how they become settings that go over a job file's."""
+
+import argparse
+import re
+from typing import Any, NoReturn
+
+from configs.load import SettingsError, did_you_mean
+
+# Flag → where its value goes in a JobSpec.
+SETTINGS = {
+    "dataset": "dataset",
+    "output": "output",
+    "encoder": "encoder.preset",
+    "weights": "encoder.weights",
+    "revision": "encoder.revision",
+    "sha256": "encoder.sha256",
+    "precision": "encoder.precision",
+    "window": "grid.window",
+    "stride": "grid.stride",
+    "fps": "grid.fps",
+    "tail": "grid.tail",
+    "uids": "select.uids",
+    "take_names": "select.take_names",
+    "tasks": "select.tasks",
+    "universities": "select.universities",
+    "views": "select.views",
+    "streams": "select.streams",
+    "resolution": "select.resolution",
+    "rotate": "rotate",
+    "dtype": "store.dtype",
+    "unit_frames": "store.unit_frames",
+    "s3_profile": "s3.profile",
+    "endpoint_url": "s3.endpoint_url",
+    "output_s3_profile": "output_s3.profile",
+    "output_endpoint_url": "output_s3.endpoint_url",
+    "device": "run.device",
+    "workers": "run.workers",
+    "batch_size": "run.batch_size",
+    "compile": "run.compile",
+    "address": "run.address",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-line errors that name the nearest valid word."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False, formatter_class=_Help)
+
+    def error(self, message: str) -> NoReturn:
+        """Exit 2 with `message` and a hint."""
+        self.exit(2, f"{self.prog}: error: {message}{self._hint(message)}\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse unknown flags in the sub-command that got them, which knows the valid ones."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unknown argument {unknown[0]}")
+        return found, unknown
+
+    def _hint(self, message: str) -> str:
+        if unknown := re.match(r"unknown argument (--[^\s=]+)", message):
+            flags = [f for a in self._actions for f in a.option_strings if f.startswith("--")]
+            near = did_you_mean(unknown[1], flags)
+            return near if "did you mean" in near else f"; see {self.prog} --help"
+        if choice := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
+            words = [word.strip(" '") for word in choice[2].split(",")]
+            near = did_you_mean(choice[1], words)
+            return near if "did you mean" in near else ""
+        return ""
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=96)
+
+
+def overrides(found: argparse.Namespace) -> dict[str, Any]:
+    """The flags that were given, as nested settings. Raises SettingsError."""
+    settings: dict[str, Any] = {}
+    for flag, where in SETTINGS.items():
+        value = getattr(found, flag, None)
+        if value is None:
+            continue
+        *path, last = where.split(".")
+        at = settings
+        for part in path:
+            at = at.setdefault(part, {})
+        at[last] = _value(flag, value)
+    return settings
+
+
+def add_storage(parser: argparse.ArgumentParser) -> None:
+    """`--s3-profile`, `--endpoint-url`."""
+    group = parser.add_argument_group("S3")
+    group.add_argument("--s3-profile", metavar="NAME", help="profile of the AWS shared files")
+    group.add_argument("--endpoint-url", metavar="URL", help="an S3-compatible endpoint")
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """Which takes and streams, in the data set's words; several values after one flag."""
+    group = parser.add_argument_group("which takes and streams (default: all)")
+    group.add_argument("--uids", nargs="+", metavar="UID")
+    group.add_argument("--take-names", nargs="+", metavar="NAME")
+    group.add_argument("--tasks", nargs="+", metavar="TASK", help="task names or patterns")
+    group.add_argument("--universities", nargs="+", metavar="NAME")
+    group.add_argument("--views", nargs="+", choices=("ego", "exo"))
+    group.add_argument(
+        "--streams", nargs="+", metavar="KEY", help="for example aria01_rgb, or a pattern: 'cam*'"
+    )
+    group.add_argument(
+        "--resolution", choices=("full", "448"), help="448: frame_aligned_videos/downscaled/448"
+    )
+
+
+def add_job(parser: argparse.ArgumentParser) -> None:
+    """Everything that a job file can say."""
+    parser.add_argument("--job", metavar="FILE.yaml", help="a job file; flags win over it")
+    parser.add_argument("--dataset", metavar="URI", help="the folder that holds takes.json")
+    parser.add_argument("--output", metavar="URI", help="where the stores go")
+    add_filters(parser)
+    group = parser.add_argument_group("encoder and grid")
+    group.add_argument("--encoder", metavar="NAME", help="see `takestream encoders`")
+    group.add_argument("--weights", metavar="URI", help="other weights for that encoder")
+    group.add_argument("--revision", metavar="REV", help="revision on the hub")
+    group.add_argument("--sha256", metavar="HEX", help="refuse weights with another digest")
+    group.add_argument("--precision", choices=("float32", "bfloat16"))
+    group.add_argument("--window", type=int, metavar="FRAMES")
+    group.add_argument("--stride", type=int, metavar="FRAMES")
+    group.add_argument("--fps", metavar="FPS|auto", help="of the grid")
+    group.add_argument("--tail", choices=("backpad", "drop"))
+    group.add_argument(
+        "--rotate", nargs="+", metavar="STREAM=DEG", help="turn pictures, e.g. 'aria*_rgb=270'"
+    )
+    group = parser.add_argument_group("store")
+    group.add_argument("--dtype", choices=("float16", "float32"))
+    group.add_argument("--unit-frames", type=int, metavar="N", help="frames of a unit of work")
+    group = parser.add_argument_group("how to run")
+    group.add_argument("--device", choices=("auto", "cpu", "cuda"))
+    group.add_argument("--workers", metavar="N|auto")
+    group.add_argument("--batch-size", metavar="N|auto", help="clips in one forward pass")
+    group.add_argument("--compile", action="store_true", default=None, help="torch.compile")
+    group.add_argument("--address", metavar="RAY", help="a Ray cluster (default: Ray starts here)")
+    add_storage(parser)
+    group = parser.add_argument_group("S3 of the output, where it differs")
+    group.add_argument("--output-s3-profile", metavar="NAME")
+    group.add_argument("--output-endpoint-url", metavar="URL")
+
+
+def _value(flag: str, value: Any) -> Any:
+    if flag == "rotate":
+        return dict(_turn(item) for item in value)
+    if flag in ("workers", "batch_size", "fps") and value != "auto":
+        return _number(flag, value)
+    return value
+
+
+def _number(flag: str, text: str) -> int | float:
+    try:
+        return float(text) if flag == "fps" else int(text)
+    except ValueError:
+        name = flag.replace("_", "-")
+        raise SettingsError(f"--{name}: '{text}' is neither a number nor 'auto'") from None
+
+
+def _turn(item: str) -> tuple[str, int]:
+    pattern, _, degrees = item.rpartition("=")
+    if not pattern or not degrees.isdigit():
+        raise SettingsError(f"--rotate: '{item}' is not STREAM=DEGREES, such as aria01_rgb=270")
+    return pattern, int(degrees)

@@ -1,0 +1,161 @@
+"""`make bench`: ratios taken in one run on this machine, each beside its goal.
+
+Footage: one take of 4 streams at 796x448, long GOPs, B-frames and audio, behind the embedded S3.
+"""
+
+import json
+import os
+import resource
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+import s3fs
+import torch
+from torch import Tensor
+
+from configs.load import load_job
+from configs.schema import EncoderSpec
+from models.encoder import load_encoder
+from models.preprocess import frame_to_tensor, resize_and_crop
+from service.footage import encode_video
+from service.launch import choose_takes
+from service.objectstore import ObjectStore
+from takestream.storage import join
+from workers.extract import UnitExtractor
+from workers.recipe import Recipe, make_recipe
+
+STREAMS, FRAMES, SIZE = 4, 900, (448, 796)
+
+
+class FreeEncoder:
+    """Costs nothing, so that everything else shows."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        self.spec = spec
+
+    def encode(self, clips: Tensor) -> Tensor:
+        """Zeros, float32 [B, D]."""
+        return torch.zeros(len(clips), self.spec.dim or 1)
+
+
+def make_take(folder: Path) -> list[Path]:
+    """A data set of one take; its videos."""
+    rng = np.random.default_rng(0)
+    base = np.kron(rng.integers(0, 255, (56, 100, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))
+    videos = []
+    for stream in range(STREAMS):
+        path = folder / "takes" / "bench" / f"cam{stream:02d}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pictures = (
+            np.roll(base, (2 * n, n + stream), axis=(1, 0))[: SIZE[0], : SIZE[1]]
+            for n in range(FRAMES)
+        )
+        encode_video(path, pictures, audio=True, faststart=bool(stream % 2))
+        videos.append(path)
+    entry = {
+        "take_uid": "bench",
+        "take_name": "bench",
+        "root_dir": "takes/bench",
+        "frame_aligned_videos": {p.stem: {"0": {"relative_path": p.name}} for p in videos},
+    }
+    (folder / "takes.json").write_text(json.dumps([entry]))
+    return videos
+
+
+def bare(videos: Sequence[Path], convert: Callable[[av.VideoFrame], object] | None) -> float:
+    """Seconds for PyAV to decode local files, one thread each, converting what encoders sample."""
+
+    def one(path: Path) -> None:
+        with av.open(str(path)) as container:
+            container.streams.video[0].thread_count = 1
+            for number, frame in enumerate(container.decode(video=0)):
+                if convert is not None and number in wanted:
+                    convert(frame)
+
+    offsets = np.round(np.linspace(0, 31, 8)).astype(int)
+    wanted = {int(s + o) for s in range(0, FRAMES - 31, 16) for o in offsets}
+    return timed(lambda: in_threads([lambda p=p: one(p) for p in videos]))  # type: ignore[misc]
+
+
+def in_threads(work: Sequence[Callable[[], None]]) -> None:
+    """Run all at once."""
+    threads = [threading.Thread(target=one) for one in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that `work` takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def run(recipe: Recipe, encoder: object) -> tuple[float, dict[str, float]]:
+    """Seconds and counts of a whole take through probe, decode, encode and write."""
+    extractor = UnitExtractor(recipe, encoder, torch.device("cpu"))  # type: ignore[arg-type]
+    ((take, streams),) = choose_takes(recipe.job)
+
+    def work() -> None:
+        for unit in extractor.prepare(take, streams).units:
+            extractor.extract(unit)
+        extractor.finish(take)
+
+    return timed(work), extractor.counters.snapshot()
+
+
+def show(what: str, ratio: float, goal: str) -> None:
+    """One line of the result."""
+    print(f"{what:<78} {ratio:7.3f}   goal {goal}", flush=True)
+
+
+def main() -> None:
+    """Print every ratio."""
+    with tempfile.TemporaryDirectory() as temporary, ObjectStore(Path(temporary) / "s3") as server:
+        folder = Path(temporary) / "dataset"
+        videos = make_take(folder)
+        os.environ.update(server.environment(os.environ))
+        remote = s3fs.S3FileSystem(**server.storage_options())
+        dataset = join(server.make_bucket("bench"), "dataset")
+        remote.put(f"{folder}/", f"{dataset}/", recursive=True)
+
+        def recipe(name: str) -> Recipe:
+            output = join(server.make_bucket("bench"), name)
+            return make_recipe(load_job(None, {"dataset": dataset, "output": output}))
+
+        spec = recipe("x").encoder
+        picture = spec.preprocess
+        assert picture is not None
+
+        def converted(frame: av.VideoFrame) -> object:
+            return resize_and_crop(frame_to_tensor(frame.to_ndarray(format="rgb24")), picture)
+
+        bare(videos[:1], None)  # warm the file cache
+        decoding, converting = bare(videos, None), bare(videos, converted)
+        free, counts = run(recipe("free"), FreeEncoder(spec))
+        size = sum(path.stat().st_size for path in videos)
+        print(f"{STREAMS} streams, {FRAMES} frames, {size / 1e6:.1f} MB; {os.cpu_count()} cores")
+        print(f"bare decoding {STREAMS * FRAMES / decoding:.0f} frames/s\n")
+        show("over S3, free encoder ÷ bare PyAV decoding + converting", converting / free, "≥ 0.90")
+        show("over S3, free encoder ÷ bare PyAV decoding only", decoding / free, "≥ 0.70")
+        show("bytes fetched ÷ object size, whole take", counts["bytes_read"] / size, "≤ 1.02")
+        show("frames decoded ÷ frames", counts["frames_decoded"] / STREAMS / FRAMES, "1.00")
+        encoder = load_encoder(spec, torch.device("cpu"))
+        whole, counts = run(recipe("real"), encoder)
+        clips = torch.zeros((8, spec.frames, 3, *picture.size), dtype=torch.uint8)
+        encoder.encode(clips)
+        alone = timed(lambda: [encoder.encode(clips) for _ in range(4)]) / 32
+        show("clips/s end to end ÷ the encoder alone", counts["clips"] * alone / whole, "≥ 0.95")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        show("peak memory of this process, GiB", peak, "≤ 1.5")
+
+
+if __name__ == "__main__":
+    main()
