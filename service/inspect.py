@@ -1,6 +1,6 @@
 """What a store holds, as facts for a script and as text for a person."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from fractions import Fraction
 from typing import Any
@@ -31,7 +31,7 @@ def describe_store(uri: str, s3: S3Options | None = None) -> dict[str, Any]:
     `capture`), `encoder` (with `id`), `grid`, `clips`, `dim`, `dtype`, `start_time` and `end_time`
     (seconds, None without clips), `bytes` and `objects` (all of the store), `chunks` (`clips` and
     `unit_clips` of one chunk and unit; of the features chunks how many are `expected` and
-    `missing`), `streams` (a list: `name`, `valid`, `invalid` by reason, `video`), `problems` (per
+    `missing`), `streams` (a list: `name`, `valid`, `invalid` by reason, `video` or None), `problems` (per
     stream) and `provenance` (`versions`, `git_commit`, `resolution`, `rotate`).
 
     Raises StoreNotFound, StoreMismatch, StoreDenied or StoreError.
@@ -91,6 +91,8 @@ def print_store(facts: Mapping[str, Any], console: Console) -> None:
     title = Text(facts["take"]["name"], style="bold")
     title.append("  ")
     title.append(facts["status"], style="green" if complete else "yellow")
+    if not complete:
+        title.append("; the `takestream extract` that began it also finishes it")
     console.print(title, highlight=False)
     # Not wrapped: a URI is there to be copied.
     console.print(Text(facts["uri"], style="dim"), highlight=False, soft_wrap=True)
@@ -100,7 +102,7 @@ def print_store(facts: Mapping[str, Any], console: Console) -> None:
     summary.add_column(overflow="fold")
     for name, words in _summary(facts):
         summary.add_row(name, Text(words))
-    console.print(Padding(summary, (0, 0, 0, 2)), highlight=False)
+    console.print(Padding(summary, (0, 0, 0, 2), expand=False), highlight=False)
     console.print()
     streams = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     streams.add_column("stream", overflow="fold")
@@ -115,16 +117,16 @@ def print_store(facts: Mapping[str, Any], console: Console) -> None:
             Text("\n".join(invalid), style="yellow"),
             Text(_video_words(stream["video"])),
         )
-    console.print(Padding(streams, (0, 0, 0, 2)), highlight=False)
+    console.print(Padding(streams, (0, 0, 0, 2), expand=False), highlight=False)
     if facts["problems"]:
-        console.print("\nProblems", style="bold", highlight=False)
+        console.print(Text("\nProblems", style="bold"), highlight=False)
         problems = Table.grid(padding=(0, 2))
-        problems.add_column(overflow="fold")
+        problems.add_column(max_width=36, overflow="fold")
         problems.add_column(overflow="fold")
         for name, lines in facts["problems"].items():
             for number, line in enumerate(lines):
                 problems.add_row(Text("" if number else name), Text(line))
-        console.print(Padding(problems, (0, 0, 0, 2)), highlight=False)
+        console.print(Padding(problems, (0, 0, 0, 2), expand=False), highlight=False)
 
 
 def clip_reasons(store: TakeStore) -> NDArray[np.uint8]:
@@ -166,7 +168,7 @@ def _stream(name: str, reasons: NDArray[np.uint8], known: Mapping[str, Any]) -> 
         "name": name,
         "valid": int(counts[Reason.VALID]),
         "invalid": {reason: count for reason, count in invalid.items() if count},
-        "video": {key: known.get(key) for key in _VIDEO},
+        "video": {key: known.get(key) for key in _VIDEO} if known else None,
     }
 
 
@@ -188,15 +190,15 @@ def _sizes(uri: str, s3: S3Options | None) -> dict[str, int]:
 def _summary(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     take, encoder, grid, chunks = (facts[key] for key in ("take", "encoder", "grid", "chunks"))
     yield "take", _listed(take["uid"], take["task"], take["university"], take["capture"])
-    features = f"{facts['dim']} features per clip"
-    yield "encoder", _listed(encoder["id"], encoder.get("precision"), features)
+    features = f"{facts['dim']} numbers per clip, stored as {facts['dtype']}"
+    yield "encoder", _listed(encoder["id"], features)
     yield "clips", f"{facts['clips']}{_grid_words(grid)}"
     if facts["start_time"] is not None:
-        yield "time", f"{clock(facts['start_time'])} to {clock(facts['end_time'])}"
-    size = f"{decimal(facts['bytes'])} in {facts['objects']} objects"
+        start = f", from {clock(facts['start_time'])}" if facts["start_time"] else ""
+        yield "time", f"{clock(facts['end_time'] - facts['start_time'])}{start}"
+    yield "size", f"{decimal(facts['bytes'])} in {facts['objects']} objects"
     there = f"{chunks['expected'] - chunks['missing']} of {chunks['expected']}"
-    yield "size", f"{size}, {facts['dtype']}"
-    yield "chunks", f"{there} features chunks, of {chunks['clips']} clips and one stream each"
+    yield "chunks", f"{there} written, each up to {chunks['clips']} clips of one stream"
     provenance = facts["provenance"]
     versions = provenance["versions"]
     commit = provenance["git_commit"]
@@ -234,9 +236,11 @@ def clock(seconds: float) -> str:
     return f"{seconds:.1f} s" if abs(seconds) < 60 else str(timedelta(seconds=round(seconds)))
 
 
-def _video_words(video: Mapping[str, Any]) -> str:
+def _video_words(video: Mapping[str, Any] | None) -> str:
+    if video is None:
+        return ""
     if not video["uri"]:
-        return "none"
+        return "no file"
     size = f"{video['width']}x{video['height']}" if video["width"] else None
     rate = f"{fps_words(video['rate'])} fps" if video["rate"] else None
     stored = decimal(video["size"]) if video["size"] is not None else None
@@ -250,15 +254,3 @@ def _listed(*words: object) -> str:
 def _mapping(data: Mapping[str, Any], key: str) -> dict[str, Any]:
     found = data.get(key)
     return dict(found) if isinstance(found, Mapping) else {}
-
-
-__all__: Sequence[str] = (
-    "clip_reasons",
-    "clock",
-    "describe_store",
-    "encoder_id",
-    "fps_words",
-    "print_store",
-    "reason_words",
-    "take_word",
-)

@@ -97,7 +97,7 @@ class ClipReader:
                     stream=name,
                     first=self._start + at,
                     reason=np.array([reason for reason, _ in results], dtype=np.uint8),
-                    clips=torch.stack(pictures) if pictures else None,
+                    clips=torch.stack(pictures).permute(0, 1, 4, 2, 3) if pictures else None,
                 )
 
 
@@ -124,7 +124,7 @@ class _StreamReader:
         self.thread = threading.Thread(target=self._run, name=f"decode {name}", daemon=True)
 
     def clip(self, first: int, last: int, seen: NDArray[np.int64]) -> tuple[Reason, Tensor | None]:
-        """The clip over source frames `[first, last)`: why it is invalid, or its pictures."""
+        """The clip over source frames `[first, last)`: why it is invalid, or [T, H, W, 3]."""
         while self._next < last:
             item = self._queue.get()
             if isinstance(item, BaseException):
@@ -137,7 +137,8 @@ class _StreamReader:
         if reason is not Reason.VALID:
             return reason, None
         pictures = [self._frames[number].picture for number in seen.tolist()]
-        return reason, torch.stack([picture for picture in pictures if picture is not None])
+        # Channels last, as the pictures lie in memory: stacking them is a plain copy.
+        return reason, torch.stack([p.permute(1, 2, 0) for p in pictures if p is not None])
 
     def drain(self) -> None:
         """Let the thread end, wherever it waits, and wait for it."""
