@@ -90,7 +90,10 @@ def choose_encoder(choice: EncoderChoice) -> EncoderSpec:
     preset = presets[choice.preset]
     if "weights" in changes and changes["weights"] != preset.weights:
         # Other weights than the preset's: its digest, and what else it knew of them, is void.
-        changes = {"sha256": None, "revision": None, "dim": None, **changes}
+        void = {"sha256": None, "revision": None, "dim": None}
+        if preset.family == "huggingface":
+            void["preprocess"] = None
+        changes = {**void, **changes}
     return preset.model_copy(update=changes)
 
 

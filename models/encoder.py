@@ -88,6 +88,9 @@ def load_encoder(
     """
     if device.type == "cpu":
         keep_freed_memory()
+    if device.type == "cuda" and spec.precision == "float32":
+        # torch lets convolutions round their input to 10 bits by default.
+        torch.backends.cudnn.allow_tf32 = False
     resolved, checkpoint = _resolve(spec, s3)
     network = FAMILIES[resolved.family].build(resolved, checkpoint)
     return _LoadedEncoder(resolved, network, device, compile)
@@ -141,7 +144,9 @@ class _LoadedEncoder:
         size = max(1, CPU_FRAMES // self.spec.frames) if clips.device.type == "cpu" else len(clips)
         with torch.inference_mode():
             parts = [clips[start : start + size] for start in range(0, len(clips), size)]
-            return torch.cat([self._forward(part) for part in parts])
+            features = torch.cat([self._forward(part) for part in parts])
+        # What inference mode makes may not be written to outside of it.
+        return features.clone()
 
     def _forward(self, clips: Tensor) -> Tensor:
         pixels = normalise(clips, self._preprocess)

@@ -111,7 +111,7 @@ def extract(found: Namespace) -> int:
     if found.json:
         _print_json({**report_facts(recipe, report), "report": where})
     else:
-        print_summary(recipe, report, _console())
+        print_summary(recipe, report, _console(), where)
     return 0 if report.ok else 1
 
 

@@ -29,9 +29,9 @@ def describe_store(uri: str, s3: S3Options | None = None) -> dict[str, Any]:
 
     Keys: `uri`, `schema_version`, `status`, `take` (`uid`, `name`, `task`, `university`,
     `capture`), `encoder` (with `id`), `grid`, `clips`, `dim`, `dtype`, `start_time` and `end_time`
-    (seconds, None without clips), `bytes` and `objects` (all of the store), `chunks` (`clips` and
-    `unit_clips` of one chunk and unit; of the features chunks how many are `expected` and
-    `missing`), `streams` (a list: `name`, `valid`, `invalid` by reason, `video` or None), `problems` (per
+    (seconds, None without clips), `bytes` and `objects` (all of the store), `chunks` (`clips` of a
+    features chunk, `unit_clips`, and how many features chunks are `expected` and `missing`),
+    `streams` (a list: `name`, `valid`, `invalid` by reason, `video` or None), `problems` (per
     stream) and `provenance` (`versions`, `git_commit`, `resolution`, `rotate`).
 
     Raises StoreNotFound, StoreMismatch, StoreDenied or StoreError.
@@ -92,7 +92,7 @@ def print_store(facts: Mapping[str, Any], console: Console) -> None:
     title.append("  ")
     title.append(facts["status"], style="green" if complete else "yellow")
     if not complete:
-        title.append("; the `takestream extract` that began it also finishes it")
+        title.append("; run its `takestream extract` again to finish it")
     console.print(title, highlight=False)
     # Not wrapped: a URI is there to be copied.
     console.print(Text(facts["uri"], style="dim"), highlight=False, soft_wrap=True)
@@ -182,9 +182,14 @@ def _sizes(uri: str, s3: S3Options | None) -> dict[str, int]:
     """Bytes of every object of the store, by key."""
     with translated(uri, "list"):
         fs, root = open_filesystem(uri, s3)
-        root = root.rstrip("/")
         found = fs.find(root, detail=True)
-    return {str(path)[len(root) + 1 :]: int(info["size"] or 0) for path, info in found.items()}
+    top = root.rstrip("/") + "/"
+    # Some servers list the folder itself as an object.
+    return {
+        path.removeprefix(top): int(info["size"] or 0)
+        for path, info in found.items()
+        if path.startswith(top) and path != top
+    }
 
 
 def _summary(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

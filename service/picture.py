@@ -236,6 +236,8 @@ class _Page:
                 columnspacing=1.8,
                 labelcolor=_INK,
             )
+            for text in made.get_texts():
+                text.set_parse_math(False)
             if made.get_window_extent(self._renderer).width <= WIDTH - 2 * _MARGIN:
                 break
             made.remove()

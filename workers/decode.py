@@ -199,7 +199,10 @@ class _Session:
             view = memoryview(data)
             for number in there[a:b].tolist():
                 at = int(index.position[number]) - origin
-                packet = Packet(bytes(view[at : at + int(index.size[number])]))
+                # `Packet(data)` would lend the decoder our bytes without the zeros that libav
+                # reads past a packet's end, and what stands there changes the picture.
+                packet: Packet[Any] = Packet(int(index.size[number]))
+                packet.update(view[at : at + int(index.size[number])])
                 packet.pts, packet.dts = int(index.pts[number]), int(index.dts[number])
                 packet.time_base = index.time_base
                 yield from self._decoded(packet)

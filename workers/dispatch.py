@@ -148,6 +148,7 @@ class Dispatcher:
         ray.kill(slot.worker, no_restart=True)
         for name, value in slot.counts.items():
             slot.before[name] = slot.before.get(name, 0) + value
+        slot.before["workers_lost"] = slot.before.get("workers_lost", 0) + 1
         slot.worker, slot.counts = None, {}
 
     def _retry(self, queued: _Queued, error: Exception) -> None:

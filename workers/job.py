@@ -1,10 +1,12 @@
 """A whole extraction job: takes into prepared takes into units into finished stores."""
 
+import io
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,9 +26,12 @@ from workers.recipe import Recipe
 from workers.unit import Failure, FinishedTake, PreparedTake, UnitRecord
 from workers.worker import Record, Task
 
+log = logging.getLogger(__name__)
+
 # Takes prepared ahead of the workers, so that a job of 5,000 takes starts at once.
 AHEAD = 4
 CORES_PER_WORKER = 4
+CONNECT_SECONDS = 10.0
 
 
 class RayUnavailable(Exception):
@@ -83,6 +88,8 @@ def ray_session(run: RunSpec) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    if run.address:
+        _check_answers(run.address)
     local: dict[str, Any] = {} if run.address else {"include_dashboard": False}
     try:
         ray.init(
@@ -96,9 +103,33 @@ def ray_session(run: RunSpec) -> Iterator[None]:
         where = f"no Ray cluster answers at {run.address}" if run.address else "Ray did not start"
         raise RayUnavailable(f"{where}: {' '.join(str(error).split())[:300]}") from error
     try:
-        yield
+        # Ray prints what it thinks of dead workers to stdout, which is for results.
+        with redirect_stdout(_RayMessages()):
+            yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raise RayUnavailable for an address nobody listens at: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        if address in ("auto", "local"):
+            return
+        raise RayUnavailable(f"'{address}' is no Ray address; give HOST:PORT, or auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise RayUnavailable(f"no Ray cluster answers at {address}: {error}") from error
+
+
+class _RayMessages(io.TextIOBase):
+    """Passes what is printed on to the log."""
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            log.debug("%s", text.strip())
+        return len(text)
 
 
 def run_job(

@@ -138,9 +138,7 @@ def _changed(store: TakeStore, probe: TakeProbe) -> list[str]:
     return [
         name
         for name, now in probe.streams.items()
-        if name in store.streams
-        and now.identity is not None
-        and known.get(name) != now.identity
+        if name in store.streams and now.identity is not None and known.get(name) != now.identity
     ]
 
 

@@ -45,7 +45,7 @@ def test_mistakes_are_named(settings: dict[str, object], words: str) -> None:
 def test_a_file_that_holds_no_settings(tmp_path: Path, text: str) -> None:
     file = tmp_path / "job.yaml"
     file.write_text(text)
-    with pytest.raises(SettingsError, match="job.yaml"):
+    with pytest.raises(SettingsError, match=r"job\.yaml"):
         load_job(str(file), NEEDED)
 
 

@@ -118,8 +118,11 @@ def test_no_clips_give_no_vectors(encoder):
     assert encoder.encode(empty).shape == (0, 1280)
 
 
-def test_vectors_carry_no_graph(encoder, clips):
-    assert not encoder.encode(clips[:1]).requires_grad
+def test_vectors_are_plain_tensors(encoder, clips):
+    vectors = encoder.encode(clips[:1])
+    assert not vectors.requires_grad
+    vectors[0] = float("nan")  # as for a clip that turns out to be invalid
+    assert vectors.isnan().all()
 
 
 @pytest.mark.parametrize(
