@@ -1,18 +1,16 @@
 """What each command of the command line does; every function returns the exit code."""
 
-import json
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from configs.load import encoder_presets, load_job, parse
 from configs.schema import JobSpec, Resolution, Selection
+from service.console import print_json, result_console
 from service.demo import run_demo
 from service.flags import overrides
 from service.inspect import describe_store, print_store
@@ -37,10 +35,14 @@ def takes(found: Namespace) -> int:
     chosen = select(read_takes(found.dataset, selection.resolution, s3), selection)
     sizes = object_sizes(chosen, s3)
     if found.json:
-        _print_json([_take_facts(take, sizes) for take in chosen])
+        print_json([_take_facts(take, sizes) for take in chosen])
         return 0
-    console = _console()
-    table = Table("take", "task", "university", "s", "streams", "MB", "missing", box=None)
+    console = result_console()
+    table = Table(box=None)
+    # Names and uids are there to be copied: never cut.
+    table.add_column("take", no_wrap=True)
+    for heading in ("task", "university", "s", "streams", "MB", "missing"):
+        table.add_column(heading, overflow="fold")
     for take in chosen:
         there = {s.key: sizes.get(s.uri) for s in take.streams if s.uri}
         missing = [s.key for s in take.streams if there.get(s.key) is None]
@@ -68,10 +70,12 @@ def plan(found: Namespace) -> int:
     planned = make_plan(recipe, choose_takes(job), probe=found.probe)
     facts = _plan_facts(planned, found)
     if found.json:
-        _print_json({"encoder_id": recipe.encoder_id, **facts})
+        print_json({"encoder_id": recipe.encoder_id, **facts})
         return 0
-    console = _console()
-    table = Table("take", "frames", "clips", "done", "units", "MB to read", "absent", box=None)
+    console = result_console()
+    table = Table(box=None)
+    for heading in ("take", "frames", "clips", "done", "units", "MB to read", "absent"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "take")
     for take in planned:
         sign = "" if take.exact else "~"
         table.add_row(
@@ -109,9 +113,9 @@ def extract(found: Namespace) -> int:
         report = launch(recipe, chosen, on_progress)
     where = write_report(recipe, report)
     if found.json:
-        _print_json({**report_facts(recipe, report), "report": where})
+        print_json({**report_facts(recipe, report), "report": where})
     else:
-        print_summary(recipe, report, _console(), where)
+        print_summary(recipe, report, result_console(), where)
     return 0 if report.ok else 1
 
 
@@ -119,15 +123,20 @@ def encoders(found: Namespace) -> int:
     """List the presets."""
     presets = encoder_presets()
     if found.json:
-        _print_json([spec.model_dump(mode="json") for spec in presets.values()])
+        print_json([spec.model_dump(mode="json") for spec in presets.values()])
         return 0
-    table = Table("encoder", "dim", "clip", "input", "licence", "weights", box=None)
+    table = Table(box=None)
+    for heading in ("encoder", "dim", "clip", "input", "licence", "weights"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "encoder")
     for spec in presets.values():
-        size = "" if spec.preprocess is None else "×".join(map(str, spec.preprocess.size))
+        # Where the preset leaves it to the checkpoint, only loading it tells.
+        size = "its own" if spec.preprocess is None else "×".join(map(str, spec.preprocess.size))
         grid = spec.grid
-        clip = f"{spec.frames} of {grid.window} frames every {grid.stride}"
+        clip = f"{spec.frames} of {grid.window} frames, one clip every {grid.stride}"
+        if grid.window == grid.stride == 1:
+            clip = "every frame"
         table.add_row(spec.name, str(spec.dim), clip, size, spec.licence, spec.weights)
-    _console().print(table)
+    result_console().print(table)
     return 0
 
 
@@ -137,9 +146,9 @@ def inspect(found: Namespace) -> int:
     if found.picture:
         draw_store(found.store, Path(found.picture), _s3(found))
     if found.json:
-        _print_json(facts)
+        print_json(facts)
     else:
-        print_store(facts, _console())
+        print_store(facts, result_console())
         if found.picture:
             print(f"picture: {found.picture}")
     return 0
@@ -151,7 +160,7 @@ def verify(found: Namespace) -> int:
     uris = [uri for given in found.stores for uri in find_stores(given, s3)]
     reports = [verify_store(uri, s3) for uri in uris]
     if found.json:
-        _print_json([{**asdict(report), "ok": report.ok} for report in reports])
+        print_json([{**asdict(report), "ok": report.ok} for report in reports])
     else:
         for report in reports:
             print(f"{'ok     ' if report.ok else 'FAULTY '} {report.uri}")
@@ -169,15 +178,6 @@ def demo(found: Namespace) -> int:
 
 def _s3(found: Namespace) -> S3Options:
     return S3Options(found.s3_profile, found.endpoint_url)
-
-
-def _console() -> Console:
-    # Without a terminal there is no width to fit into, and cut words help no script.
-    return Console() if sys.stdout.isatty() else Console(width=200, soft_wrap=True)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _take_facts(take: Take, sizes: dict[str, int | None]) -> dict[str, Any]:

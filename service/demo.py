@@ -1,6 +1,5 @@
 """`takestream demo`: the main job, end to end, on the example data set over an embedded S3."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,9 @@ import s3fs
 from rich.console import Console
 
 from configs.load import load_job
+from service.console import print_json, result_console
 from service.example import make_example
+from service.inspect import describe_store, print_store
 from service.launch import choose_takes, extract
 from service.objectstore import ObjectStore
 from service.picture import draw_store
@@ -27,7 +28,7 @@ def run_demo(folder: Path, *, as_json: bool = False) -> int:
     The server's objects stay there as its own volumes; a copy of the stores is put into
     `folder/features`, so that they can be opened when the server is gone.
     """
-    console = Console(stderr=as_json)
+    console = result_console(to_stderr=as_json)
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     console.print("[bold]1[/bold] the example data set: 2 takes, 4 and 3 streams, real footage")
@@ -49,22 +50,26 @@ def run_demo(folder: Path, *, as_json: bool = False) -> int:
         )
         with progress_display(quiet=as_json) as on_progress:
             report = extract(recipe, choose_takes(job), on_progress)
-        print_summary(recipe, report, console)
+        print_summary(recipe, report, console, next_steps=False)
         stores = find_stores(output, recipe.output_s3)
         checked = [verify(uri, recipe.output_s3) for uri in stores]
+        console.print(f"\n[bold]4[/bold] takestream verify {output}")
         for one in checked:
-            console.print(f"[bold]4[/bold] verify: {'ok' if one.ok else one.faults} {one.uri}")
+            console.print(f"  {'ok' if one.ok else one.faults} {one.uri}", soft_wrap=True)
         features = folder / "features"
         remote.get(f"{output}/", f"{features}/", recursive=True)
         pictures = []
-        for uri in find_stores(str(features), recipe.output_s3):
+        for uri in find_stores(str(features)):
             pictures.append(folder / f"{Path(uri).stem}.png")
             draw_store(uri, pictures[-1])
+        console.print("\n[bold]5[/bold] what the stores hold, copied out of S3")
+        for uri in find_stores(str(features)):
+            print_store(describe_store(uri), console)
     _say_where(console, features, pictures)
     ok = report.ok and all(one.ok for one in checked) and len(checked) == len(report.stores)
     if as_json:
         facts = {**report_facts(recipe, report), "pictures": [str(p) for p in pictures]}
-        print(json.dumps({**facts, "verified": ok}, indent=2))
+        print_json({**facts, "verified": ok})
     return 0 if ok else 1
 
 
@@ -82,11 +87,13 @@ def _environment(server: ObjectStore) -> Iterator[None]:
 
 
 def _say_where(console: Console, features: Path, pictures: list[Path]) -> None:
-    console.print(f"\nThe stores, copied out of S3: {features}", soft_wrap=True)
+    def near(path: Path) -> str:
+        return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+    console.print(f"\nstores   {near(features)}", soft_wrap=True, highlight=False)
     for picture in pictures:
-        console.print(f"A picture of one: {picture}", soft_wrap=True)
+        console.print(f"picture  {near(picture)}", soft_wrap=True, highlight=False)
     first = next(iter(sorted(features.rglob("*.zarr"))), None)
-    console.print(
-        f"Open one:  python -c \"import xarray; print(xarray.open_zarr('{first}'))\"",
-        soft_wrap=True,
-    )
+    if first is not None:
+        code = f"import xarray; print(xarray.open_zarr('{near(first)}'))"
+        console.print(f'open     .venv/bin/python -c "{code}"', soft_wrap=True, highlight=False)

@@ -124,11 +124,17 @@ def write_report(recipe: Recipe, report: Report) -> str | None:
 
 
 def print_summary(
-    recipe: Recipe, report: Report, console: Console, where: str | None = None
+    recipe: Recipe,
+    report: Report,
+    console: Console,
+    where: str | None = None,
+    *,
+    next_steps: bool = True,
 ) -> None:
     """Print what was done, what was found done, what is wrong with which streams, what is next.
 
     where: the URI of the report, as `write_report` gives it.
+    next_steps: end with what to do next with the stores.
     """
 
     def say(words: str, style: str = "") -> None:
@@ -174,6 +180,8 @@ def print_summary(
     if failures:
         head("\nFailures")
         listed(failures, "red")
+    if not next_steps:
+        return
     head("\nNext")
     for words in _next(recipe, report):
         console.print(Text(f"  {words}"), highlight=False, soft_wrap=True)

@@ -45,7 +45,7 @@ def prepare(
     if not grid.clips or not set(indexes) & set(streams):
         return PreparedTake(take, uri, (), failures=_hopeless(take, streams, probe)), None
     store = _store(uri, recipe, take, streams, probe, grid)
-    _forget_changed(store, streams, probe)
+    _forget_changed(store, take, streams, probe)
     gaps = store.missing(list(streams))
     missing = sum((gap.stop - gap.start) * len(gap.streams) for gap in gaps)
     clips = store.clips * len(streams)
@@ -123,12 +123,12 @@ def _store(
         return TakeStore.create(uri, layout, recipe.output_s3)
 
 
-def _forget_changed(store: TakeStore, streams: Sequence[str], probe: TakeProbe) -> None:
+def _forget_changed(store: TakeStore, take: Take, streams: Sequence[str], probe: TakeProbe) -> None:
     for name in _changed(store, probe):
         if name in streams:
             store.reset(name)
             store.update_attributes(
-                provenance={"streams": {name: probe.streams[name].provenance()}},
+                provenance={"streams": {name: _facts(take, name, probe)}},
                 problems={name: list(probe.problems().get(name, ()))},
             )
 
@@ -167,7 +167,7 @@ def _attributes(
         },
         "encoder": {**encoder, "encoder_id": recipe.encoder_id},
         "provenance": {
-            "streams": {name: probe.streams[name].provenance() for name in streams},
+            "streams": {name: _facts(take, name, probe) for name in streams},
             "resolution": recipe.job.select.resolution,
             "rotate": dict(recipe.job.rotate),
             "versions": versions(),
@@ -175,6 +175,11 @@ def _attributes(
         },
         "problems": {name: list(problems[name]) for name in streams if name in problems},
     }
+
+
+def _facts(take: Take, name: str, probe: TakeProbe) -> dict[str, Any]:
+    stream = next(stream for stream in take.streams if stream.key == name)
+    return {"cam_id": stream.cam_id, "is_ego": stream.is_ego, **probe.streams[name].provenance()}
 
 
 def versions() -> dict[str, str]:
