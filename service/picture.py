@@ -1,7 +1,6 @@
 """A picture of a store: streams × time, where clips are invalid, how alike the cameras see it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,22 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator, MultipleLocator
-from numpy.typing import NDArray
 
-from service.inspect import clip_reasons, clock, encoder_id, fps_words, reason_words, take_word
-from takestream import schema
+from service.inspect import clock, encoder_id, fps_words, reason_words, take_word
+from service.likeness import (
+    BINS,
+    MOST_POINTS,
+    Clips,
+    Floats,
+    binned,
+    curves,
+    limits,
+    mean_of,
+    read_clips,
+    runs,
+)
 from takestream.schema import Reason
 from takestream.storage import S3Options
-from workers.metadata import UNDECODABLE, read_whole
 from workers.store import StoreError, TakeStore
 
 WIDTH = 1600
@@ -48,29 +56,9 @@ _LOOKS = {
 }
 _INK, _MUTED, _FAINT = "#1A1A1A", "#666666", "#D9D9D9"
 
-# With more clips than this a line is a smear: mean and range per few pixels are drawn instead.
-_MOST_POINTS, _BINS = 700, 240
 _MARKED_POINTS = 60
 # So that one invalid clip of thousands is seen.
 _LEAST_PIXELS = 3
-
-_Floats = NDArray[np.floating]
-
-
-@dataclass(frozen=True)
-class _Clips:
-    """All that is drawn of a store's clips, in the order of time.
-
-    middle, left, right: seconds [clip], the point and the span on the time axis of each clip.
-    reasons: uint8 [clip, stream]. similarity: float32 [clip, stream, stream].
-    """
-
-    streams: tuple[str, ...]
-    middle: _Floats
-    left: _Floats
-    right: _Floats
-    reasons: NDArray[np.uint8]
-    similarity: _Floats
 
 
 def draw_store(
@@ -94,62 +82,22 @@ def draw_store(
     if reference is not None and reference not in store.streams:
         names = ", ".join(store.streams)
         raise StoreError(f"{store.uri} has no stream {reference!r}; it has {names}")
-    clips = _read(store)
-    figure = _draw(store, clips, clips.streams.index(reference or _reference(clips)))
+    clips = read_clips(store)
+    figure = _draw(store, clips, clips.streams.index(reference or _reference(store, clips)))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png")
 
 
-def similarity(store: TakeStore, reasons: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Cosine similarity of streams to each other, clip by clip: float32 [clip, stream, stream].
-
-    reasons: uint8 [clip, stream]. NaN where one of the two is invalid. Raises StoreError.
-    """
-    count = len(store.streams)
-    result = np.full((store.clips, count, count), np.nan, dtype=np.float32)
-    features = store.array(schema.FEATURES)
-    # A unit at a time: a long take's features are gigabytes.
-    for start in range(0, store.clips, store.unit_clips):
-        rows = slice(start, min(start + store.unit_clips, store.clips))
-        try:
-            vectors = np.asarray(features[rows]).astype(np.float32)
-        except UNDECODABLE as error:
-            raise StoreError(
-                f"{store.uri}: features of clips {rows.start} to {rows.stop - 1} are damaged"
-                f" ({error}); `takestream verify` names the chunk"
-            ) from error
-        vectors[reasons[rows] != Reason.VALID] = np.nan
-        with np.errstate(divide="ignore", invalid="ignore"):
-            vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
-            result[rows] = vectors @ vectors.transpose(0, 2, 1)
-    return result
-
-
-def _read(store: TakeStore) -> _Clips:
-    begin = read_whole(store.array(schema.START_TIME), store.uri)
-    end = read_whole(store.array(schema.END_TIME), store.uri)
-    reasons = clip_reasons(store)
-    alike = similarity(store, reasons)
-    order = np.argsort(begin + end, kind="stable")
-    begin, end = begin[order], end[order]
-    middle = (begin + end) / 2
-    # Windows overlap: each clip gets the time around its middle, up to halfway to the next.
-    halfway = (middle[1:] + middle[:-1]) / 2
-    left = np.maximum(begin, np.concatenate([begin[:1], halfway]))
-    right = np.minimum(end, np.concatenate([halfway, end[-1:]]))
-    return _Clips(store.streams, middle, left, right, reasons[order], alike[order])
-
-
-def _reference(clips: _Clips) -> str:
+def _reference(store: TakeStore, clips: Clips) -> str:
     """The first ego stream with valid clips, else the first stream with some, else the first."""
     valid = (clips.reasons == Reason.VALID).any(axis=0)
     some = [name for name, any_valid in zip(clips.streams, valid, strict=True) if any_valid]
-    # Stores do not say which cameras are ego; in the data set their names do.
-    ego = [name for name in some if name.lower().startswith("aria")]
+    facts = store.attributes.get("provenance", {}).get("streams", {})
+    ego = [name for name in some if facts.get(name, {}).get("is_ego", name.startswith("aria"))]
     return (ego or some or list(clips.streams))[0]
 
 
-def _draw(store: TakeStore, clips: _Clips, reference: int) -> Figure:
+def _draw(store: TakeStore, clips: Clips, reference: int) -> Figure:
     count = len(clips.streams)
     lane = int(np.clip(_LANES_HEIGHT / count, *_LANE))
     cell = min(int(np.clip(_MATRIX_WIDTH / count, *_CELL)), _WIDEST_MATRIX // count)
@@ -176,11 +124,11 @@ def _draw(store: TakeStore, clips: _Clips, reference: int) -> Figure:
         axes = page.place(matrix, top, cell * count, lane * count - _LANE_GAP)
         bottom = max(bottom, _draw_matrix(axes, clips.similarity, names, cell))
     heading = "Cosine similarity along time" if count > 1 else "Clips along time"
-    if count > 1 and len(clips.middle) > _MOST_POINTS:
-        heading += f": mean and range of every {round(len(clips.middle) / _BINS)} clips"
+    if count > 1 and len(clips.middle) > MOST_POINTS:
+        heading += f": mean and range of every {round(len(clips.middle) / BINS)} clips"
     page.say(left, top - 27, heading, 11, _INK)
     width = (matrix - 76 if count > 1 else WIDTH - _MARGIN) - left
-    low, high = _limits(clips, reference)
+    low, high = limits(clips, reference)
     lanes = []
     for index in range(count):
         axes = page.place(left, top + index * lane, width, lane - _LANE_GAP)
@@ -253,11 +201,11 @@ class _Page:
         return self._figure
 
 
-def _draw_lane(axes: Axes, clips: _Clips, index: int, reference: int, pixels: float) -> None:
+def _draw_lane(axes: Axes, clips: Clips, index: int, reference: int, pixels: float) -> None:
     span = (clips.right[-1] - clips.left[0]) if len(clips.middle) else 1.0
     for reason, (face, lines, hatch) in _LOOKS.items():
         least = 0 if reason is Reason.VALID else span * _LEAST_PIXELS / pixels
-        spans = _spans(clips, clips.reasons[:, index] == reason, least)
+        spans = runs(clips, clips.reasons[:, index] == reason, least)
         if spans:
             axes.broken_barh(
                 spans,
@@ -270,7 +218,7 @@ def _draw_lane(axes: Axes, clips: _Clips, index: int, reference: int, pixels: fl
                 # The grid, at 0.5, is for what is valid.
                 zorder=0.3 if reason is Reason.VALID else 1,
             )
-    to_reference, to_others = _lines(clips, index, reference)
+    to_reference, to_others = curves(clips, index, reference)
     _draw_line(axes, clips, to_others, _TO_OTHERS, 1.3)
     _draw_line(axes, clips, to_reference, _TO_REFERENCE, 1.9)
     axes.set_axisbelow(True)
@@ -285,13 +233,13 @@ def _draw_lane(axes: Axes, clips: _Clips, index: int, reference: int, pixels: fl
         axes.set_yticks([])
 
 
-def _draw_line(axes: Axes, clips: _Clips, values: _Floats, color: str, width: float) -> None:
+def _draw_line(axes: Axes, clips: Clips, values: Floats, color: str, width: float) -> None:
     # No line across time that no clip covers, as between annotated segments.
     apart = np.flatnonzero(clips.left[1:] > clips.right[:-1] + 1e-6) + 1
     times = np.insert(clips.middle, apart, clips.right[apart - 1])
     values = np.insert(values, apart, np.nan)
-    if len(clips.middle) > _MOST_POINTS:
-        times, values, least, most = _binned(times, values)
+    if len(clips.middle) > MOST_POINTS:
+        times, values, least, most = binned(times, values)
         axes.fill_between(times, least, most, color=color, alpha=0.18, linewidth=0, zorder=2)
     axes.plot(times, values, color=color, linewidth=width, zorder=3, solid_capstyle="round")
     there = np.concatenate([[False], np.isfinite(values), [False]])
@@ -301,7 +249,7 @@ def _draw_line(axes: Axes, clips: _Clips, values: _Floats, color: str, width: fl
     axes.plot(times[marked], values[marked], "o", color=color, markersize=size, zorder=3, mew=0)
 
 
-def _draw_time(lanes: Sequence[Axes], clips: _Clips) -> None:
+def _draw_time(lanes: Sequence[Axes], clips: Clips) -> None:
     for axes in lanes:
         axes.set_xlim(*((clips.left[0], clips.right[-1]) if len(clips.middle) else (0, 1)))
         axes.xaxis.set_major_locator(_time_ticks(axes))
@@ -329,9 +277,9 @@ def _minutes(seconds: float) -> str:
     return f"{hours}:{text:0>5}" if hours else text
 
 
-def _draw_matrix(axes: Axes, alike: _Floats, names: Sequence[str], cell: int) -> float:
+def _draw_matrix(axes: Axes, alike: Floats, names: Sequence[str], cell: int) -> float:
     """Draw it; how many pixels the names below it need."""
-    mean = _mean(alike, axis=0)
+    mean = mean_of(alike, axis=0)
     count = len(names)
     between = mean[~np.eye(count, dtype=bool)]
     between = between[np.isfinite(between)]
@@ -377,7 +325,7 @@ def _draw_matrix(axes: Axes, alike: _Floats, names: Sequence[str], cell: int) ->
     return 40 if level else 40 + 0.71 * longest
 
 
-def _legend(clips: _Clips, reference: int) -> list[Line2D | Patch]:
+def _legend(clips: Clips, reference: int) -> list[Line2D | Patch]:
     handles: list[Line2D | Patch] = []
     if len(clips.streams) > 1:
         name = _shortened(clips.streams[reference])
@@ -394,7 +342,7 @@ def _legend(clips: _Clips, reference: int) -> list[Line2D | Patch]:
     return handles
 
 
-def _facts(store: TakeStore, clips: _Clips) -> str:
+def _facts(store: TakeStore, clips: Clips) -> str:
     grid = store.attributes.get("grid")
     grid = grid if isinstance(grid, dict) else {}
     facts = [encoder_id(store), f"{store.clips} clip{'s' * (store.clips != 1)}"]
@@ -406,69 +354,6 @@ def _facts(store: TakeStore, clips: _Clips) -> str:
     if len(clips.middle):
         facts.append(clock(float(clips.right[-1] - clips.left[0])))
     return "   ·   ".join([*facts, store.status])
-
-
-def _lines(clips: _Clips, index: int, reference: int) -> tuple[_Floats, _Floats]:
-    """A stream's similarity [clip] to the reference, and its mean to all others; NaN if none.
-
-    With one other stream the two are the same, and only the reference has the second.
-    """
-    others = [other for other in range(len(clips.streams)) if other != index]
-    to_reference = clips.similarity[:, index, reference]
-    to_others = _mean(clips.similarity[:, index, others], axis=1)
-    nothing = np.full(len(clips.middle), np.nan)
-    if index == reference:
-        return nothing, to_others
-    return to_reference, to_others if len(others) > 1 else nothing
-
-
-def _limits(clips: _Clips, reference: int) -> tuple[float, float]:
-    """The shared range of the lanes' vertical axes, on tenths."""
-    drawn = np.concatenate(
-        [np.concatenate(_lines(clips, i, reference)) for i in range(len(clips.streams))]
-    )
-    finite = drawn[np.isfinite(drawn)]
-    if not len(finite):
-        return 0.0, 1.0
-    low = np.floor(finite.min() * 10) / 10
-    high = np.ceil(finite.max() * 10 - 1e-3) / 10
-    return float(low), float(max(high, low + 0.1))
-
-
-def _spans(clips: _Clips, mask: NDArray[np.bool_], least: float) -> list[tuple[float, float]]:
-    """(left, width) in seconds of the runs in `mask`, none narrower than `least`, none touching."""
-    steps = np.diff(np.concatenate([[0], mask.astype(np.int8), [0]]))
-    merged: list[list[float]] = []
-    for first, after in zip(np.flatnonzero(steps > 0), np.flatnonzero(steps < 0), strict=True):
-        left, right = float(clips.left[first]), float(clips.right[after - 1])
-        wider = max(0.0, least - (right - left)) / 2
-        left, right = left - wider, right + wider
-        if merged and left <= merged[-1][1]:
-            merged[-1][1] = max(right, merged[-1][1])
-        else:
-            merged.append([left, right])
-    return [(left, right - left) for left, right in merged]
-
-
-def _binned(times: _Floats, values: _Floats) -> tuple[_Floats, _Floats, _Floats, _Floats]:
-    """Time, mean, least and most of the values in `_BINS` equal spans of time; NaN where none."""
-    edges = np.linspace(times[0], times[-1], _BINS + 1)
-    bins = np.clip(np.searchsorted(edges, times, side="right") - 1, 0, _BINS - 1)
-    finite = np.isfinite(values)
-    count = np.bincount(bins[finite], minlength=_BINS)
-    total = np.bincount(bins[finite], weights=values[finite], minlength=_BINS)
-    least, most = np.full(_BINS, np.nan), np.full(_BINS, np.nan)
-    np.fmin.at(least, bins, values)
-    np.fmax.at(most, bins, values)
-    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    return (edges[:-1] + edges[1:]) / 2, mean, least, most
-
-
-def _mean(values: _Floats, axis: int) -> _Floats:
-    """Mean of the finite values along an axis; NaN where there are none."""
-    count = np.isfinite(values).sum(axis=axis)
-    total = np.nansum(values, axis=axis, dtype=np.float64)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _shortened(name: str, most: int = _LONGEST_NAME) -> str:

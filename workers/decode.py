@@ -98,7 +98,11 @@ def open_cpu_decoder(index: Index, threads: int) -> tuple[Any, VideoCodecContext
 
 
 class _Session:
-    """One run of a decoder over consecutive packets."""
+    """One run of a decoder over consecutive packets.
+
+    The decoder is given each packet's number for its PTS, so a frame that comes out says itself
+    which packet it is, however odd the container's own times are.
+    """
 
     def __init__(
         self,
@@ -112,15 +116,13 @@ class _Session:
         self.source, self.index, self.codec = source, index, codec
         self.first, self.end, self.start = first, end, start
         self.counters: Counters = source.counters
-        packets = len(index.pts)
-        self.number = np.full(packets, -1, dtype=np.int64)
+        numbers = np.arange(len(index.pts))
+        self.number = np.full(len(numbers), -1, dtype=np.int64)
         self.number[index.shown] = np.arange(index.frames)
-        self.group = np.maximum.accumulate(np.where(index.key, np.arange(packets), 0))
-        self.leading = index.pts < index.pts[self.group]
-        order = np.concatenate([np.flatnonzero(self.number < 0), index.shown[::-1]])
-        self.packet_of = {int(index.pts[p]): int(p) for p in order}
-        # Packets of the run in presentation order: the frames that should come out, in turn.
-        self.due: deque[int] = deque()
+        self.there = index.position + index.size <= index.identity.size
+        self.group = np.maximum.accumulate(np.where(index.key, numbers, 0))
+        self.turn = index.turn
+        self.leading = index.turn < index.turn[self.group]
         # Per group of pictures, the first packet in decode order at which something went wrong;
         # apart for the frames shown before the group's key, on which the rest does not lean.
         self.broken: dict[int, int] = {}
@@ -129,18 +131,28 @@ class _Session:
     def run(
         self, stop: int, wanted: Callable[[int], bool], convert: Callable[[VideoFrame], P]
     ) -> Iterator[Decoded[P]]:
-        index = self.index
         run = self._fed(stop)
-        self.due = deque(run[np.argsort(index.pts[run], kind="stable")].tolist())
-        # A frame's fate is known once all that was decoded before it has come out or is lost.
-        settled = dict(
-            zip(run.tolist(), np.maximum.accumulate(index.pts[run]).tolist(), strict=True)
-        )
-        held: deque[tuple[int, P | None, bool]] = deque()
+        due = deque(run[np.argsort(self.turn[run], kind="stable")].tolist())
+        waiting = set(run.tolist())
+        pictures: dict[int, P | None] = {}
+        held: deque[tuple[int, bool]] = deque()
+        undecided = deque(run.tolist())
 
-        def released(upto: float) -> Iterator[Decoded[P]]:
-            while held and settled[held[0][0]] <= upto:
-                packet, picture, came = held.popleft()
+        def settle(packet: int) -> None:
+            came = packet not in waiting
+            if not came:
+                waiting.remove(packet)
+                self._break(packet)
+            held.append((packet, came))
+
+        def released() -> Iterator[Decoded[P]]:
+            # A frame's fate is known once all that was decoded before it, and the packet after it,
+            # has come out or is lost.
+            while undecided and undecided[0] not in waiting:
+                undecided.popleft()
+            while held and not (undecided and undecided[0] <= held[0][0] + 1):
+                packet, came = held.popleft()
+                picture = pictures.pop(packet, None)
                 number = int(self.number[packet])
                 if not self.first <= number < self.end:
                     continue
@@ -151,40 +163,34 @@ class _Session:
                 else:
                     yield Decoded(number, Reason.VALID, picture)
 
-        def lose(packet: int) -> None:
-            self._break(packet)
-            held.append((packet, None, False))
-
         for frame in self._frames(run):
-            packet = self.packet_of.get(frame.pts, -1) if frame.pts is not None else -1
-            if packet < 0 or not self.due or index.pts[packet] < index.pts[self.due[0]]:
-                continue  # hidden by an edit list, or too late: given up already
-            while self.due and self.due[0] != packet:
-                lose(self.due.popleft())
-            if not self.due:
-                break
-            self.due.popleft()
+            packet = frame.pts
+            if packet is None or packet not in waiting:
+                continue  # too late: given up already
+            waiting.remove(packet)
+            while self.turn[due[0]] < self.turn[packet]:
+                settle(due.popleft())
             if frame.is_corrupt:
                 self._break(packet)
             number = int(self.number[packet])
             take = self.first <= number < self.end and wanted(number)
-            picture = convert(frame) if take and not self._is_damaged(packet) else None
-            held.append((packet, picture, True))
-            yield from released(float(index.pts[packet]))
-        while self.due:
-            lose(self.due.popleft())
-        yield from released(float("inf"))
+            if take and not self._is_damaged(packet):
+                pictures[packet] = convert(frame)
+            yield from released()
+        while due:
+            settle(due.popleft())
+        yield from released()
 
     def _fed(self, stop: int) -> NDArray[np.int64]:
+        # One packet more than asked for, because trouble in it throws doubt on the one before.
+        run = np.arange(self.start, min(stop + 1, len(self.turn)))
         # Entering at an open group's key, the frames shown before it lean on the group before:
         # nobody asked for them and they cannot be decoded.
-        run = np.arange(self.start, stop)
-        leading = (self.group[run] == self.start) & self.leading[run]
-        return run[~leading] if self.start else run
+        return run[~self._cut_off(run)] if self.start else run
 
     def _frames(self, run: NDArray[np.int64]) -> Iterator[VideoFrame]:
         index = self.index
-        there = run[index.position[run] + index.size[run] <= index.identity.size]
+        there = run[self.there[run]]
         batches = plan_reads(index.position[there], index.size[there])
         spans = [
             (
@@ -203,8 +209,7 @@ class _Session:
                 # reads past a packet's end, and what stands there changes the picture.
                 packet: Packet[Any] = Packet(int(index.size[number]))
                 packet.update(view[at : at + int(index.size[number])])
-                packet.pts, packet.dts = int(index.pts[number]), int(index.dts[number])
-                packet.time_base = index.time_base
+                packet.pts, packet.time_base = number, index.time_base
                 yield from self._decoded(packet)
         yield from self._decoded(None)
 
@@ -212,16 +217,24 @@ class _Session:
         try:
             frames = self.codec.decode(packet)
         except (av.FFmpegError, EOFError):
-            # Which frame is lost shows by its PTS not coming out.
+            # Which frame is lost shows by its not coming out.
             self.counters.add(decode_errors=1)
             return []
         self.counters.add(frames_decoded=len(frames))
         return frames
 
     def _break(self, packet: int) -> None:
-        group = int(self.group[packet])
-        broken = self.broken_leading if self.leading[packet] else self.broken
-        broken[group] = min(packet, broken.get(group, packet))
+        # Damage begins somewhere in a packet, and a decoder that met it near the packet's end may
+        # have noticed nothing: the packet before is not to be trusted either. A packet that is not
+        # in the object at all says nothing of the one before.
+        doubtful = self.there[packet] and packet > self.start and not self._cut_off(packet)
+        for number in (packet - 1, packet) if doubtful else (packet,):
+            group = int(self.group[number])
+            broken = self.broken_leading if self.leading[number] else self.broken
+            broken[group] = min(number, broken.get(group, number))
+
+    def _cut_off(self, packet: Any) -> Any:
+        return (self.group[packet] == self.start) & self.leading[packet]
 
     def _is_damaged(self, packet: int) -> bool:
         group = int(self.group[packet])

@@ -42,6 +42,8 @@ class Index:
 
     pts, dts: int64 [packets] in `time_base`. position, size: int64 [packets] in bytes.
     key: bool [packets], whether decoding can begin there.
+    turn: int64 [packets], which comes out of a decoder when: by PTS, edit by edit; equal PTS share
+        a turn.
     shown: int64 [frames], the packet of each frame that a player would show.
     rate: frames per second by the container's average.
     head: the bytes that libav read to open the file, so that it can be opened again for free.
@@ -53,6 +55,7 @@ class Index:
     position: NDArray[np.int64]
     size: NDArray[np.int64]
     key: NDArray[np.bool_]
+    turn: NDArray[np.int64]
     shown: NDArray[np.int64]
     time_base: Fraction
     rate: Fraction
@@ -90,7 +93,7 @@ class Index:
         """
         wanted = self.shown[first:last]
         keys = np.flatnonzero(self.key)
-        usable = keys[(self.pts[keys] <= self.pts[wanted[0]]) & (keys <= wanted.min())]
+        usable = keys[(self.turn[keys] <= self.turn[wanted[0]]) & (keys <= wanted.min())]
         return int(usable[-1]) if len(usable) else 0, int(wanted.max()) + 1
 
     def open(self, hwaccel: HWAccel | None = None) -> InputContainer:
@@ -198,8 +201,11 @@ def read_index(source: Source, expect: ObjectIdentity | None = None) -> Index:
         # The parser takes a hollow packet for no key frame, so the container's own flags count.
         keys = {entry.pos for entry in stream.index_entries if entry.is_keyframe}
         columns = np.array(packets, dtype=np.int64).T
-        pts, dts, position, size, hidden = columns
-        order = np.argsort(pts, kind="stable")
+        pts, dts, position, size = columns[:4]
+        hidden = columns[4] != 0
+        key = np.isin(position, list(keys))
+        turn = _turns(pts, key, hidden)
+        order = np.argsort(turn, kind="stable")
         assert stream.time_base is not None
         return Index(
             identity=identity,
@@ -207,8 +213,9 @@ def read_index(source: Source, expect: ObjectIdentity | None = None) -> Index:
             dts=dts,
             position=position,
             size=size,
-            key=np.isin(position, list(keys)),
-            shown=order[hidden[order] == 0],
+            key=key,
+            turn=turn,
+            shown=order[~hidden[order]],
             time_base=stream.time_base,
             rate=stream.average_rate or stream.guessed_rate or Fraction(30),
             codec=stream.codec_context.name,
@@ -248,6 +255,14 @@ def _demux(container: InputContainer, stream: VideoStream) -> Iterator[Packet[An
     except (av.FFmpegError, EOFError):
         # What the container lists after a fault cannot be reached; what came before it can.
         return
+
+
+def _turns(
+    pts: NDArray[np.int64], key: NDArray[np.bool_], hidden: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    # Where an edit ends and the next begins, packets are hidden whose times lie among the other's.
+    edit = np.cumsum(key & (hidden | np.roll(hidden, 1)))
+    return np.unique(np.stack([edit, pts]), axis=1, return_inverse=True)[1]
 
 
 def _reason(error: BaseException) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.picture import WIDTH, draw_store, similarity
+from service.likeness import similarity
+from service.picture import WIDTH, draw_store
 from takestream.schema import Reason
 from workers.store import StoreError, StoreLayout, StoreNotFound, TakeStore
 
