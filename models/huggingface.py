@@ -4,7 +4,7 @@ What `EncoderSpec.pool` takes from each, by the `model_type` of its config.json:
 
 | model_type | cls | mean (of the patch tokens) | pooled |
 | --- | --- | --- | --- |
-| videomae | - | last hidden state | the mean through its classifier's norm (fine-tuned) |
+| videomae | - | last hidden state | the mean through its classifier's norm; fine-tuned only |
 | vjepa2 | - | encoder output, predictor skipped | - |
 | timesformer, vivit | after the last norm | after the last norm | cls, as its classifier reads |
 | dinov2*, dinov3_vit | after the last norm | the same, without registers | cls |
@@ -74,6 +74,14 @@ def resolve(spec: EncoderSpec, checkpoint: Checkpoint) -> EncoderSpec:
     Raises ModelError for an unsupported network, or one that cannot do what `spec` asks.
     """
     name, kind, config = _describe(spec, checkpoint)
+    if name == "videomae" and spec.pool == "pooled" and not _is_fine_tuned(checkpoint):
+        _log.warning(
+            "encoder '%s': '%s' has no classifier, so no norm of its own after pooling; the plain"
+            " mean is taken (pool: mean)",
+            spec.name,
+            checkpoint.uri,
+        )
+        spec = spec.model_copy(update={"pool": "mean"})
     if spec.pool not in kind.pools or (spec.pool == "pooled" and not _has_pooled(name, config)):
         can = [pool for pool in kind.pools if pool != spec.pool]
         raise _refusal(
@@ -177,7 +185,9 @@ def _load(spec: EncoderSpec, name: str, config: Any, checkpoint: Checkpoint) -> 
     except (RuntimeError, ValueError, OSError) as error:
         raise _refusal(spec, f"{name} does not load from '{checkpoint.uri}': {error}") from error
     # transformers only warns, and goes on with random numbers.
-    wanted = [key for key in sorted(map(str, info["missing_keys"])) if "predictor." not in key]
+    unused = ("predictor.", "classifier.")
+    missing = sorted(map(str, info["missing_keys"]))
+    wanted = [key for key in missing if not any(part in key for part in unused)]
     wrong = sorted(map(str, info["mismatched_keys"])) + list(map(str, info["error_msgs"]))
     if wanted or wrong:
         first = (wanted or wrong)[0]
@@ -204,6 +214,11 @@ def _quiet() -> Iterator[None]:
 
 def _has_pooled(name: str, config: Any) -> bool:
     return name != "videomae" or bool(config.use_mean_pooling)
+
+
+def _is_fine_tuned(checkpoint: Checkpoint) -> bool:
+    data = checkpoint.read_json("config.json") or {}
+    return any("ForVideoClassification" in str(name) for name in data.get("architectures") or ())
 
 
 def _preprocess(spec: EncoderSpec, checkpoint: Checkpoint, kind: _Kind) -> PreprocessSpec:

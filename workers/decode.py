@@ -202,13 +202,12 @@ class _Session:
         for (a, b), (origin, _), data in zip(
             batches, spans, self.source.read_ahead(spans), strict=True
         ):
-            view = memoryview(data)
             for number in there[a:b].tolist():
                 at = int(index.position[number]) - origin
                 # `Packet(data)` would lend the decoder our bytes without the zeros that libav
                 # reads past a packet's end, and what stands there changes the picture.
                 packet: Packet[Any] = Packet(int(index.size[number]))
-                packet.update(view[at : at + int(index.size[number])])
+                packet.update(data[at : at + int(index.size[number])])
                 packet.pts, packet.time_base = number, index.time_base
                 yield from self._decoded(packet)
         yield from self._decoded(None)

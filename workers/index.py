@@ -29,7 +29,9 @@ BLOCK = 64 * 1024
 # 15 minute take's moov is about half a megabyte.
 READ = 1024 * 1024
 TAIL = 4 * 1024 * 1024
-CONTAINERS = frozenset({"mov", "mp4"})
+# Other formats are refused before they are opened: playlists and session descriptions would make
+# libav read local files or listen on the network.
+CONTAINERS = "mov,mp4"
 
 
 class UnreadableVideo(Exception):
@@ -119,6 +121,11 @@ class SparseFile(io.RawIOBase):
         copy.hollow = True
         return copy
 
+    def hollow_upto(self, length: int) -> None:
+        """Read zeros from now on where no block is kept, up to `length` bytes at least."""
+        self.hollow = True
+        self.length = max(self.length, length)
+
     def readable(self) -> bool:
         return True
 
@@ -187,19 +194,20 @@ def read_index(source: Source, expect: ObjectIdentity | None = None) -> Index:
     head = SparseFile(source, identity.size)
     with open_container(head) as container:
         stream = _video_stream(container)
-        if not set(container.format.name.split(",")) & CONTAINERS:
-            raise UnreadableVideo(f"a {container.format.name} file, not an mp4 or mov")
         opened = head.kept
-        head.hollow = stream.frames > 0
+        entries = list(stream.index_entries)
+        if stream.frames > 0:
+            # Of an object that is cut short, the missing packets are listed too.
+            head.hollow_upto(max((entry.pos + entry.size for entry in entries), default=0))
         packets = [
             (p.pts if p.pts is not None else p.dts, p.dts, p.pos, p.size, p.is_discard)
             for p in _demux(container, stream)
         ]
-        if not packets:
-            raise UnreadableVideo("its video stream has no frames")
+        if not any(not hidden for *_, hidden in packets):
+            raise UnreadableVideo("its video stream has no frames to show")
         head.forget_all_but(opened)
         # The parser takes a hollow packet for no key frame, so the container's own flags count.
-        keys = {entry.pos for entry in stream.index_entries if entry.is_keyframe}
+        keys = {entry.pos for entry in entries if entry.is_keyframe}
         columns = np.array(packets, dtype=np.int64).T
         pts, dts, position, size = columns[:4]
         hidden = columns[4] != 0
@@ -228,9 +236,9 @@ def read_index(source: Source, expect: ObjectIdentity | None = None) -> Index:
 def open_container(file: SparseFile, hwaccel: HWAccel | None = None) -> InputContainer:
     """`file` opened by libav. Raises UnreadableVideo in plain words when it is no video."""
     try:
-        return av.open(file, "r", hwaccel=hwaccel)
+        return av.open(file, "r", options={"format_whitelist": CONTAINERS}, hwaccel=hwaccel)
     except (av.FFmpegError, EOFError) as error:
-        raise UnreadableVideo(f"not a readable video file ({_reason(error)})") from error
+        raise UnreadableVideo(f"not a readable mp4 or mov file ({_reason(error)})") from error
 
 
 def _video_stream(container: InputContainer) -> VideoStream:
