@@ -8,16 +8,15 @@ is parsed here: PTS, edit lists and B-frame reordering are libav's.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import av
 import numpy as np
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
-from av.packet import Packet
+from av.index import IndexEntry
 from av.stream import Discard
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -29,6 +28,8 @@ BLOCK = 64 * 1024
 # 15 minute take's moov is about half a megabyte.
 READ = 1024 * 1024
 TAIL = 4 * 1024 * 1024
+# No camera makes a packet of this size.
+ABSURD = 128 * 1024 * 1024
 # Other formats are refused before they are opened: playlists and session descriptions would make
 # libav read local files or listen on the network.
 CONTAINERS = "mov,mp4"
@@ -104,27 +105,27 @@ class Index:
 
 
 class SparseFile(io.RawIOBase):
-    """A read-only file over a source that keeps what was read, and can read zeros elsewhere."""
+    """A read-only file over a source that keeps what was read, or reads zeros elsewhere."""
 
     def __init__(self, source: Source, size: int) -> None:
         self.source = source
         self.length = size
-        self.hollow = False
+        self._hollow = False
         self._position = 0
-        self._blocks: dict[int, bytes] = {}
+        self._kept: dict[int, bytes] = {}
+        self._passing: dict[int, bytes] = {}
+        self._into = self._kept
         self._ahead = (-1, BLOCK)
 
-    def reopened(self) -> SparseFile:
-        """Another reader of the same kept bytes; bytes that were not kept read as zeros."""
-        copy = SparseFile(self.source, self.length)
-        copy._blocks = self._blocks
-        copy.hollow = True
-        return copy
+    def reopened(self, length: int = 0) -> SparseFile:
+        """Another reader of the kept bytes, at least `length` long; all else in it reads as zeros.
 
-    def hollow_upto(self, length: int) -> None:
-        """Read zeros from now on where no block is kept, up to `length` bytes at least."""
-        self.hollow = True
-        self.length = max(self.length, length)
+        So the packets that a cut object lacks can be listed too.
+        """
+        copy = SparseFile(self.source, max(self.length, length))
+        copy._kept = self._kept
+        copy._hollow = True
+        return copy
 
     def readable(self) -> bool:
         return True
@@ -144,19 +145,34 @@ class SparseFile(io.RawIOBase):
         stop = self.length if size < 0 else min(self.length, self._position + size)
         parts = []
         while self._position < stop:
-            number = self._position // BLOCK
-            start = number * BLOCK
+            start = self._position // BLOCK * BLOCK
             upto = min(stop, start + BLOCK)
-            block = self._blocks.get(number)
-            if block is None and not self.hollow:
-                self._fetch(start)
-                block = self._blocks[number]
+            block = self._block(start)
             if block is None:
                 parts.append(bytes(upto - self._position))
             else:
                 parts.append(block[self._position - start : upto - start])
             self._position = upto
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def keep_no_more(self) -> None:
+        """What is read from now on is forgotten at the next read."""
+        self._into = self._passing
+
+    def holds(self, word: bytes) -> bool:
+        """Whether `word` stands in the kept bytes."""
+        runs = bytearray()
+        for number in sorted(self._kept):
+            runs += self._kept[number]
+            if number + 1 not in self._kept:
+                runs += b"\0"
+        return word in runs
+
+    def _block(self, start: int) -> bytes | None:
+        number = start // BLOCK
+        if number not in self._kept and number not in self._passing and not self._hollow:
+            self._fetch(start)
+        return self._kept.get(number) or self._passing.get(number)
 
     def _fetch(self, start: int) -> None:
         expected, size = self._ahead
@@ -165,18 +181,10 @@ class SparseFile(io.RawIOBase):
         if jumped and self.length - start <= TAIL:
             size = TAIL
         data = self.source.read(start, min(self.length, start + size))
+        self._passing.clear()
         for at in range(0, len(data), BLOCK):
-            self._blocks[(start + at) // BLOCK] = data[at : at + BLOCK]
+            self._into[(start + at) // BLOCK] = data[at : at + BLOCK]
         self._ahead = (start + size, size)
-
-    def forget_all_but(self, blocks: set[int]) -> None:
-        """Drop the blocks that are not in `blocks`."""
-        self._blocks = {n: data for n, data in self._blocks.items() if n in blocks}
-
-    @property
-    def kept(self) -> set[int]:
-        """Numbers of the blocks in memory."""
-        return set(self._blocks)
 
 
 def read_index(source: Source, expect: ObjectIdentity | None = None) -> Index:
@@ -194,24 +202,22 @@ def read_index(source: Source, expect: ObjectIdentity | None = None) -> Index:
     head = SparseFile(source, identity.size)
     with open_container(head) as container:
         stream = _video_stream(container)
-        opened = head.kept
         entries = list(stream.index_entries)
-        if stream.frames > 0:
-            # Of an object that is cut short, the missing packets are listed too.
-            head.hollow_upto(max((entry.pos + entry.size for entry in entries), default=0))
-        packets = [
-            (p.pts if p.pts is not None else p.dts, p.dts, p.pos, p.size, p.is_discard)
-            for p in _demux(container, stream)
-        ]
-        if not any(not hidden for *_, hidden in packets):
+        head.keep_no_more()
+        # `mvex` in the moov says that fragments follow, with packets that the moov does not list.
+        if stream.frames == 0 or head.holds(b"mvex"):
+            packets = _packets(container)
+        else:
+            with open_container(head.reopened(_end(entries))) as hollow:
+                packets = _packets(hollow)
+        if all(hidden for *_, hidden in packets):
             raise UnreadableVideo("its video stream has no frames to show")
-        head.forget_all_but(opened)
-        # The parser takes a hollow packet for no key frame, so the container's own flags count.
-        keys = {entry.pos for entry in entries if entry.is_keyframe}
         columns = np.array(packets, dtype=np.int64).T
         pts, dts, position, size = columns[:4]
         hidden = columns[4] != 0
-        key = np.isin(position, list(keys))
+        # The parser takes a hollow packet for no key frame, so the container's own flags count.
+        keys = [entry.pos for entry in stream.index_entries if entry.is_keyframe]
+        key = np.isin(position, keys)
         turn = _turns(pts, key, hidden)
         order = np.argsort(turn, kind="stable")
         assert stream.time_base is not None
@@ -236,7 +242,16 @@ def read_index(source: Source, expect: ObjectIdentity | None = None) -> Index:
 def open_container(file: SparseFile, hwaccel: HWAccel | None = None) -> InputContainer:
     """`file` opened by libav. Raises UnreadableVideo in plain words when it is no video."""
     try:
-        return av.open(file, "r", options={"format_whitelist": CONTAINERS}, hwaccel=hwaccel)
+        # Handler names and tags are not always UTF-8.
+        return av.open(
+            file,
+            "r",
+            options={"format_whitelist": CONTAINERS},
+            metadata_errors="replace",
+            hwaccel=hwaccel,
+        )
+    except av.ArgumentError as error:
+        raise UnreadableVideo("not an mp4 or mov file") from error
     except (av.FFmpegError, EOFError) as error:
         raise UnreadableVideo(f"not a readable mp4 or mov file ({_reason(error)})") from error
 
@@ -255,14 +270,28 @@ def _video_stream(container: InputContainer) -> VideoStream:
     return stream
 
 
-def _demux(container: InputContainer, stream: VideoStream) -> Iterator[Packet[Any]]:
+def _end(entries: Sequence[IndexEntry]) -> int:
+    # Where the last packet ends; and no gigabytes of zeros for an index that cannot be true.
+    spans = np.unique([(entry.pos, entry.size) for entry in entries] or [(0, 0)], axis=0)
+    ends = spans.sum(axis=1)
+    if spans[:, 1].max() > ABSURD or (ends[:-1] > spans[1:, 0]).any():
+        raise UnreadableVideo("its index is damaged: it lists packets that cannot be there")
+    return int(ends[-1])
+
+
+def _packets(container: InputContainer) -> list[tuple[int, int, int, int, bool]]:
+    """PTS, DTS, position, size and whether it is hidden of each packet of the video stream."""
+    found = []
     try:
-        for packet in container.demux(stream):
-            if packet.size and packet.dts is not None and packet.pos is not None:
-                yield packet
+        for packet in container.demux(_video_stream(container)):
+            dts, position, size = packet.dts, packet.pos, packet.size
+            if size and dts is not None and position is not None:
+                pts = dts if packet.pts is None else packet.pts
+                found.append((pts, dts, position, size, packet.is_discard))
     except (av.FFmpegError, EOFError):
         # What the container lists after a fault cannot be reached; what came before it can.
-        return
+        pass
+    return found
 
 
 def _turns(

@@ -3,7 +3,9 @@
 import io
 import logging
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -91,6 +93,7 @@ def ray_session(run: RunSpec) -> Iterator[None]:
     if run.address:
         _check_answers(run.address)
     local: dict[str, Any] = {} if run.address else {"include_dashboard": False}
+    on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=run.address or "local",
@@ -103,6 +106,9 @@ def ray_session(run: RunSpec) -> Iterator[None]:
         where = f"no Ray cluster answers at {run.address}" if run.address else "Ray did not start"
         raise RayUnavailable(f"{where}: {' '.join(str(error).split())[:300]}") from error
     try:
+        # Ray takes SIGTERM for itself: a stack on stderr and exit code 15, whatever we had set.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_terminate)
         # Ray prints what it thinks of dead workers to stdout, which is for results.
         with redirect_stdout(_RayMessages()):
             yield

@@ -29,7 +29,7 @@ from takestream.storage import join
 from workers.extract import UnitExtractor
 from workers.recipe import Recipe, make_recipe
 
-STREAMS, FRAMES, SIZE = 4, 900, (448, 796)
+STREAMS, FRAMES, SIZE, CRF = 4, 900, (448, 796), 10
 
 
 class FreeEncoder:
@@ -47,15 +47,17 @@ def make_take(folder: Path) -> list[Path]:
     """A data set of one take; its videos."""
     rng = np.random.default_rng(0)
     base = np.kron(rng.integers(0, 255, (56, 100, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))
+    grain = rng.integers(0, 8, (8, *SIZE, 1), dtype=np.uint8)
     videos = []
     for stream in range(STREAMS):
         path = folder / "takes" / "bench" / f"cam{stream:02d}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         pictures = (
-            np.roll(base, (2 * n, n + stream), axis=(1, 0))[: SIZE[0], : SIZE[1]]
+            np.roll(base, (2 * n, n + stream), axis=(1, 0))[: SIZE[0], : SIZE[1]] ^ grain[n % 8]
             for n in range(FRAMES)
         )
-        encode_video(path, pictures, audio=True, faststart=bool(stream % 2))
+        # As many bits as the data set's own 448 px videos have, about 330 kB a second.
+        encode_video(path, pictures, audio=True, faststart=bool(stream % 2), crf=CRF)
         videos.append(path)
     entry = {
         "take_uid": "bench",
