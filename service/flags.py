@@ -127,7 +127,9 @@ def add_job(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--revision", metavar="REV", help="revision on the hub")
     group.add_argument("--sha256", metavar="HEX", help="refuse weights with another digest")
     group.add_argument("--precision", choices=("float32", "bfloat16"))
-    group.add_argument("--pool", choices=("cls", "mean", "pooled"), help="which vector; default: the preset's")
+    group.add_argument(
+        "--pool", choices=("cls", "mean", "pooled"), help="which vector; default: the preset's"
+    )
     group.add_argument("--frames", type=int, metavar="N", help="frames of a clip that it sees")
     group.add_argument("--window", type=int, metavar="FRAMES")
     group.add_argument("--stride", type=int, metavar="FRAMES")

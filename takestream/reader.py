@@ -36,7 +36,9 @@ def open(
     if not store.endswith(".zarr"):
         store = _find(store, take, encoder, s3)
     options = s3.for_uri(store)
-    dataset: xarray.Dataset = xarray.open_zarr(store, storage_options=options or None, zarr_format=3)
+    dataset: xarray.Dataset = xarray.open_zarr(
+        store, storage_options=options or None, zarr_format=3
+    )
     if take is not None and take not in _names(dataset.attrs):
         raise FileNotFoundError(f"{store} is of take {' / '.join(_names(dataset.attrs))}")
     return dataset
