@@ -154,5 +154,7 @@ class _StreamReader:
                 if self._stopped.is_set():
                     return
                 self._queue.put(decoded)
+            # Read only if a frame is missing; without it the reader would wait for ever.
+            self._queue.put(RuntimeError(f"{self.thread.name}: ended before its last frame"))
         except BaseException as error:  # noqa: BLE001 - handed to the reader, which raises it
             self._queue.put(error)

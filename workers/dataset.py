@@ -6,6 +6,7 @@ Layout and fields: https://docs.ego-exo4d-data.org/data/metadata and …/data/ta
 import fnmatch
 import json
 import posixpath
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from typing import Any
 from configs.load import did_you_mean
 from configs.schema import Resolution, Selection
 from takestream.storage import S3Options, join, open_filesystem
-from workers.source import translated
+from workers.source import Source, translated
 
 # Entries of `frame_aligned_videos` that are made from cameras and are none.
 NOT_CAMERAS = frozenset({"collage", "best_exo"})
@@ -67,10 +68,10 @@ def read_takes(
     """
     uri = join(dataset, "takes.json")
     try:
-        with translated(uri):
-            fs, path = open_filesystem(uri, s3)
-            entries = json.loads(fs.cat_file(path))
-    except json.JSONDecodeError as error:
+        source = Source(uri, s3)
+        size = source.identity().size
+        entries = json.loads(source.read(0, size) if size else b"")
+    except (json.JSONDecodeError, RecursionError) as error:
         raise DatasetError(f"{uri}: not valid JSON ({error})") from error
     except (ValueError, ImportError) as error:
         raise DatasetError(f"{uri}: {error}") from error
@@ -81,9 +82,9 @@ def read_takes(
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise DatasetError(f"{uri}: expected a JSON list of takes")
     takes = [_take(dataset, entry, resolution, i, uri) for i, entry in enumerate(entries)]
-    doubles = {take.uid for take in takes if sum(other.uid == take.uid for other in takes) > 1}
+    doubles = [uid for uid, count in Counter(take.uid for take in takes).items() if count > 1]
     if doubles:
-        raise DatasetError(f"{uri}: take_uid {sorted(doubles)[0]} stands there more than once")
+        raise DatasetError(f"{uri}: take_uid {min(doubles)} stands there more than once")
     return takes
 
 
@@ -144,6 +145,15 @@ def _take(
     uid = entry.get("take_uid")
     if not isinstance(uid, str) or not _plain_name(uid):
         raise DatasetError(f"{uri}: take {index} has no usable take_uid (found {uid!r})")
+    try:
+        return _documented_take(dataset, entry, resolution, uid)
+    except (AttributeError, TypeError) as error:
+        raise DatasetError(f"{uri}: take {uid} is not as documented ({error})") from error
+
+
+def _documented_take(
+    dataset: str, entry: Mapping[str, Any], resolution: Resolution, uid: str
+) -> Take:
     capture = entry.get("capture") or {}
     cameras = {
         camera.get("cam_id"): camera.get("is_ego")
@@ -168,17 +178,22 @@ def _take(
                     cam_id=cam_id,
                     name=name,
                     uri=_video_uri(dataset, root_dir, relative, resolution, uid),
-                    is_ego=cam_id.lower().startswith("aria") if ego is None else bool(ego),
+                    # Some releases write the flag as text.
+                    is_ego=(
+                        cam_id.lower().startswith("aria")
+                        if ego is None
+                        else str(ego).lower() == "true"
+                    ),
                 )
             )
     duration = entry.get("duration_sec")
     return Take(
         uid=uid,
         name=str(entry.get("take_name") or uid),
-        task=entry.get("task_name") or entry.get("parent_task_name"),
-        university=entry.get("university_name"),
-        capture=capture.get("capture_name"),
-        duration=float(duration) if isinstance(duration, int | float) else None,
+        task=_text(entry.get("task_name")) or _text(entry.get("parent_task_name")),
+        university=_text(entry.get("university_name")),
+        capture=_text(capture.get("capture_name")),
+        duration=float(duration) if isinstance(duration, int | float) and duration >= 0 else None,
         streams=tuple(streams),
     )
 
@@ -193,9 +208,14 @@ def _video_uri(
         relative = posixpath.join(folder, "downscaled", "448", name)
     path = posixpath.join(root_dir, relative)
     # takes.json may come from anywhere: it must not reach outside its own data set.
-    if posixpath.isabs(path) or ".." in path.split("/") or "://" in path:
+    # (`::` makes fsspec open several storages on top of each other.)
+    if posixpath.isabs(path) or ".." in path.split("/") or "://" in path or "::" in path:
         raise DatasetError(f"take {uid}: the path {path!r} leaves the data set")
     return join(dataset, posixpath.normpath(path))
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _plain_name(uid: str) -> bool:

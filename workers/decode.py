@@ -36,6 +36,10 @@ GAP = 64 * 1024
 FIRST_READ = 512 * 1024
 FULL_READ = 4 * 1024 * 1024
 
+# A key packet need not be a whole picture: with intra refresh it takes a group or two until frames
+# are right. If the first frame asked for is not, decoding starts so many key packets earlier.
+LANDINGS = (0, 1, 3)
+
 P = TypeVar("P")
 
 
@@ -66,8 +70,7 @@ def decode(
     wanted: Callable[[int], bool],
     convert: Callable[[VideoFrame], P],
     *,
-    threads: int = 1,
-    open_decoder: Callable[[Index, int], tuple[Any, VideoCodecContext]] | None = None,
+    open_decoder: Callable[[Index], tuple[Any, VideoCodecContext]] | None = None,
 ) -> Iterator[Decoded[P]]:
     """Frames `[first, last)` of a stream in presentation order, each exactly once.
 
@@ -77,23 +80,32 @@ def decode(
     Raises SourceError when bytes cannot be read.
     """
     end = min(last, index.frames)
-    if first < end:
-        start, stop = index.packets(first, end)
-        container, codec = (open_decoder or open_cpu_decoder)(index, threads)
+    for earlier in LANDINGS if first < end else ():
+        start, stop = index.packets(first, end, earlier)
+        container, codec = (open_decoder or open_cpu_decoder)(index)
         try:
-            yield from _Session(source, index, codec, first, end, start).run(stop, wanted, convert)
+            session = _Session(source, index, codec, first, end, start)
+            frames = session.run(stop, wanted, convert)
+            beginning = next(frames)
+            if beginning.reason is Reason.VALID or not session.could_land_earlier(earlier):
+                yield beginning
+                yield from frames
+                break
         finally:
             container.close()
     for number in range(max(first, end), last):
         yield Decoded(number, Reason.PAST_END, None)
 
 
-def open_cpu_decoder(index: Index, threads: int) -> tuple[Any, VideoCodecContext]:
-    """A fresh software decoder for the stream; with several threads libav chooses how."""
+def open_cpu_decoder(index: Index) -> tuple[Any, VideoCodecContext]:
+    """A fresh software decoder for the stream, on one thread.
+
+    With libav's frame threads a frame can come out before its error flags are set, and what an
+    error leaves in the decoder at the end is lost: which frames count as damaged would be chance.
+    """
     container = index.open()
     codec = container.streams.video[0].codec_context
-    codec.thread_count = threads
-    codec.thread_type = "AUTO" if threads != 1 else "SLICE"
+    codec.thread_count = 1
     return container, codec
 
 
@@ -180,6 +192,11 @@ class _Session:
         while due:
             settle(due.popleft())
         yield from released()
+
+    def could_land_earlier(self, earlier: int) -> bool:
+        """Whether starting before what `earlier` led to may give the first frame."""
+        there = bool(self.there[self.index.shown[self.first]])
+        return there and self.start > 0 and earlier != LANDINGS[-1]
 
     def _fed(self, stop: int) -> NDArray[np.int64]:
         # One packet more than asked for, because trouble in it throws doubt on the one before.

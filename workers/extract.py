@@ -127,8 +127,7 @@ class UnitExtractor:
             for name in unit.streams
         }
         readable = [name for name in unit.streams if name in indexes]
-        threads = 0 if len(readable) == 1 else 1
-        decoders = {name: self._decoder(unit, name, indexes[name], threads) for name in readable}
+        decoders = {name: self._decoder(unit, name, indexes[name]) for name in readable}
         reader = ClipReader(
             grid,
             decoders,
@@ -165,7 +164,7 @@ class UnitExtractor:
             at += len(part)
         return np.concatenate(parts)
 
-    def _decoder(self, unit: Unit, name: str, index: Index, threads: int) -> Decoder:
+    def _decoder(self, unit: Unit, name: str, index: Index) -> Decoder:
         stream = next(s for s in unit.take.streams if s.key == name)
         assert stream.uri is not None
         source = Source(stream.uri, self.recipe.source_s3, self.counters)
@@ -183,9 +182,7 @@ class UnitExtractor:
 
         def run(first: int, last: int, wanted: Callable[[int], bool]) -> Iterator[Decoded[Tensor]]:
             opener = open_cuda_decoder if self.device.type == "cuda" else None
-            return decode(
-                source, index, first, last, wanted, convert, threads=threads, open_decoder=opener
-            )
+            return decode(source, index, first, last, wanted, convert, open_decoder=opener)
 
         return run
 

@@ -87,17 +87,18 @@ class Index:
         pts = self.pts[self.shown]
         return np.asarray((pts - pts[:1]) * float(self.time_base), dtype=np.float64)
 
-    def packets(self, first: int, last: int) -> tuple[int, int]:
+    def packets(self, first: int, last: int, earlier: int = 0) -> tuple[int, int]:
         """The packets `[start, stop)` whose decoding gives frames `[first, last)` exactly.
 
         Starts at the last key packet that is not shown after frame `first`. A frame that is shown
         before its key packet but decoded after it (open GOP) needs the key before, so it never
-        starts there.
+        starts there. `earlier` starts so many key packets before that.
         """
         wanted = self.shown[first:last]
         keys = np.flatnonzero(self.key)
         usable = keys[(self.turn[keys] <= self.turn[wanted[0]]) & (keys <= wanted.min())]
-        return int(usable[-1]) if len(usable) else 0, int(wanted.max()) + 1
+        start = int(usable[-1 - earlier]) if len(usable) > earlier else 0
+        return start, int(wanted.max()) + 1
 
     def open(self, hwaccel: HWAccel | None = None) -> InputContainer:
         """The container again, from memory; close it after use."""

@@ -93,27 +93,52 @@ def ray_session(run: RunSpec) -> Iterator[None]:
     if run.address:
         _check_answers(run.address)
     local: dict[str, Any] = {} if run.address else {"include_dashboard": False}
-    on_terminate = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            address=run.address or "local",
-            namespace="takestream",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **local,
-        )
+        with _signals_wait():
+            ray.init(
+                address=run.address or "local",
+                namespace="takestream",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **local,
+            )
+    except KeyboardInterrupt:
+        ray.shutdown()
+        raise
     except (RayError, ConnectionError, OSError, RuntimeError, ValueError) as error:
         where = f"no Ray cluster answers at {run.address}" if run.address else "Ray did not start"
         raise RayUnavailable(f"{where}: {' '.join(str(error).split())[:300]}") from error
     try:
-        # Ray takes SIGTERM for itself: a stack on stderr and exit code 15, whatever we had set.
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_terminate)
         # Ray prints what it thinks of dead workers to stdout, which is for results.
         with redirect_stdout(_RayMessages()):
             yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """SIGINT and SIGTERM are acted on at the end of the block, by the handlers from before it.
+
+    Interrupted while it starts, Ray can end in a segmentation fault; and it takes SIGTERM for
+    itself, with a stack on stderr and exit code 15.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    for number in (n for n, handler in before.items() if callable(handler)):
+        signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    except SystemExit as error:  # Ray's own answer to SIGTERM
+        raise KeyboardInterrupt from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _check_answers(address: str) -> None:

@@ -27,7 +27,7 @@ BT601 = (0.299, 0.114)
 FULL_RANGE = 2
 
 
-def open_cuda_decoder(index: Index, threads: int) -> tuple[Any, VideoCodecContext]:
+def open_cuda_decoder(index: Index) -> tuple[Any, VideoCodecContext]:
     """A decoder on the current CUDA device, or the CPU's where there is none."""
     # torch made the primary context first, so FFmpeg has to take it as it is.
     torch.zeros(1, device="cuda")
@@ -42,7 +42,7 @@ def open_cuda_decoder(index: Index, threads: int) -> tuple[Any, VideoCodecContex
         container = index.open(accelerator)
     except (av.FFmpegError, OSError, RuntimeError, UnreadableVideo) as error:
         _say_once(f"NVDEC is not to be had ({error}); decoding on the CPU")
-        return open_cpu_decoder(index, threads)
+        return open_cpu_decoder(index)
     codec = container.streams.video[0].codec_context
     codec.thread_count = 1
     return container, codec

@@ -1,5 +1,6 @@
 """Ranged, retried, counted reads of one object through fsspec."""
 
+import errno
 import random
 import threading
 import time
@@ -19,13 +20,14 @@ ATTEMPTS = 5
 FIRST_DELAY = 0.2
 IN_FLIGHT = 4
 
-# Error codes with which S3 says that the keys, not the object, are the matter.
+# Error codes with which S3 says that the keys, not the object, are the matter; some services send
+# only the words.
 _KEY_TROUBLE = (
     "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestExpired", "InvalidAccessKeyId",
     "SignatureDoesNotMatch", "AccessKeyId you provided does not exist", "token has expired",
-    "token included in the request is expired", "Unable to locate credentials", "NoCredentials",
-    "credentials", "signature we calculated does not match",
+    "token included in the request is", "token is malformed", "signature we calculated does not",
 )  # fmt: skip
+_NO_KEYS = ("NoCredentialsError", "ProfileNotFound", "PartialCredentialsError")
 
 T = TypeVar("T")
 
@@ -96,7 +98,14 @@ class Source:
 
         def head() -> ObjectIdentity:
             self.counters.add(requests=1)
-            info = self._fs.info(self._path)
+            try:
+                info = self._fs.info(self._path)
+            except OSError as error:
+                if isinstance(error, PermissionError) or error.errno == errno.EINVAL:
+                    # The answer to a HEAD has no body: a bare 403 or 400 does not say whether the
+                    # keys or the object are the matter. The answer to a GET does.
+                    self._fs.cat_file(self._path, start=0, end=1)
+                raise
             if info["type"] != "file":
                 raise FileNotFoundError(self._path)
             version = info.get("ETag") or info.get("mtime") or info.get("created") or ""
@@ -153,30 +162,27 @@ def translated(uri: str) -> Iterator[None]:
         raise
     except (NotADirectoryError, IsADirectoryError):
         raise FileNotFoundError(uri) from None
-    except PermissionError as error:
+    except Exception as error:
+        if type(error).__name__ in _NO_KEYS:
+            raise CredentialsError(f"{uri}: {_short(error)}; set a profile or AWS keys") from error
         if _is_key_trouble(error):
             raise CredentialsError(
                 f"{uri}: the storage does not accept the credentials ({_short(error)}). "
                 "Ego-Exo4D keys live 14 days: renew them, then run the same command again"
             ) from error
-        raise SourceDenied(f"{uri}: access denied ({_short(error)})") from error
-    except Exception as error:
-        if type(error).__name__ in (
-            "NoCredentialsError",
-            "ProfileNotFound",
-            "PartialCredentialsError",
-        ):
-            raise CredentialsError(f"{uri}: {_short(error)}; set a profile or AWS keys") from error
+        if isinstance(error, PermissionError):
+            raise SourceDenied(f"{uri}: access denied ({_short(error)})") from error
         if isinstance(error, ValueError | TypeError | ImportError | AttributeError | KeyError):
             raise
-        if _is_key_trouble(error) and "ClientError" in type(error).__name__:
-            raise CredentialsError(f"{uri}: {_short(error)}") from error
         raise SourceUnavailable(f"{uri}: the storage did not answer ({_short(error)})") from error
 
 
 def _is_key_trouble(error: BaseException) -> bool:
-    text = f"{error} {error.__cause__}"
-    return any(code in text for code in _KEY_TROUBLE)
+    # s3fs turns botocore's error into an OSError of some kind and keeps it as the cause.
+    chain = (error, error.__cause__)
+    if not any(isinstance(e, PermissionError) or type(e).__name__ == "ClientError" for e in chain):
+        return False
+    return any(code in f"{error} {error.__cause__}" for code in _KEY_TROUBLE)
 
 
 def _short(error: BaseException) -> str:
