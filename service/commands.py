@@ -32,7 +32,8 @@ def takes(found: Namespace) -> int:
     """List takes and streams with sizes; what is missing is marked."""
     selection = parse(Selection, overrides(found).get("select", {}), "filters")
     s3 = _s3(found)
-    chosen = select(read_takes(found.dataset, selection.resolution, s3), selection)
+    everything = read_takes(found.dataset, selection.resolution, s3)
+    chosen = select(everything, selection)
     sizes = object_sizes(chosen, s3)
     if found.json:
         print_json([_take_facts(take, sizes) for take in chosen])
@@ -59,6 +60,8 @@ def takes(found: Namespace) -> int:
     total = sum(size or 0 for size in sizes.values())
     streams = sum(len(take.streams) for take in chosen)
     console.print(f"{len(chosen)} takes, {streams} streams, {total / 1e6:.1f} MB")
+    if empty := [take.name for take in everything if not take.streams]:
+        console.print(f"without any camera stream in takes.json: {', '.join(empty)}")
     _hint_resolution(found.dataset, selection, sizes, s3)
     return 0
 

@@ -5,6 +5,7 @@ import logging
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -218,6 +219,8 @@ def _numbers(report: Report) -> Iterator[str]:
         retries = int(counts.get("retries", 0))
         again = f", {retries:,} of them tried again" if retries else ""
         yield f"{decimal(read)} read{requests}{again}; {decimal(written)} written"
+    if lost := int(counts.get("workers_lost", 0)):
+        yield f"{_count(lost, 'worker')} died or hung and had to be replaced"
     if progress.clips_done:
         speed = rates(progress)
         yield (
@@ -229,9 +232,9 @@ def _numbers(report: Report) -> Iterator[str]:
 
 
 def _next(recipe: Recipe, report: Report) -> Iterator[str]:
-    s3 = recipe.output_s3.for_uri(recipe.job.output)
-    # How fsspec lists is our own concern, and no part of reaching the store.
-    s3.pop("use_listings_cache", None)
+    # Only what it takes to reach the store; how long we wait for it is our own concern.
+    reach = asdict(recipe.output_s3) if recipe.job.output.startswith(("s3://", "s3a://")) else {}
+    s3 = {name: value for name, value in reach.items() if value}
     if not report.ok:
         fatal = any(failure.fatal for failure in report.failures)
         first = "Set that right, then run" if fatal else "Run"

@@ -1,5 +1,6 @@
 """Any fsspec URI, with S3 credentials the AWS way."""
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +24,16 @@ class S3Options:
         """The keyword arguments with which fsspec opens `uri`."""
         if not uri.startswith(("s3://", "s3a://")):
             return {}
-        # A cached listing would hide that an object changed.
-        options: dict[str, Any] = {"use_listings_cache": False}
+        # A cached listing would hide that an object changed. Waits are short, because whoever reads
+        # tries again: an endpoint that does not answer must not look like a slow one for minutes.
+        options: dict[str, Any] = {
+            "use_listings_cache": False,
+            "config_kwargs": {
+                "connect_timeout": 5,
+                "read_timeout": 20,
+                "retries": {"mode": "standard", "max_attempts": 2},
+            },
+        }
         if self.profile:
             options["profile"] = self.profile
         if self.endpoint_url:
@@ -44,3 +53,12 @@ def open_filesystem(uri: str, s3: S3Options | None = None) -> tuple[AbstractFile
 def join(root: str, *parts: str) -> str:
     """`root/part/part`; only slashes at the joints are touched, so spaces and case survive."""
     return "/".join([root.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def absolute(uri: str) -> str:
+    """`uri` without a trailing slash; a local path absolute and without `file://` before it."""
+    for scheme in ("file://", "local://"):
+        uri = uri.removeprefix(scheme)
+    if "://" in uri:
+        return uri.rstrip("/")
+    return os.path.abspath(os.path.expanduser(uri))

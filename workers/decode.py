@@ -16,7 +16,7 @@ applied.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -75,8 +75,8 @@ def decode(
     """Frames `[first, last)` of a stream in presentation order, each exactly once.
 
     `convert` runs at once on each good frame for which `wanted(frame)` holds. Frames past the end
-    of the stream come as PAST_END, frames that cannot be had as MISSING_FRAME, frames that damage
-    reaches as DAMAGED_FRAME. Memory: a few frames and `IN_FLIGHT` reads.
+    of the stream come as PAST_END, frames whose data is not in the object as MISSING_FRAME, frames
+    that damage reaches as DAMAGED_FRAME. Memory: a few frames and `IN_FLIGHT` reads.
     Raises SourceError when bytes cannot be read.
     """
     end = min(last, index.frames)
@@ -139,6 +139,7 @@ class _Session:
         # apart for the frames shown before the group's key, on which the rest does not lean.
         self.broken: dict[int, int] = {}
         self.broken_leading: dict[int, int] = {}
+        self.last_fed = start - 1
 
     def run(
         self, stop: int, wanted: Callable[[int], bool], convert: Callable[[VideoFrame], P]
@@ -147,28 +148,27 @@ class _Session:
         due = deque(run[np.argsort(self.turn[run], kind="stable")].tolist())
         waiting = set(run.tolist())
         pictures: dict[int, P | None] = {}
-        held: deque[tuple[int, bool]] = deque()
+        held: deque[int] = deque()
         undecided = deque(run.tolist())
 
         def settle(packet: int) -> None:
-            came = packet not in waiting
-            if not came:
+            if packet in waiting:
                 waiting.remove(packet)
                 self._break(packet)
-            held.append((packet, came))
+            held.append(packet)
 
         def released() -> Iterator[Decoded[P]]:
             # A frame's fate is known once all that was decoded before it, and the packet after it,
             # has come out or is lost.
             while undecided and undecided[0] not in waiting:
                 undecided.popleft()
-            while held and not (undecided and undecided[0] <= held[0][0] + 1):
-                packet, came = held.popleft()
+            while held and not (undecided and undecided[0] <= held[0] + 1):
+                packet = held.popleft()
                 picture = pictures.pop(packet, None)
                 number = int(self.number[packet])
                 if not self.first <= number < self.end:
                     continue
-                if not came:
+                if not self.there[packet]:
                     yield Decoded(number, Reason.MISSING_FRAME, None)
                 elif self._is_damaged(packet):
                     yield Decoded(number, Reason.DAMAGED_FRAME, None)
@@ -180,7 +180,7 @@ class _Session:
             if packet is None or packet not in waiting:
                 continue  # too late: given up already
             waiting.remove(packet)
-            while self.turn[due[0]] < self.turn[packet]:
+            while self.turn[due[0]] < self.turn[packet] and due[0] <= self.last_fed:
                 settle(due.popleft())
             if frame.is_corrupt:
                 self._break(packet)
@@ -216,6 +216,7 @@ class _Session:
             )
             for a, b in batches
         ]
+        given_up = False
         for (a, b), (origin, _), data in zip(
             batches, spans, self.source.read_ahead(spans), strict=True
         ):
@@ -226,31 +227,50 @@ class _Session:
                 packet: Packet[Any] = Packet(int(index.size[number]))
                 packet.update(data[at : at + int(index.size[number])])
                 packet.pts, packet.time_base = number, index.time_base
-                yield from self._decoded(packet)
+                self.last_fed = number
+                if index.key[number]:
+                    given_up = False
+                if given_up:
+                    continue
+                failed = yield from self._decoded(packet)
+                if failed and not self.leading[number]:
+                    # The rest of the group leans on this. A decoder that goes on forgets good
+                    # frames that it holds back, and takes its confusion into the next group.
+                    yield from self._decoded(None)
+                    self.codec.flush_buffers()
+                    given_up = True
         yield from self._decoded(None)
 
-    def _decoded(self, packet: Packet[Any] | None) -> list[VideoFrame]:
+    def _decoded(self, packet: Packet[Any] | None) -> Generator[VideoFrame, None, bool]:
+        """The frames that come out now; returns whether the packet was refused."""
         try:
             frames = self.codec.decode(packet)
         except (av.FFmpegError, EOFError):
-            # Which frame is lost shows by its not coming out.
             self.counters.add(decode_errors=1)
-            return []
+            return True
         self.counters.add(frames_decoded=len(frames))
-        return frames
+        yield from frames
+        return False
 
     def _break(self, packet: int) -> None:
         # Damage begins somewhere in a packet, and a decoder that met it near the packet's end may
-        # have noticed nothing: the packet before is not to be trusted either. A packet that is not
-        # in the object at all says nothing of the one before.
-        doubtful = self.there[packet] and packet > self.start and not self._cut_off(packet)
-        for number in (packet - 1, packet) if doubtful else (packet,):
+        # have noticed nothing: the packet before is not to be trusted either. But a packet that is
+        # not in the object, or that leans on a broken group, says nothing of the one before.
+        innocent = not self.there[packet] or packet == self.start or self._leans_on_broken(packet)
+        for number in (packet,) if innocent else (packet - 1, packet):
             group = int(self.group[number])
             broken = self.broken_leading if self.leading[number] else self.broken
             broken[group] = min(number, broken.get(group, number))
 
     def _cut_off(self, packet: Any) -> Any:
         return (self.group[packet] == self.start) & self.leading[packet]
+
+    def _leans_on_broken(self, packet: int) -> bool:
+        # Frames shown before their group's key lean on the group before, too.
+        if not self.leading[packet]:
+            return False
+        group = int(self.group[packet])
+        return group == self.start or int(self.group[group - 1]) in self.broken
 
     def _is_damaged(self, packet: int) -> bool:
         group = int(self.group[packet])

@@ -148,11 +148,8 @@ class SparseFile(io.RawIOBase):
         while self._position < stop:
             start = self._position // BLOCK * BLOCK
             upto = min(stop, start + BLOCK)
-            block = self._block(start)
-            if block is None:
-                parts.append(bytes(upto - self._position))
-            else:
-                parts.append(block[self._position - start : upto - start])
+            part = self._block(start)[self._position - start : upto - start]
+            parts.append(part + bytes(upto - self._position - len(part)))
             self._position = upto
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -169,11 +166,11 @@ class SparseFile(io.RawIOBase):
                 runs += b"\0"
         return word in runs
 
-    def _block(self, start: int) -> bytes | None:
+    def _block(self, start: int) -> bytes:
         number = start // BLOCK
         if number not in self._kept and number not in self._passing and not self._hollow:
             self._fetch(start)
-        return self._kept.get(number) or self._passing.get(number)
+        return self._kept.get(number) or self._passing.get(number, b"")
 
     def _fetch(self, start: int) -> None:
         expected, size = self._ahead

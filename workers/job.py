@@ -15,6 +15,7 @@ from typing import Any
 # Set before Ray is imported: it reads them then.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
 
 import ray
 from ray.exceptions import RayError
@@ -106,7 +107,12 @@ def ray_session(run: RunSpec) -> Iterator[None]:
         ray.shutdown()
         raise
     except (RayError, ConnectionError, OSError, RuntimeError, ValueError) as error:
-        where = f"no Ray cluster answers at {run.address}" if run.address else "Ray did not start"
+        where = "Ray did not start"
+        if run.address:
+            where = (
+                f"no Ray cluster lets us in at {run.address} (set RAY_AUTH_MODE=token if it uses "
+                "token authentication)"
+            )
         raise RayUnavailable(f"{where}: {' '.join(str(error).split())[:300]}") from error
     try:
         # Ray prints what it thinks of dead workers to stdout, which is for results.

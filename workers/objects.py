@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from takestream.storage import S3Options
+from takestream.storage import S3Options, absolute
 
 T = TypeVar("T")
 
@@ -143,15 +143,6 @@ class Objects:
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"
-
-
-def absolute(uri: str) -> str:
-    """`uri` without a trailing slash; a local path, or `file://` one, as an absolute path."""
-    for scheme in ("file://", "local://"):
-        uri = uri.removeprefix(scheme)
-    if "://" in uri:
-        return uri.rstrip("/")
-    return os.path.abspath(os.path.expanduser(uri))
 
 
 def probe_writable(output_uri: str, s3: S3Options | None = None) -> None:

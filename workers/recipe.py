@@ -3,16 +3,17 @@
 import fnmatch
 import hashlib
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from configs.load import choose_encoder
+from configs.load import SettingsError, choose_encoder
 from configs.schema import EncoderSpec, GridSpec, JobSpec
 from models.encoder import resolve_encoder
 from models.preprocess import PREPROCESSING_VERSION
-from takestream.storage import S3Options, join
+from takestream.storage import S3Options, absolute, join
 
 # Part of every `encoder_id`: raise it whenever decoding or colour conversion changes the pixels.
 PICTURE_VERSION = 1
@@ -70,8 +71,21 @@ class Recipe:
 
 
 def make_recipe(job: JobSpec) -> Recipe:
-    """Resolve a job's encoder and grid. Raises SettingsError, ModelError."""
+    """Resolve a job's encoder and grid. Raises SettingsError, ModelError.
+
+    Local paths become absolute: workers run in folders of their own.
+    """
+    places = {"dataset": absolute(job.dataset), "output": absolute(job.output)}
+    job = job.model_copy(update=places)
+    for name, place in places.items():
+        if place.startswith("memory://"):
+            raise SettingsError(
+                f"{name}: {place} lies in one process's memory, which workers do not share; "
+                "give a path or another URI"
+            )
     chosen = choose_encoder(job.encoder)
+    if os.path.isdir(chosen.weights):
+        chosen = chosen.model_copy(update={"weights": absolute(chosen.weights)})
     s3 = job.output_s3 or job.s3
     encoder = resolve_encoder(chosen, S3Options(s3.profile, s3.endpoint_url))
     return Recipe(job, encoder, job.grid.over(encoder.grid), _git_commit())

@@ -18,6 +18,8 @@ from takestream.storage import S3Options, open_filesystem
 
 ATTEMPTS = 5
 FIRST_DELAY = 0.2
+# Seconds after which no further try begins: a try at an endpoint that hangs takes its time-outs.
+PATIENCE = 60.0
 IN_FLIGHT = 4
 
 # Error codes with which S3 says that the keys, not the object, are the matter; some services send
@@ -141,12 +143,13 @@ class Source:
                 future.cancel()
 
     def _retried(self, action: Callable[[], T]) -> T:
+        began = time.monotonic()
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with translated(self.uri):
                     return action()
             except SourceUnavailable:
-                if attempt == ATTEMPTS:
+                if attempt == ATTEMPTS or time.monotonic() - began > PATIENCE:
                     raise
                 self.counters.add(retries=1)
                 time.sleep(FIRST_DELAY * 2**attempt * random.uniform(0.5, 1.0))
