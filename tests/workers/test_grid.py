@@ -121,9 +121,8 @@ def test_another_rate_shows_the_nearest_frame_of_all_that_there_are(frames, rate
 )
 def test_halves_go_up(fps, expected):
     # 20 grid frames per second from 30: 0, 1.5, 3, 4.5, …
-    assert (
-        make_grid(11, Fraction(30), GridSpec(fps=fps)).source.tolist()[: len(expected)] == expected
-    )
+    source = make_grid(11, Fraction(30), GridSpec(fps=fps)).source.tolist()
+    assert source[: len(expected)] == expected
 
 
 def test_the_same_rate_by_another_name_changes_nothing():
