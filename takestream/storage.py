@@ -30,8 +30,8 @@ class S3Options:
             "use_listings_cache": False,
             "config_kwargs": {
                 "connect_timeout": 5,
-                "read_timeout": 20,
-                "retries": {"mode": "standard", "max_attempts": 2},
+                "read_timeout": 10,
+                "retries": {"mode": "standard", "max_attempts": 3},
             },
         }
         if self.profile:

@@ -52,6 +52,12 @@ class Objects:
             # Otherwise s3fs asks for the size before each read, to split large ones: twice the
             # requests for objects as small as ours.
             self._options["max_concurrency"] = 1
+            # Nobody above tries a write again within a run, so the client is patient here.
+            self._options["config_kwargs"] = {
+                "connect_timeout": 5,
+                "read_timeout": 30,
+                "retries": {"mode": "standard", "max_attempts": 6},
+            }
         if self.local:
             self._fs, self._root = LocalFileSystem(), self.uri
         else:
