@@ -214,6 +214,7 @@ FILMS: dict[str, dict[str, Any]] = {
     "hevc": {"codec": "libx265", "options": {"x265-params": X265.format(0)}},
     "hevc, open gop": {"codec": "libx265", "options": {"x265-params": X265.format(1)}},
     "vp9": {"codec": "libvpx-vp9", "gop": 20, "options": {"cpu-used": "8"}},
+    "av1": {"codec": "libsvtav1", "gop": 20, "options": {"preset": "12"}},
     "large": {"count": 250, "size": (240, 176), "crf": 8, "bframes": 2, "gop": 50},
     "large, moov in front": {
         "count": 250, "size": (240, 176), "crf": 8, "bframes": 2, "gop": 50, "faststart": True,

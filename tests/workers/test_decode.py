@@ -371,6 +371,49 @@ def test_damage_before_the_first_wanted_frame_reaches_it(film, stored):
     check_exact(it, decoded(source, index, 24, 30))
 
 
+def test_pictures_that_lean_on_a_corrupt_group_and_the_next_are_damaged_too(film, stored):
+    # The decoder flags a picture as corrupt, but none of those that refer to it.
+    it = film("open gop")
+    index = read_index(stored(it.data))
+    keys = [n for n, packet in enumerate(it.packets) if packet.is_keyframe]
+    silent = 0
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        number = int(random.choice([n for n in range(60) if it.packets[n].size > 300]))
+        at = it.packets[number].pos + 100
+        data = it.data[:at] + random.bytes(100) + it.data[at + 100 :]
+        source = stored(data)
+        frames = decoded(source, index)
+        named = {it.packet_of[f.frame] for f in frames if f.reason is not Reason.VALID}
+        for before, key, after in zip(keys, keys[1:], [*keys[2:], 60], strict=False):
+            if not named & set(range(before, key)) or min(named) != number - 1:
+                continue
+            leading = {n for n in range(key, after) if it.packets[n].pts < it.packets[key].pts}
+            assert leading <= named
+            silent += bool(leading) and "decode_errors" not in source.counters.snapshot()
+            break
+    assert silent >= 3, "the damage was not of the kind that this test is about"
+
+
+def test_one_wrong_time_costs_its_group_at_most(film, stored, mp4):
+    it = film("tags that are not UTF-8")  # closed groups, one track
+    times = mp4.get(it.data, mp4.TABLE + "ctts")[8:]
+    offsets = []
+    for count, offset in struct.iter_unpack(">II", times):
+        offsets += [offset] * count
+    offsets[20] += 512 * 1000
+    table = struct.pack(">II", 0, 60) + b"".join(struct.pack(">II", 1, o) for o in offsets)
+    odd = it.__class__(mp4.put(it.data, mp4.TABLE + "ctts", table))
+    source = stored(odd.data)
+    index = read_index(source)
+    by_time = dict(odd.decoded)
+    for frame, packet in zip(decoded(source, index), index.shown.tolist(), strict=True):
+        if frame.reason is Reason.VALID:
+            assert np.array_equal(frame.picture, by_time[int(index.pts[packet])])
+        else:
+            assert 12 <= packet < 24
+
+
 def test_a_film_that_is_nothing_but_noise(film, stored):
     it = film("moov in front")
     start, stop = packet_span(it)

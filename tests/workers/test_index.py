@@ -75,6 +75,15 @@ def test_a_few_small_reads_are_enough(name, film, stored):
     assert source.counters.snapshot()["requests"] == len(source.reads) + 1
 
 
+def test_a_jump_to_the_moov_at_the_end_takes_all_of_it_at_once(film, stored, monkeypatch):
+    monkeypatch.setattr(index_module, "BLOCK", 512)
+    source = stored(film("large").data)
+    read_index(source)
+    moov = film("large").data.rindex(b"moov")
+    assert len(film("large").data) - moov > 10 * 512
+    assert len([stop for _, stop in source.reads if stop > moov]) == 1
+
+
 @pytest.mark.parametrize("name", ["large", "large, moov in front"])
 def test_no_media_is_needed(name, film, stored):
     data = film(name).data
