@@ -47,6 +47,9 @@ def open_filesystem(uri: str, s3: S3Options | None = None) -> tuple[AbstractFile
     Raises ValueError for an unknown protocol, ImportError when its package is missing.
     """
     fs, path = fsspec.core.url_to_fs(uri, **(s3 or S3Options()).for_uri(uri))
+    if uri.startswith(("s3://", "s3a://")):
+        # s3fs's own tries come on top of its client's; one layer of them is enough.
+        fs.retries = 1
     return fs, str(path)
 
 
