@@ -6,8 +6,8 @@ from a lost or corrupt frame on, everything decoded up to the next key packet is
 are the frames of the next group that are shown before its key (they lean on both groups), and the
 packet just before. Compared frame by frame with undamaged decoding of H.264, no changed frame goes
 unnamed where garbage, zeros or a cut span packets. What libav's decoder does not notice nobody
-names: one in twelve 4 KiB of garbage inside a single packet, one in eight single flipped bits (at
-448p); and its HEVC and VP9 decoders notice next to nothing inside a packet.
+names: of forty tries each at 448p, 4 KiB of garbage inside large packets twice, a single flipped
+bit five times; and its HEVC and VP9 decoders notice next to nothing inside a packet.
 
 Colour: pictures become rgb24 by PyAV's plain `to_ndarray(format="rgb24")`. Tags (BT.601 or 709,
 limited or full range) are honoured and untagged video counts as BT.601 limited, at any size. That
