@@ -228,3 +228,43 @@ class JobSpec(Settings):
         if isinstance(data, Mapping) and isinstance(data.get("encoder"), str):
             return {**data, "encoder": {"preset": data["encoder"]}}
         return data
+
+
+class LimitsSpec(Settings):
+    """What one request, one key and the queue may take. Clips are counted per stream.
+
+    answer_clips: of one answer; more is refused (413). compute_clips: computed for one answer;
+        more becomes a job (202), unless the answer is streamed.
+    requests_per_key: under way at once, before 429. queue: windows waiting for a worker, before 503.
+    segments: of one request. body_bytes: of a request's body.
+    """
+
+    answer_clips: PositiveInt = 50_000
+    compute_clips: PositiveInt = 2_000
+    requests_per_key: PositiveInt = 16
+    queue: PositiveInt = 32
+    segments: PositiveInt = 2_000
+    body_bytes: PositiveInt = 8 * 2**20
+    jobs: PositiveInt = 100
+
+
+class ServeSpec(Settings):
+    """The HTTP service: what it serves, and to whom.
+
+    job: data set, output, default encoder and how to run; `select` gives only the resolution.
+    encoders: further presets that may be asked for.
+    keys: names, digests and scopes come from this file and TAKESTREAM_API_KEYS; without any, the
+        service answers everybody and refuses to listen on anything but loopback, unless `insecure`.
+    cache_bytes: features that the front door keeps in memory.
+    """
+
+    job: JobSpec
+    encoders: tuple[str, ...] = ()
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    replicas: PositiveInt = 1
+    keys_file: str | None = None
+    insecure: bool = False
+    cors_origins: tuple[str, ...] = ()
+    cache_bytes: PositiveInt = 256 * 2**20
+    limits: LimitsSpec = LimitsSpec()

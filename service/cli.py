@@ -116,8 +116,8 @@ def _exit_code(error: Exception) -> int | None:
     from models.errors import ModelError
     from service.objectstore import ObjectStoreError
     from workers.dataset import DatasetError
-    from workers.job import RayUnavailable
     from workers.objects import StoreDenied, StoreError, StoreMismatch, StoreNotFound
+    from workers.session import RayUnavailable
     from workers.source import SourceDenied, SourceError
 
     bad_input = (

@@ -1,13 +1,16 @@
 """From a job's settings to a running job, for the command line, the demo and whoever else asks."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from configs.schema import JobSpec
 from takestream.storage import S3Options
 from workers.dataset import DatasetError, Take, read_takes, select
-from workers.job import Progress, Report, ray_session, run_job
+from workers.dispatch import Pool
+from workers.job import Progress, Report, run_job
 from workers.recipe import Recipe
-from workers.worker import Record
+from workers.session import ray_session
+from workers.unit import Record
 
 Chosen = list[tuple[Take, tuple[str, ...]]]
 
@@ -37,6 +40,15 @@ def extract(
     takes: Chosen,
     on_progress: Callable[[Progress, Sequence[Record]], None],
 ) -> Report:
-    """Run the job in a Ray session of its own, or on the cluster it names."""
+    """Run the job in a Ray session of its own, or on the cluster it names.
+
+    Raises StoreError when the output cannot be written, RayUnavailable when no worker fits;
+    KeyboardInterrupt passes through and leaves a resumable state.
+    """
+
+    async def run() -> Report:
+        async with Pool(recipe.job.run) as pool:
+            return await run_job(pool, recipe, takes, on_progress)
+
     with ray_session(recipe.job.run):
-        return run_job(recipe, takes, on_progress)
+        return asyncio.run(run())

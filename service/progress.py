@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from workers.job import Progress
-from workers.worker import Record
+from workers.unit import Record
 
 PLAIN_SECONDS = 30.0
 

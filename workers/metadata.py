@@ -34,6 +34,7 @@ class Metadata:
         self.arrays: dict[str, Any] = {}
         self.streams: tuple[str, ...] = ()
         self._opened: dict[str, zarr.Array[Any]] = {}
+        self._root = root
         self._adopt(root)
 
     @classmethod
@@ -74,6 +75,10 @@ class Metadata:
     def refresh(self) -> None:
         """Read the root again. Raises StoreNotFound when it is gone."""
         self._adopt(self._fresh())
+
+    def is_current(self) -> bool:
+        """Whether the root is still the one last read, by one GET. Raises StoreNotFound."""
+        return self._fresh() == self._root
 
     def array(self, name: str) -> zarr.Array[Any]:
         """The Zarr array of that name; nothing is read by this call."""
@@ -160,6 +165,7 @@ class Metadata:
         self.arrays = arrays if complete else own_metadata(self._objects)
         self.attributes = attributes
         self._opened = {}
+        self._root = root
         self.streams = streams
 
 

@@ -116,7 +116,7 @@ def _store(
         return TakeStore.create(uri, layout, recipe.output_s3)
     except StoreMismatch:
         old = _existing(uri, recipe.output_s3)
-        if old is None or not _changed(old, probe):
+        if old is None or not changed_streams(old, probe):
             raise
         # The take has another length now: not one clip of the old grid means the same moment.
         old.remove()
@@ -124,22 +124,22 @@ def _store(
 
 
 def _forget_changed(store: TakeStore, take: Take, streams: Sequence[str], probe: TakeProbe) -> None:
-    for name in _changed(store, probe):
-        if name in streams:
-            store.reset(name)
-            store.update_attributes(
-                provenance={"streams": {name: _facts(take, name, probe)}},
-                problems={name: list(probe.problems().get(name, ()))},
-            )
+    for name in sorted(changed_streams(store, probe) & set(streams)):
+        store.reset(name)
+        store.update_attributes(
+            provenance={"streams": {name: _facts(take, name, probe)}},
+            problems={name: list(probe.problems().get(name, ()))},
+        )
 
 
-def _changed(store: TakeStore, probe: TakeProbe) -> list[str]:
+def changed_streams(store: TakeStore, probe: TakeProbe) -> set[str]:
+    """The streams whose object is another one than the store was made from."""
     known = _known_identities(store)
-    return [
+    return {
         name
         for name, now in probe.streams.items()
         if name in store.streams and now.identity is not None and known.get(name) != now.identity
-    ]
+    }
 
 
 def _attributes(

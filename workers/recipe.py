@@ -47,6 +47,12 @@ class Recipe:
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         return f"{self.encoder.name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
+    @cached_property
+    def key(self) -> str:
+        """Tells recipes apart: a digest of everything in it."""
+        parts = [spec.model_dump_json() for spec in (self.job, self.encoder, self.grid)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
     @property
     def source_s3(self) -> S3Options:
         """How to reach the data set."""

@@ -145,6 +145,14 @@ class TakeStore:
         """C: clips of a features chunk."""
         return int(self._features.chunks[0])
 
+    def is_current(self) -> bool:
+        """Whether attributes and streams are as last read, by one GET.
+
+        As long as they are, chunks that were read stay right: a stream that is extracted again
+        changes the attributes first. Raises StoreNotFound when the store is gone.
+        """
+        return self._metadata.is_current()
+
     def array(self, name: str) -> zarr.Array[Any]:
         """The Zarr array of that name (`takestream.schema`)."""
         return self._metadata.array(name)

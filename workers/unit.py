@@ -4,9 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from workers.dataset import Take
+from workers.recipe import Recipe
 
 Outcome = Literal["done", "failed", "stopped"]
+Kind = Literal["prepare", "extract", "finish", "window"]
 
 
 @dataclass(frozen=True)
@@ -87,3 +92,53 @@ class FinishedTake:
     complete: bool
     problems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ClipPart:
+    """Consecutive clips of one stream, as soon as they are encoded.
+
+    first: number of the first clip. features: float32 [n, D], NaN where invalid.
+    reason: uint8 [n], 0 where valid. frame_time: float64 [n] seconds, NaN if none.
+    """
+
+    stream: str
+    first: int
+    features: NDArray[np.float32]
+    reason: NDArray[np.uint8]
+    frame_time: NDArray[np.float64]
+
+
+Record = PreparedTake | UnitRecord | FinishedTake
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something for a worker to run, by its recipe.
+
+    kind: `prepare` a take, `extract` a unit of it, `finish` it; or a `window`: clips asked for on
+        demand, which need not be a whole unit and come back part by part.
+    owner: whose work it is, for counting and cancelling: a job, or a request.
+    streams: which streams `prepare` is for.
+    """
+
+    kind: Kind
+    recipe: Recipe
+    take: Take
+    owner: str
+    streams: tuple[str, ...] = ()
+    unit: Unit | None = None
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.unit.name if self.unit else self.take.name
+
+    def failed(self, failure: Failure) -> Record:
+        """The record of this task when nothing came of it."""
+        if self.kind == "prepare":
+            return PreparedTake(self.take, "", (), failures=(failure,))
+        if self.kind == "finish":
+            return FinishedTake(self.take, "", False, failures=(failure,))
+        assert self.unit is not None
+        return UnitRecord(self.unit, "failed", failures=(failure,))

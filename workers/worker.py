@@ -1,107 +1,198 @@
-"""The Ray actor that holds one encoder and runs one task at a time."""
+"""The Ray actor that holds encoders and runs tasks: one of a batch, and urgent ones in between."""
 
 import logging
 import threading
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import av
 import ray
 import torch
 
-from models.encoder import ModelError, load_encoder
-from workers.dataset import Take
+from models.encoder import Encoder, ModelError, load_encoder
 from workers.extract import Stopped, UnitExtractor
 from workers.objects import StoreDenied, StoreError
 from workers.recipe import Recipe
-from workers.source import CredentialsError, SourceError
-from workers.unit import Failure, FinishedTake, PreparedTake, Unit, UnitRecord
+from workers.source import Counters, CredentialsError, SourceError
+from workers.unit import ClipPart, Failure, Record, Task, UnitRecord
 
 log = logging.getLogger(__name__)
-Record = PreparedTake | UnitRecord | FinishedTake
-R = TypeVar("R", bound=Record)
+
+# Urgent tasks that one worker runs at a time: one decodes while the other encodes.
+URGENT_LANES = 2
+# Encoders that stay on the device, and recipes whose takes' indexes stay in memory.
+KEPT_ENCODERS, KEPT_RECIPES = 2, 8
+# Cancelled owners to remember, for tasks that are on their way when the word comes.
+REMEMBERED = 1000
 
 
-@dataclass(frozen=True)
-class Task:
-    """Something to run: prepare a take, extract a unit of it, or finish it.
+@ray.remote(  # type: ignore[call-overload]
+    max_restarts=0,
+    max_task_retries=0,
+    concurrency_groups={"urgent": URGENT_LANES, "control": 1},
+)
+class Worker:
+    """Encoders on one device. Methods never raise: what goes wrong is in the record.
 
-    streams: which streams `prepare` is for.
+    Between two of its micro-batches a batch task waits for as long as urgent work is under way.
     """
 
-    kind: Literal["prepare", "extract", "finish"]
-    take: Take
-    streams: tuple[str, ...] = ()
-    unit: Unit | None = None
-
-
-class CannotStart(Exception):
-    """A worker cannot load its encoder: no other will either."""
-
-
-@ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"control": 1})  # type: ignore[call-overload]
-class Worker:
-    """One encoder on one device. Methods never raise: what goes wrong is in the record."""
-
-    def __init__(self, recipe: Recipe, device: str, threads: int) -> None:
+    def __init__(self, device: str, threads: int) -> None:
         av.logging.set_level(av.logging.PANIC)
+        self._device = torch.device(device)
         # Ray sets OMP_NUM_THREADS=1 for actors; the encoder is meant to use this worker's share.
-        torch.set_num_threads(threads)
         self._threads = threads
-        self._stop = threading.Event()
-        self._extractor: UnitExtractor | None = None
-        self._why_not = ""
-        try:
-            encoder = load_encoder(
-                recipe.encoder,
-                torch.device(device),
-                compile=recipe.job.run.compile,
-                s3=recipe.output_s3,
-            )
-            self._extractor = UnitExtractor(recipe, encoder, torch.device(device))
-        except ModelError as error:
-            self._why_not = str(error)
+        self._loading = threading.Lock()
+        self._encoding = threading.Lock()
+        self._encoders: OrderedDict[str, Encoder] = OrderedDict()
+        self._extractors: OrderedDict[str, UnitExtractor] = OrderedDict()
+        self._counters: dict[str, Counters] = {}
+        self._cancelled: deque[str] = deque(maxlen=REMEMBERED)
+        self._urgent = _Urgent()
 
     def run(self, task: Task) -> Record:
-        """The record of `task`, whatever happens to it."""
-        torch.set_num_threads(self._threads)
-        if self._extractor is None:
-            return _failed(task, Failure(task.take.name, None, self._why_not, fatal=True))
+        """The record of a task, whatever happens to it."""
+        return self._run(task, in_between=True)
+
+    @ray.method(concurrency_group="urgent")
+    def run_urgent(self, task: Task) -> Record:
+        """As `run`, in front of it."""
+        with self._urgent.under_way():
+            return self._run(task, in_between=False)
+
+    @ray.method(concurrency_group="urgent", num_returns="streaming")
+    def window(self, task: Task) -> Iterator[ClipPart | Record]:
+        """The parts of a window as they are ready, then its record."""
+        assert task.unit is not None
+        with self._urgent.under_way():
+            torch.set_num_threads(self._threads)
+            counters = self._counted(task.owner)
+            try:
+                yield from self._extractor(task.recipe).window(
+                    task.unit, lambda: self._is_cancelled(task), counters
+                )
+            except Stopped:
+                yield UnitRecord(task.unit, "stopped")
+            except Exception as error:  # noqa: BLE001 - a record says it; the service goes on
+                yield task.failed(_failure(task, error))
+
+    @ray.method(concurrency_group="urgent")
+    def load(self, recipe: Recipe) -> str:
+        """Load the recipe's encoder; empty, or why it cannot be."""
         try:
+            self._extractor(recipe)
+        except ModelError as error:
+            return str(error)
+        return ""
+
+    @ray.method(concurrency_group="control")
+    def counts(self) -> dict[str, dict[str, float]]:
+        """Work done so far by this worker for each owner, also while a task runs."""
+        return {owner: counters.snapshot() for owner, counters in list(self._counters.items())}
+
+    @ray.method(concurrency_group="control")
+    def cancel(self, owner: str) -> None:
+        """Give the running tasks of `owner` back at their next batch, and refuse coming ones."""
+        self._cancelled.append(owner)
+
+    def _run(self, task: Task, *, in_between: bool) -> Record:
+        torch.set_num_threads(self._threads)
+        counters = self._counted(task.owner)
+
+        def stop() -> bool:
+            if in_between:
+                self._urgent.wait(counters, lambda: self._is_cancelled(task))
+            return self._is_cancelled(task)
+
+        try:
+            extractor = self._extractor(task.recipe)
             if task.kind == "prepare":
-                return self._extractor.prepare(task.take, task.streams)
+                return extractor.prepare(task.take, task.streams, counters)
             if task.kind == "finish":
-                return self._extractor.finish(task.take)
+                return extractor.finish(task.take)
             assert task.unit is not None
-            return self._extractor.extract(task.unit, self._stop.is_set)
+            return extractor.extract(task.unit, stop, counters)
         except Stopped:
             assert task.unit is not None
             return UnitRecord(task.unit, "stopped")
         except Exception as error:  # noqa: BLE001 - a record says it; the job goes on
-            return _failed(task, _failure(task, error))
+            return task.failed(_failure(task, error))
 
-    @ray.method(concurrency_group="control")
-    def counts(self) -> dict[str, float]:
-        """Work done so far by this worker, also while a task runs."""
-        return self._extractor.counters.snapshot() if self._extractor else {}
+    def _is_cancelled(self, task: Task) -> bool:
+        return task.owner in self._cancelled
 
-    @ray.method(concurrency_group="control")
-    def stop(self) -> None:
-        """Give the running unit back at its next batch."""
-        self._stop.set()
+    def _counted(self, owner: str) -> Counters:
+        # Requests come and go: they are counted together, jobs each by themselves.
+        return self._counters.setdefault(owner.partition("/")[0], Counters())
+
+    def _extractor(self, recipe: Recipe) -> UnitExtractor:
+        with self._loading:
+            if recipe.key not in self._extractors:
+                encoder = self._encoder(recipe)
+                self._extractors[recipe.key] = UnitExtractor(
+                    recipe, encoder, self._device, self._encoding
+                )
+            self._extractors.move_to_end(recipe.key)
+            while len(self._extractors) > KEPT_RECIPES:
+                self._extractors.popitem(last=False)
+            return self._extractors[recipe.key]
+
+    def _encoder(self, recipe: Recipe) -> Encoder:
+        key = recipe.encoder.model_dump_json()
+        if key not in self._encoders:
+            if len(self._encoders) >= KEPT_ENCODERS:
+                _, old = self._encoders.popitem(last=False)
+                for name in [k for k, e in self._extractors.items() if e.encoder is old]:
+                    del self._extractors[name]
+            self._encoders[key] = load_encoder(
+                recipe.encoder,
+                self._device,
+                compile=recipe.job.run.compile,
+                s3=recipe.output_s3,
+            )
+        self._encoders.move_to_end(key)
+        return self._encoders[key]
 
 
-def failed_by_crash(task: Task, deaths: int, how: str) -> Record:
-    """The record of a task that took its worker down `deaths` times and is tried no more."""
+class _Urgent:
+    """Whether urgent work is under way, and how batch work waits for its end."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        with self._changed:
+            self._count += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._count -= 1
+                self._changed.notify_all()
+
+    def wait(self, counters: Counters, stop: Callable[[], bool]) -> None:
+        """Return when no urgent work is under way; the waiting counts, so it is no stall."""
+        with self._changed:
+            while self._count and not stop():
+                self._changed.wait(1.0)
+                counters.add(seconds_paused=1)
+
+
+def crash_failure(task: Task, deaths: int, how: str) -> Failure:
+    """Why a task that took its worker down `deaths` times is tried no more."""
     stream = task.unit.streams[0] if task.unit and len(task.unit.streams) == 1 else None
     reason = f"took its worker down {deaths} times ({how}); left out, run again to try once more"
-    return _failed(task, Failure(task.take.name, stream, reason))
+    return Failure(task.take.name, stream, reason)
 
 
 def _failure(task: Task, error: Exception) -> Failure:
-    fatal = isinstance(error, CredentialsError | StoreDenied) or _is_full(error)
+    # An encoder that does not load here will not load elsewhere, nor will keys or space come back.
+    fatal = isinstance(error, CredentialsError | StoreDenied | ModelError) or _is_full(error)
     if not isinstance(error, SourceError | StoreError | ModelError):
-        log.exception("unexpected error in %s", task.unit.name if task.unit else task.take.name)
+        log.exception("unexpected error in %s", task.name)
         return Failure(task.take.name, None, f"{type(error).__name__}: {error}", fatal)
     return Failure(task.take.name, None, str(error), fatal)
 
@@ -112,12 +203,3 @@ def _is_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
-
-
-def _failed(task: Task, failure: Failure) -> Record:
-    if task.kind == "prepare":
-        return PreparedTake(task.take, "", (), failures=(failure,))
-    if task.kind == "finish":
-        return FinishedTake(task.take, "", False, failures=(failure,))
-    assert task.unit is not None
-    return UnitRecord(task.unit, "failed", failures=(failure,))

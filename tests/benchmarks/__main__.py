@@ -28,6 +28,7 @@ from service.objectstore import ObjectStore
 from takestream.storage import join
 from workers.extract import UnitExtractor
 from workers.recipe import Recipe, make_recipe
+from workers.source import Counters
 
 STREAMS, FRAMES, SIZE, CRF = 4, 900, (448, 796), 10
 
@@ -104,13 +105,14 @@ def run(recipe: Recipe, encoder: object) -> tuple[float, dict[str, float]]:
     """Seconds and counts of a whole take through probe, decode, encode and write."""
     extractor = UnitExtractor(recipe, encoder, torch.device("cpu"))  # type: ignore[arg-type]
     ((take, streams),) = choose_takes(recipe.job)
+    counters = Counters()
 
     def work() -> None:
-        for unit in extractor.prepare(take, streams).units:
-            extractor.extract(unit)
+        for unit in extractor.prepare(take, streams, counters).units:
+            extractor.extract(unit, counters=counters)
         extractor.finish(take)
 
-    return timed(work), extractor.counters.snapshot()
+    return timed(work), counters.snapshot()
 
 
 def show(what: str, ratio: float, goal: str) -> None:
