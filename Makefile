@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 FOLDERS := service workers models configs takestream tests
 
-.PHONY: help install demo test check format bench clean
+.PHONY: help install demo serve-demo test check format bench clean
 
 help: ## show what there is to make
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(VENV)/.installed ## make .venv from the lock, with the `takestream` command in it
 
@@ -17,6 +17,9 @@ $(VENV)/.installed: requirements.lock pyproject.toml scripts/install
 
 demo: install ## the main job, end to end, on the example data set with an embedded S3 server
 	@exec $(BIN)/takestream demo
+
+serve-demo: install ## the HTTP service on the example data set; prints its URL
+	@exec $(BIN)/takestream serve-demo
 
 test: install ## all tests
 	@$(BIN)/python -m pytest

@@ -235,11 +235,12 @@ class LimitsSpec(Settings):
 
     answer_clips: of one answer; more is refused (413). compute_clips: computed for one answer;
         more becomes a job (202), unless the answer is streamed.
-    requests_per_key: under way at once, before 429. queue: windows waiting for a worker, before 503.
-    segments: of one request. body_bytes: of a request's body.
+    requests_per_key: under way at once, before 429.
+    queue: windows waiting for a worker, before 503.
+    segments: of one request. body_bytes: of a request's body. jobs: not ended yet.
     """
 
-    answer_clips: PositiveInt = 50_000
+    answer_clips: PositiveInt = 20_000
     compute_clips: PositiveInt = 2_000
     requests_per_key: PositiveInt = 16
     queue: PositiveInt = 32

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 from configs.load import SettingsError
-from service.flags import Parser, add_filters, add_job, add_storage
+from service.flags import Parser, add_filters, add_job, add_serve, add_storage
 
 EXAMPLES = """examples:
   takestream takes s3://bucket/egoexo --universities cmu
@@ -35,7 +35,7 @@ def run(argv: Sequence[str]) -> int:
         # Imported late: torch and Ray take seconds that `--help` should not.
         from service import commands
 
-        return int(getattr(commands, found.command)(found))
+        return int(getattr(commands, found.command.replace("-", "_"))(found))
     except KeyboardInterrupt:
         print(
             "\ntakestream: interrupted. What was written is kept: run the same command again to "
@@ -104,10 +104,18 @@ def build_parser() -> Parser:
     verify.add_argument("stores", nargs="+", metavar="STORE", help="stores, or folders of stores")
     add_storage(verify)
 
+    serve = commands.add_parser("serve", help="the HTTP service: features on demand, jobs, a page")
+    add_job(serve)
+    add_serve(serve)
+
     demo = commands.add_parser("demo", help="everything on a small example, embedded S3 included")
     demo.add_argument("--dir", default="demo", metavar="DIR", help="working folder (default: demo)")
 
-    for command in (takes, plan, extract, encoders, inspect, verify, demo):
+    serve_demo = commands.add_parser("serve-demo", help="the HTTP service on the example data set")
+    serve_demo.add_argument("--dir", default="demo", metavar="DIR", help="working folder")
+    serve_demo.add_argument("--port", type=int, default=8000)
+
+    for command in (takes, plan, extract, encoders, inspect, verify, serve, serve_demo, demo):
         command.add_argument("--json", action="store_true", help="machine-readable, on stdout")
     return parser
 

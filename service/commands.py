@@ -1,5 +1,6 @@
 """What each command of the command line does; every function returns the exit code."""
 
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from configs.load import encoder_presets, load_job, parse
-from configs.schema import JobSpec, Resolution, Selection
+from configs.schema import JobSpec, Resolution, Selection, ServeSpec
 from service.console import print_json, result_console
 from service.demo import run_demo
 from service.flags import overrides
@@ -172,6 +173,26 @@ def verify(found: Namespace) -> int:
         whole = sum(report.ok for report in reports)
         print(f"{whole} of {len(reports)} stores are whole")
     return 0 if all(report.ok for report in reports) else 1
+
+
+def serve(found: Namespace) -> int:
+    """Serve until interrupted."""
+    from service.serve import SERVE_FLAGS, run_service  # Ray Serve takes seconds to import
+
+    job = load_job(found.job, overrides(found))
+    given = {name: getattr(found, name) for name in SERVE_FLAGS}
+    settings = {name: value for name, value in given.items() if value is not None}
+    spec = parse(ServeSpec, {"job": job.model_dump(mode="json"), **settings}, "serve")
+    return run_service(spec, lambda words: print(words, file=sys.stderr, flush=True))
+
+
+def serve_demo(found: Namespace) -> int:
+    """Serve the example data set until interrupted."""
+    from service.serve import serve_example
+
+    return serve_example(
+        Path(found.dir), found.port, lambda words: print(words, file=sys.stderr, flush=True)
+    )
 
 
 def demo(found: Namespace) -> int:

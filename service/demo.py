@@ -34,7 +34,7 @@ def run_demo(folder: Path, *, as_json: bool = False) -> int:
     console.print("[bold]1[/bold] the example data set: 2 takes, 4 and 3 streams, real footage")
     example = make_example(folder / "example")
     console.print("[bold]2[/bold] an S3 server on loopback; the data set goes up to it")
-    with ObjectStore(folder / "s3") as server, _environment(server):
+    with ObjectStore(folder / "s3") as server, in_environment(server):
         dataset = join(server.make_bucket("egoexo"), "example")
         output = join(server.make_bucket("features"), "demo")
         remote = s3fs.S3FileSystem(**server.storage_options())
@@ -74,7 +74,7 @@ def run_demo(folder: Path, *, as_json: bool = False) -> int:
 
 
 @contextmanager
-def _environment(server: ObjectStore) -> Iterator[None]:
+def in_environment(server: ObjectStore) -> Iterator[None]:
     """The server's address and keys as the AWS variables, for us and for Ray's workers."""
     before = dict(os.environ)
     os.environ.clear()

@@ -153,6 +153,22 @@ def add_job(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--output-endpoint-url", metavar="URL")
 
 
+def add_serve(parser: argparse.ArgumentParser) -> None:
+    """Where a service listens, and to whom it answers."""
+    group = parser.add_argument_group("the service")
+    group.add_argument("--host", metavar="ADDRESS", help="default: 127.0.0.1")
+    group.add_argument("--port", type=int, metavar="N", help="default: 8000")
+    group.add_argument(
+        "--encoders", nargs="+", metavar="NAME", help="further presets that may be asked for"
+    )
+    group.add_argument("--keys-file", metavar="FILE", help="who may ask; see `takestream keys`")
+    group.add_argument(
+        "--insecure", action="store_true", default=None, help="answer everybody, on any address"
+    )
+    group.add_argument("--replicas", type=int, metavar="N", help="front doors; default: 1")
+    group.add_argument("--cors-origins", nargs="+", metavar="URL", help="pages that may ask")
+
+
 def _value(flag: str, value: Any) -> Any:
     if flag == "rotate":
         return dict(_turn(item) for item in value)

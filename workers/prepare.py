@@ -204,4 +204,6 @@ def _hopeless(take: Take, streams: Sequence[str], probe: TakeProbe) -> tuple[Fai
             return f"too short for one clip ({found.frames} frames; the grid drops the tail)"
         return found.fault
 
-    return tuple(Failure(take.name, name, reason(probe.streams[name])) for name in streams)
+    return tuple(
+        Failure(take.name, name, reason(probe.streams[name]), kind="unreadable") for name in streams
+    )

@@ -38,12 +38,15 @@ class Failure:
     """Why something was not done: which take (and stream), the reason in plain words.
 
     fatal: the job cannot go on (credentials, a full or forbidden output).
+    kind: `changed` (the source), `denied`, `unavailable`, `source`, `store`, `model`, `crash` (of
+        the worker), `unreadable` (the videos), or `fault` (of takestream).
     """
 
     take: str
     stream: str | None
     reason: str
     fatal: bool = False
+    kind: str = "fault"
 
 
 @dataclass(frozen=True)

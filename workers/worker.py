@@ -14,7 +14,14 @@ from models.encoder import Encoder, ModelError, load_encoder
 from workers.extract import Stopped, UnitExtractor
 from workers.objects import StoreDenied, StoreError
 from workers.recipe import Recipe
-from workers.source import Counters, CredentialsError, SourceError
+from workers.source import (
+    Counters,
+    CredentialsError,
+    SourceChanged,
+    SourceDenied,
+    SourceError,
+    SourceUnavailable,
+)
 from workers.unit import ClipPart, Failure, Record, Task, UnitRecord
 
 log = logging.getLogger(__name__)
@@ -25,6 +32,17 @@ URGENT_LANES = 2
 KEPT_ENCODERS, KEPT_RECIPES = 2, 8
 # Cancelled owners to remember, for tasks that are on their way when the word comes.
 REMEMBERED = 1000
+
+# The first that fits an error names it.
+KINDS: dict[type[Exception], str] = {
+    SourceChanged: "changed",
+    SourceDenied: "denied",
+    StoreDenied: "denied",
+    SourceUnavailable: "unavailable",
+    SourceError: "source",
+    StoreError: "store",
+    ModelError: "model",
+}
 
 
 @ray.remote(  # type: ignore[call-overload]
@@ -185,7 +203,7 @@ def crash_failure(task: Task, deaths: int, how: str) -> Failure:
     """Why a task that took its worker down `deaths` times is tried no more."""
     stream = task.unit.streams[0] if task.unit and len(task.unit.streams) == 1 else None
     reason = f"took its worker down {deaths} times ({how}); left out, run again to try once more"
-    return Failure(task.take.name, stream, reason)
+    return Failure(task.take.name, stream, reason, kind="crash")
 
 
 def _failure(task: Task, error: Exception) -> Failure:
@@ -194,7 +212,8 @@ def _failure(task: Task, error: Exception) -> Failure:
     if not isinstance(error, SourceError | StoreError | ModelError):
         log.exception("unexpected error in %s", task.name)
         return Failure(task.take.name, None, f"{type(error).__name__}: {error}", fatal)
-    return Failure(task.take.name, None, str(error), fatal)
+    kind = next(kind for cls, kind in KINDS.items() if isinstance(error, cls))
+    return Failure(task.take.name, None, str(error), fatal, kind)
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -1,0 +1,338 @@
+"""From what somebody asks to features: what the store has, and what has to be computed for it."""
+
+import asyncio
+import fnmatch
+import hashlib
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from configs.load import did_you_mean
+from configs.schema import LimitsSpec
+from service.answers import Answer
+from service.catalogue import Catalogue, Unknown, Variant
+from service.engine import Refusal
+from service.stored import Array, Block, Clips, OpenStore, StoredFeatures
+from takestream.schema import Reason
+from workers.dataset import Take
+from workers.unit import ClipPart, Failure, UnitRecord
+
+ATTEMPTS = 3
+KEPT = ("take", "grid", "encoder", "provenance", "problems")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Features that somebody asks for; start and end in seconds on the take's clock."""
+
+    take: Take
+    variant: Variant
+    streams: tuple[str, ...]
+    start: float | None = None
+    end: float | None = None
+
+
+class CannotCompute(LookupError):
+    """Something is missing that this service cannot compute, or this asker may not have."""
+
+
+class Refused(Exception):
+    """The engine is too busy."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.detail)
+        self.refusal = refusal
+
+
+class Failed(Exception):
+    """A worker could not do it."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an answer will hold: the clips, what is known of them, and what is still to compute.
+
+    wanted: bool [n], which clips of the range matter. windows: (streams, first, stop) in clips.
+    """
+
+    asked: Asked
+    store: OpenStore
+    clips: Clips
+    block: Block
+    wanted: Array
+    windows: tuple[tuple[tuple[str, ...], int, int], ...]
+
+    @property
+    def cached(self) -> int:
+        """Clips, times streams, that the store had."""
+        return int(self.block.have[self.wanted].sum())
+
+    @property
+    def missing(self) -> int:
+        """Clips, times streams, that have to be computed."""
+        return sum((stop - first) * len(streams) for streams, first, stop in self.windows)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Take, grid, encoder, and of provenance and problems what is about these streams."""
+        found = {name: self.store.attributes.get(name, {}) for name in KEPT}
+        streams = self.asked.streams
+        provenance = dict(found["provenance"])
+        provenance["streams"] = _only(provenance.get("streams", {}), streams)
+        return {**found, "provenance": provenance, "problems": _only(found["problems"], streams)}
+
+    def etag(self, kind: str) -> str:
+        """Weak: the same provenance gives the same features, to the last bit or so."""
+        sources = self.attributes["provenance"]["streams"]
+        facts = [
+            self.asked.variant.encoder_id,
+            self.asked.take.uid,
+            [(name, sources.get(name, {}).get("etag")) for name in self.asked.streams],
+            [sources.get(name, {}).get("size") for name in self.asked.streams],
+            self.clips.clip[self.wanted].tolist(),
+            kind,
+        ]
+        return f'W/"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}"'
+
+
+class Answering:
+    """Plans and carries out answers. `engine` is a Serve handle of `service.engine.Engine`."""
+
+    def __init__(
+        self, catalogue: Catalogue, stored: StoredFeatures, engine: Any, limits: LimitsSpec
+    ) -> None:
+        self._catalogue, self._stored = catalogue, stored
+        self._engine = engine
+        self._limits = limits
+
+    def asked(
+        self,
+        take: str,
+        encoder: str | None,
+        streams: Sequence[str],
+        start: float | None = None,
+        end: float | None = None,
+        fps: float | None = None,
+    ) -> Asked:
+        """Names made into things. Raises Unknown, DatasetError, ModelError, …"""
+        found = self._catalogue.take(take)
+        variant = self._catalogue.variant(encoder, fps)
+        return Asked(found, variant, chosen_streams(found, streams), start, end)
+
+    async def plan(self, asked: Asked, *, compute: bool, wanted: Any = None) -> Plan:
+        """Read what is there; name what is not.
+
+        compute: whether it may be computed. wanted: from clips to bool [n], which of them matter.
+        Raises CannotCompute, Refused, Failed, StoreError.
+        """
+        uri = self._catalogue.store_uri(asked.variant.encoder_id, asked.take.uid)
+        for _ in range(ATTEMPTS):
+            store = await asyncio.to_thread(self._stored.open, uri)
+            if store is None or not set(asked.streams) <= set(store.store.streams):
+                await self._prepare(asked, compute=compute)
+                store = await asyncio.to_thread(self._stored.open, uri)
+            if store is None:
+                continue  # removed again because its videos changed
+            plan = await asyncio.to_thread(_read, asked, store, wanted)
+            if plan is not None:
+                if plan.windows and (not compute or asked.variant.recipe is None):
+                    raise CannotCompute(_why_not(asked, compute))
+                return plan
+        raise Failed(Failure(asked.take.name, None, "its store keeps changing", kind="changed"))
+
+    async def renew(self, asked: Asked) -> None:
+        """Have the store follow its videos, which changed."""
+        await self._prepare(asked, compute=True)
+
+    async def parts(self, plan: Plan) -> AsyncGenerator[ClipPart, None]:
+        """The clips that the plan lacks, as they are encoded, in the store's dtype.
+
+        Each clip of each stream comes once. A stream that kills its worker comes as not extracted.
+        Raises Refused, Failed. Closing it cancels the work.
+        """
+        merged: asyncio.Queue[object] = asyncio.Queue()
+        tasks = [asyncio.create_task(self._run(plan, w, merged)) for w in plan.windows]
+        left = len(tasks)
+        told = np.zeros(plan.block.have.shape, dtype=bool)
+        try:
+            while left:
+                item = await merged.get()
+                if item is None:
+                    left -= 1
+                elif isinstance(item, BaseException):
+                    raise item
+                elif isinstance(item, ClipPart):
+                    at = plan.asked.streams.index(item.stream)
+                    first = item.first - int(plan.clips.clip[0])
+                    rows = slice(first, first + len(item.reason))
+                    # A worker that was lost told a part of it before.
+                    new = int(told[rows, at].sum())
+                    told[rows, at] = True
+                    if new < len(item.reason):
+                        yield _from(item, new)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def complete(self, plan: Plan) -> Answer:
+        """The whole answer. Raises Refused, Failed."""
+        block = plan.block
+        async with aclosing(self.parts(plan)) as parts:
+            async for part in parts:
+                put(block, part, plan)
+        return Answer(plan.attributes, plan.asked.streams, plan.clips, block)
+
+    async def _prepare(self, asked: Asked, *, compute: bool) -> None:
+        if not compute or asked.variant.recipe is None:
+            raise CannotCompute(_why_not(asked, compute))
+        prepared = await self._engine.prepare.remote(
+            asked.variant.recipe, asked.take, asked.streams
+        )
+        if isinstance(prepared, Refusal):
+            raise Refused(prepared)
+        if prepared.failures:
+            raise Failed(prepared.failures[0])
+
+    async def _run(
+        self, plan: Plan, window: tuple[tuple[str, ...], int, int], out: "asyncio.Queue[object]"
+    ) -> None:
+        streams, first, stop = window
+        asked, dtype = plan.asked, plan.block.features.dtype
+        answers = self._engine.window.options(stream=True).remote(
+            asked.variant.recipe, asked.take, streams, first, stop
+        )
+        try:
+            async for item in answers:
+                if isinstance(item, ClipPart):
+                    with np.errstate(over="ignore"):
+                        features = item.features.astype(dtype)
+                    out.put_nowait(_finite(item, features))
+                elif isinstance(item, Refusal):
+                    raise Refused(item)
+                elif isinstance(item, UnitRecord) and item.outcome != "done":
+                    out.put_nowait(_lost(item, plan))
+        except BaseException as error:
+            answers.cancel()
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            out.put_nowait(error)
+        else:
+            out.put_nowait(None)
+
+
+def chosen_streams(take: Take, asked: Sequence[str]) -> tuple[str, ...]:
+    """The streams of a take that names or patterns ask for, in its order; all without any.
+
+    Raises Unknown.
+    """
+    keys = [stream.key for stream in take.streams]
+    if not keys:
+        raise Unknown(f"take {take.name} has no camera stream in takes.json")
+    for word in asked:
+        if not fnmatch.filter(keys, word) and word not in keys:
+            hint = did_you_mean(word[:200], keys)
+            raise Unknown(f"take {take.name} has no stream '{word[:200]}'{hint}")
+    if not asked:
+        return tuple(keys)
+    return tuple(k for k in keys if k in asked or any(fnmatch.fnmatchcase(k, w) for w in asked))
+
+
+def put(block: Block, part: ClipPart, plan: Plan) -> None:
+    """Put a part where it belongs."""
+    at = plan.asked.streams.index(part.stream)
+    first = part.first - int(plan.clips.clip[0])
+    rows = slice(first, first + len(part.reason))
+    block.features[rows, at] = part.features
+    block.reason[rows, at] = part.reason
+    block.frame_time[rows, at] = part.frame_time
+    block.have[rows, at] = True
+
+
+def _read(asked: Asked, store: OpenStore, wanted: Any) -> Plan | None:
+    clips = store.clips.within(asked.start, asked.end)
+    matters = np.ones(len(clips.clip), dtype=bool) if wanted is None else wanted(clips)
+    rows = np.flatnonzero(matters)
+    if len(rows):  # nothing before the first and after the last that matters
+        keep = slice(int(rows[0]), int(rows[-1]) + 1)
+        clips = Clips(*(getattr(clips, n)[keep] for n in clips.__dataclass_fields__))
+        matters = matters[keep]
+    n = len(clips.clip)
+    first = int(clips.clip[0]) if n else 0
+    block = store.read(asked.streams, first, first + n)
+    if block is None:
+        return None
+    return Plan(asked, store, clips, block, matters, _windows(asked.streams, first, block, matters))
+
+
+def _windows(
+    streams: tuple[str, ...], first: int, block: Block, matters: Array
+) -> tuple[tuple[tuple[str, ...], int, int], ...]:
+    """Runs of missing clips; streams that lack the same run are computed together."""
+    runs: dict[tuple[int, int], list[str]] = {}
+    for at, name in enumerate(streams):
+        lacking = np.concatenate([[0], (~block.have[:, at] & matters).astype(np.int8), [0]])
+        edges = np.flatnonzero(np.diff(lacking))
+        for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+            runs.setdefault((first + begin, first + end), []).append(name)
+    return tuple((tuple(names), a, b) for (a, b), names in sorted(runs.items()))
+
+
+def _finite(part: ClipPart, features: Array) -> ClipPart | Failed:
+    ok = part.reason == Reason.VALID
+    if not np.isfinite(features[ok]).all():
+        words = f"features that are not finite in {features.dtype}; use store dtype float32"
+        return Failed(Failure("", part.stream, words, kind="model"))
+    return ClipPart(part.stream, part.first, features, part.reason, part.frame_time)
+
+
+def _from(part: ClipPart, row: int) -> ClipPart:
+    if not row:
+        return part
+    return ClipPart(
+        part.stream,
+        part.first + row,
+        part.features[row:],
+        part.reason[row:],
+        part.frame_time[row:],
+    )
+
+
+def _lost(record: UnitRecord, plan: Plan) -> ClipPart | Failed:
+    unit = record.unit
+    failure = record.failures[0] if record.failures else Failure(unit.take.name, None, "stopped")
+    alone = len(unit.streams) == 1 and len(plan.asked.streams) > 1
+    if failure.kind != "crash" or not alone:
+        return Failed(failure)
+    n = unit.stop - unit.start
+    return ClipPart(
+        unit.streams[0],
+        unit.start,
+        np.full((n, plan.store.store.dim), np.nan, dtype=plan.block.features.dtype),
+        np.full(n, Reason.NOT_EXTRACTED, dtype=np.uint8),
+        np.full(n, np.nan),
+    )
+
+
+def _why_not(asked: Asked, compute: bool) -> str:
+    what = f"{asked.variant.encoder_id} of take {asked.take.name}"
+    if not compute:
+        return (
+            f"{what} is not all in the store, and this key may only read: it has no scope compute"
+        )
+    return (
+        f"{what} is not all in the store, and this service does not have the settings that it was "
+        "made with"
+    )
+
+
+def _only(facts: Any, streams: Sequence[str]) -> dict[str, Any]:
+    return {name: facts[name] for name in streams if name in facts}

@@ -1,0 +1,64 @@
+"""The FastAPI app of one front door."""
+
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.staticfiles import StaticFiles
+
+from service.api import features, jobs, moments, operation, problems, takes
+from service.api.front import Edge, Front
+
+ABOUT = """Synchronised per-camera video features, read from stores or computed on demand.
+
+Send `Authorization: Bearer <key>` where the service asks for one."""
+
+
+def create_app(door: Front) -> FastAPI:
+    """All routes, by way of one front door."""
+    middleware = [Middleware(Edge, door)]
+    if door.spec.cors_origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(door.spec.cors_origins),
+                allow_methods=["GET", "POST", "DELETE"],
+                allow_headers=["Authorization", "Accept", "Content-Type", "If-None-Match"],
+                expose_headers=["ETag", "X-Request-ID", "X-Takestream-Clips", "Location"],
+            )
+        )
+    app = FastAPI(
+        title="takestream",
+        version=version("takestream"),
+        description=ABOUT,
+        middleware=middleware,
+        separate_input_output_schemas=False,
+    )
+    app.state.front = door
+    for module in (takes, features, moments, jobs, operation):
+        app.include_router(module.router)
+    if operation.PAGE.is_dir():
+        app.mount("/static", StaticFiles(directory=operation.PAGE), name="static")
+    problems.install(app)
+    _describe(app, with_keys=door.keys is not None)
+    return app
+
+
+def _describe(app: FastAPI, *, with_keys: bool) -> None:
+    plain = app.openapi
+
+    def described() -> dict[str, object]:
+        if app.openapi_schema is None:
+            schema = plain()
+            components = schema.setdefault("components", {})
+            components.setdefault("schemas", {})["ProblemBody"] = (
+                problems.ProblemBody.model_json_schema()
+            )
+            if with_keys:
+                components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+                schema["security"] = [{"key": []}]
+            app.openapi_schema = schema
+        return app.openapi_schema or {}
+
+    app.openapi = described  # type: ignore[method-assign]

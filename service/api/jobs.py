@@ -1,0 +1,150 @@
+"""`/v1/jobs`: launch extraction jobs, watch them, stop them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.answers import dumped
+from service.api.front import Front, Reader, Submitter, TheFront
+from service.api.problems import Problem, responses
+from service.catalogue import Unknown
+from service.engine import Refusal
+from service.jobs import ENDED, checked_job
+from service.records import JobRecord
+from workers.dataset import select
+
+router = APIRouter(tags=["jobs"])
+HEARTBEAT_SECONDS = 15.0
+JobId = Annotated[str, Path(pattern=r"^[0-9]{8}-[0-9]{6}-[0-9a-f]{6}$")]
+
+
+class JobBody(BaseModel):
+    """A job spec, as a job file holds it; data set and output are the service's unless said."""
+
+    model_config = ConfigDict(extra="allow")
+
+    dataset: str | None = None
+    output: str | None = None
+    encoder: str | dict[str, Any] | None = None
+    grid: dict[str, Any] | None = None
+    select: dict[str, Any] | None = None
+    store: dict[str, Any] | None = None
+
+
+class JobsQuery(BaseModel):
+    """How many jobs to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=500)] = 50
+
+
+@router.post(
+    "/v1/jobs",
+    status_code=201,
+    responses={201: {"description": "Queued"}, **responses(400, 413)},
+)
+async def submit(body: JobBody, door: TheFront, caller: Submitter) -> JSONResponse:
+    """Launch a job; it is checked by the same model as the command line's."""
+    given = body.model_dump(exclude_none=True)
+    job = checked_job(given, door.spec, door.catalogue.presets)
+    # A misspelt take or task is told at once, not by a job that fails.
+    await asyncio.to_thread(lambda: select(door.catalogue.takes(), job.select))
+    record = await door.engine.submit.remote(job, caller.name or None)
+    if isinstance(record, Refusal):
+        raise Problem.of_refusal(record)
+    headers = {"Location": f"/v1/jobs/{record.job_id}", "Cache-Control": "no-store"}
+    return JSONResponse(facts(record), 201, headers)
+
+
+@router.get("/v1/jobs", responses=responses())
+async def jobs(
+    asked: Annotated[JobsQuery, Query()], door: TheFront, caller: Reader
+) -> dict[str, Any]:
+    """The newest jobs, those of services before this one too."""
+    return {"jobs": [facts(r) for r in await door.engine.job_list.remote(asked.limit)]}
+
+
+@router.get("/v1/jobs/{job_id}", responses=responses())
+async def job(job_id: JobId, door: TheFront, caller: Reader) -> dict[str, Any]:
+    """One job."""
+    return facts(await _found(door, job_id))
+
+
+@router.delete(
+    "/v1/jobs/{job_id}", status_code=202, responses={202: {"description": "Stops"}, **responses()}
+)
+async def stop(job_id: JobId, door: TheFront, caller: Submitter) -> JSONResponse:
+    """Stop a job at its next batch; what it wrote is kept, and the same job again goes on."""
+    await _found(door, job_id)
+    record = await door.engine.job_stop.remote(job_id)
+    return JSONResponse(facts(record), 202, {"Cache-Control": "no-store"})
+
+
+@router.get(
+    "/v1/jobs/{job_id}/logs",
+    response_class=PlainTextResponse,
+    responses={200: {"description": "Lines", "content": {"text/plain": {}}}, **responses()},
+)
+async def logs(job_id: JobId, door: TheFront, caller: Reader) -> Response:
+    """What the job had to say: takes that are complete, failures, its end."""
+    await _found(door, job_id)
+    return PlainTextResponse(await door.engine.job_log.remote(job_id))
+
+
+@router.get(
+    "/v1/jobs/{job_id}/events",
+    responses={
+        200: {"description": "Server-sent events", "content": {"text/event-stream": {}}},
+        **responses(),
+    },
+)
+async def events(
+    job_id: JobId, request: Request, door: TheFront, caller: Reader
+) -> StreamingResponse:
+    """`progress` events with the whole job each time, then one `end`."""
+    await _found(door, job_id)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_events(door, job_id), media_type="text/event-stream", headers=headers)
+
+
+def facts(record: JobRecord) -> dict[str, Any]:
+    """A job as JSON."""
+    return record.facts()
+
+
+async def _found(door: Front, job_id: str) -> JobRecord:
+    record: JobRecord | None = await door.engine.job.remote(job_id)
+    if record is None:
+        raise Unknown(f"there is no job '{job_id}'; GET /v1/jobs lists them")
+    return record
+
+
+async def _events(door: Front, job_id: str) -> AsyncIterator[bytes]:
+    records = door.engine.job_events.options(stream=True).remote(job_id)
+    number = 0
+    following = aiter(records)
+    waiting: asyncio.Future[JobRecord] | None = None
+    try:
+        while True:
+            waiting = waiting or asyncio.ensure_future(anext(following))
+            done, _ = await asyncio.wait({waiting}, timeout=HEARTBEAT_SECONDS)
+            if not done:
+                yield b": still there\n\n"
+                continue
+            try:
+                record = waiting.result()
+            except StopAsyncIteration:
+                return
+            waiting = None
+            number += 1
+            kind = "end" if record.status in ENDED else "progress"
+            yield f"id: {number}\nevent: {kind}\ndata: {dumped(facts(record))}\n\n".encode()
+    finally:
+        if waiting is not None:
+            waiting.cancel()
+        records.cancel()

@@ -1,0 +1,187 @@
+"""`/v1/search`, and a take's timeline and map: exact, over the features that its store has."""
+
+import asyncio
+from typing import Annotated, Any, Self
+
+import numpy as np
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from service import analysis
+from service.answering import Asked, Plan
+from service.answers import plain_list
+from service.api.features import Seconds, ShortName
+from service.api.front import Front, Reader, TheFront
+from service.api.problems import Problem, responses
+from service.catalogue import Unknown
+from takestream.schema import Reason
+
+router = APIRouter(tags=["moments"])
+MAP_POINTS = 4000
+# Moments this near to a better one show the same thing.
+APART_SECONDS = 1.0
+
+
+class EncoderQuery(BaseModel):
+    """Whose features."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    encoder: ShortName | None = Field(None, description="a preset, or a whole encoder_id")
+
+
+class Moment(BaseModel):
+    """A clip, named by its stream and a time in seconds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stream: ShortName
+    time: Seconds
+
+
+class SearchBody(BaseModel):
+    """What to look for in one take: exactly one of text, image (base64) and moment."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    take: ShortName
+    encoder: ShortName | None = None
+    streams: list[ShortName] = Field(default_factory=list, max_length=100)
+    top: Annotated[int, Field(ge=1, le=100)] = 5
+    moment: Moment
+
+    @model_validator(mode="after")
+    def _one_query(self) -> Self:
+        return self
+
+
+@router.post("/v1/search", responses=responses(400, 413))
+async def search(body: SearchBody, door: TheFront, caller: Reader) -> dict[str, Any]:
+    """The moments of each stream most like the query."""
+    plan = await _stored(door, body.take, body.encoder)
+    names = plan.asked.streams
+    if body.moment.stream not in names:
+        raise Unknown(
+            f"take {plan.asked.take.name} has no features of a stream '{body.moment.stream}'; it "
+            f"has {', '.join(names)}"
+        )
+    clips, block, valid = plan.clips, plan.block, plan.block.valid
+    at = names.index(body.moment.stream)
+    row = _row_at(plan, body.moment.time)
+    if row is None or not valid[row, at]:
+        raise Problem(422, f"moment: no valid clip of {body.moment.stream} shows that time")
+    query = block.features[row, at]
+    wanted = set(
+        names if not body.streams else
+        door.answering.asked(body.take, body.encoder, body.streams).streams
+    )  # fmt: skip
+    step = float(np.median(np.diff(clips.start_time))) if len(clips.clip) > 1 else 1.0
+    gap = max(1, round(APART_SECONDS / max(step, 1e-6)))
+    found = await asyncio.to_thread(
+        analysis.nearest, block.features, valid, query, top=body.top, gap=gap
+    )
+    return {
+        "encoder_id": plan.asked.variant.encoder_id,
+        "query": {"moment": body.moment.model_dump(), "clip": int(clips.clip[row])},
+        "streams": [
+            {
+                "stream": name,
+                "moments": [
+                    {
+                        "clip": int(clips.clip[i]),
+                        "start_time": float(clips.start_time[i]),
+                        "end_time": float(clips.end_time[i]),
+                        "score": score,
+                    }
+                    for i, score in best
+                ],
+            }
+            for name, best in zip(names, found, strict=True)
+            if name in wanted
+        ],
+    }
+
+
+@router.get("/v1/takes/{take}/timeline", responses=responses())
+async def timeline(
+    take: ShortName, asked: Annotated[EncoderQuery, Query()], door: TheFront, caller: Reader
+) -> dict[str, Any]:
+    """Per stream: which clips are valid and why not, how like the other cameras, how far off."""
+    plan = await _stored(door, take, asked.encoder)
+    clips, block = plan.clips, plan.block
+    likeness = await asyncio.to_thread(analysis.similarity, block.features, block.valid)
+    facts = plan.attributes["provenance"]["streams"]
+    ego = {stream.key: stream.is_ego for stream in plan.asked.take.streams}
+    return {
+        "encoder_id": plan.asked.variant.encoder_id,
+        "clip": clips.clip.tolist(),
+        "start_time": clips.start_time.tolist(),
+        "end_time": clips.end_time.tolist(),
+        "streams": [
+            {
+                "stream": name,
+                "is_ego": ego[name],
+                "valid": block.valid[:, at].astype(int).tolist(),
+                "reason": block.reason[:, at].tolist(),
+                "similarity": plain_list(likeness[:, at].round(4)),
+                "drift": facts.get(name, {}).get("drift"),
+                "problems": plan.attributes["problems"].get(name, []),
+            }
+            for at, name in enumerate(plan.asked.streams)
+        ],
+        "reasons": {str(int(reason)): reason.words for reason in Reason},
+    }
+
+
+@router.get("/v1/takes/{take}/projection", responses=responses())
+async def projection(
+    take: ShortName, asked: Annotated[EncoderQuery, Query()], door: TheFront, caller: Reader
+) -> dict[str, Any]:
+    """All valid clips of a take in two dimensions, by principal components."""
+    plan = await _stored(door, take, asked.encoder)
+    found = await asyncio.to_thread(
+        analysis.project, plan.block.features, plan.block.valid, MAP_POINTS
+    )
+    return {
+        "encoder_id": plan.asked.variant.encoder_id,
+        "method": "PCA",
+        "explained": list(found.explained),
+        "points": [
+            {
+                "clip": int(plan.clips.clip[row]),
+                "stream": plan.asked.streams[column],
+                "x": round(float(x), 5),
+                "y": round(float(y), 5),
+                "start_time": float(plan.clips.start_time[row]),
+            }
+            for row, column, x, y in zip(*found[:4], strict=True)
+        ],
+    }
+
+
+async def _stored(door: Front, take: str, encoder: str | None) -> Plan:
+    """All that a take's store has, nothing computed. Raises Unknown."""
+    asked = await asyncio.to_thread(door.answering.asked, take, encoder, ())
+    uri = door.catalogue.store_uri(asked.variant.encoder_id, asked.take.uid)
+    for _ in range(3):
+        opened = await asyncio.to_thread(door.stored.open, uri)
+        if opened is None:
+            raise Unknown(
+                f"take {asked.take.name} has no store of {asked.variant.encoder_id} yet; a job or "
+                "a request for its features makes one"
+            )
+        streams = tuple(s.key for s in asked.take.streams if s.key in opened.store.streams)
+        block = await asyncio.to_thread(opened.read, streams, 0, opened.store.clips)
+        if block is not None:
+            mine = Asked(asked.take, asked.variant, streams)
+            everything = np.ones(opened.store.clips, dtype=bool)
+            return Plan(mine, opened, opened.clips, block, everything, ())
+    raise Problem(503, f"the store of {asked.take.name} keeps changing", retry_after=5)
+
+
+def _row_at(plan: Plan, time: float) -> int | None:
+    middle = (plan.clips.start_time + plan.clips.end_time) / 2
+    shown = (plan.clips.start_time <= time) & (plan.clips.end_time > time)
+    if not shown.any():
+        return None
+    return int(np.where(shown, np.abs(middle - time), np.inf).argmin())

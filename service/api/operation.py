@@ -1,0 +1,66 @@
+"""`/healthz`, `/readyz`, `/metrics`, and the page."""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.responses import FileResponse, JSONResponse
+from ray.exceptions import RayError
+
+from service.api.front import TheFront
+from workers.dataset import DatasetError
+from workers.source import SourceError
+
+router = APIRouter(tags=["operation"])
+PAGE = Path(__file__).parent.parent / "page"
+ENGINE_SECONDS = 5.0
+POLICY = (
+    "default-src 'self'; media-src 'self' blob:; img-src 'self' data:; style-src 'self'; "
+    "script-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Whether the front door answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", responses={503: {"description": "Not ready"}})
+async def readyz(door: TheFront) -> JSONResponse:
+    """Whether work can be done: encoder loaded, output writable, data set there."""
+    try:
+        checks: dict[str, str] = await asyncio.wait_for(door.engine.ready.remote(), ENGINE_SECONDS)
+    except (TimeoutError, RayError):
+        checks = {"engine": "does not answer"}
+    try:
+        await asyncio.to_thread(door.catalogue.takes)
+    except (DatasetError, SourceError) as error:
+        checks["dataset"] = str(error)
+    words: dict[str, Any] = dict.fromkeys(("model", "output", "dataset"), "ok")
+    if "engine" in checks:
+        words = {}
+    # The reasons name storage and keys: they are for the logs' readers, not for everybody.
+    words |= {name: "failing" if door.keys else why for name, why in checks.items()}
+    headers = {"Cache-Control": "no-store"} | ({"Retry-After": "2"} if checks else {})
+    return JSONResponse({"ready": not checks, "checks": words}, 503 if checks else 200, headers)
+
+
+@router.get(
+    "/metrics", responses={200: {"description": "Prometheus", "content": {"text/plain": {}}}}
+)
+async def metrics(door: TheFront) -> Response:
+    """Metrics of this front door and of the engine."""
+    status = None
+    with suppress(TimeoutError, RayError):
+        status = await asyncio.wait_for(door.engine.status.remote(), ENGINE_SECONDS)
+    return Response(door.metrics.text(status), media_type="text/plain; version=0.0.4")
+
+
+@router.get("/", include_in_schema=False)
+async def page() -> FileResponse:
+    """The page."""
+    headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
+    return FileResponse(PAGE / "index.html", headers=headers)

@@ -1,0 +1,165 @@
+"""Errors over HTTP: RFC 9457 `application/problem+json`, for the person who reads them."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from ray.exceptions import RayError
+from starlette.exceptions import HTTPException
+
+from configs.load import SettingsError, did_you_mean
+from models.errors import ModelError
+from service.catalogue import Unknown
+from service.engine import Refusal
+from workers.dataset import DatasetError
+from workers.objects import StoreDenied, StoreError
+from workers.source import SourceDenied, SourceError
+from workers.unit import Failure
+
+log = logging.getLogger("takestream.service")
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemBody(BaseModel):
+    """RFC 9457, with the request's id for whoever looks it up in the logs."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    request_id: str | None = None
+    errors: list[str] | None = None
+
+
+class Problem(Exception):
+    """An answer that is an error. retry_after: seconds."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        retry_after: int | None = None,
+        headers: dict[str, str] | None = None,
+        errors: list[str] | None = None,
+        kind: str | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.errors = status, detail, errors
+        self.kind = kind or HTTPStatus(status).phrase.lower().replace(" ", "_")
+        self.headers = dict(headers or {})
+        if retry_after is not None:
+            self.headers["Retry-After"] = str(retry_after)
+
+    @classmethod
+    def of(cls, error: Exception) -> "Problem":
+        """What an error of the layers below means over HTTP."""
+        if isinstance(error, Problem):
+            return error
+        words = str(error)
+        if isinstance(error, Unknown):
+            return cls(404, words)
+        if isinstance(error, SettingsError):
+            return cls(422, words)
+        if isinstance(error, SourceDenied | StoreDenied):
+            return cls(503, words, retry_after=60, kind="denied")
+        if isinstance(error, StoreError | SourceError | DatasetError):
+            return cls(503, words, retry_after=10, kind="storage")
+        if isinstance(error, ModelError):
+            return cls(503, words, retry_after=60, kind="model")
+        if isinstance(error, RayError | ConnectionError):
+            words = "the workers are starting again; try again in a moment"
+            return cls(503, words, retry_after=5, kind="engine")
+        log.exception("unexpected error", exc_info=error)
+        return cls(500, "a fault of takestream; its log says more under this request's id")
+
+    @classmethod
+    def of_failure(cls, failure: Failure) -> "Problem":
+        """What a worker's failure means over HTTP."""
+        where = " ".join(filter(None, (failure.take, failure.stream)))
+        words = failure.reason if where in failure.reason else f"{where}: {failure.reason}"
+        status = {"unreadable": 422, "crash": 500, "fault": 500}.get(failure.kind, 503)
+        retry = {422: None, 500: None}.get(status, 10)
+        return cls(status, words, retry_after=retry, kind=failure.kind)
+
+    @classmethod
+    def of_refusal(cls, refusal: Refusal) -> "Problem":
+        """503 with the time to wait."""
+        return cls(503, refusal.detail, retry_after=refusal.retry_after, kind="queue_full")
+
+    def body(self, request_id: str | None) -> dict[str, Any]:
+        """The JSON."""
+        return ProblemBody(
+            title=HTTPStatus(self.status).phrase,
+            status=self.status,
+            detail=self.detail,
+            request_id=request_id,
+            errors=self.errors,
+        ).model_dump(exclude_none=True)
+
+
+def install(app: FastAPI) -> None:
+    """Have every error of `app` answered as a problem."""
+
+    async def answer(request: Request, error: Exception) -> JSONResponse:
+        return respond(request, Problem.of(error))
+
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        lines = [_line(fault) for fault in error.errors()][:20]
+        return respond(request, Problem(422, "; ".join(lines), errors=lines))
+
+    async def plain(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        detail = error.detail
+        if error.status_code == 404:
+            detail = f"there is nothing at {request.url.path[:200]}; /docs lists what there is"
+        headers = {k.title(): v for k, v in (error.headers or {}).items()}
+        return respond(request, Problem(error.status_code, detail, headers=headers))
+
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, plain)
+    app.add_exception_handler(Problem, answer)
+    for kind in (
+        Unknown, SettingsError, DatasetError, SourceError, StoreError, ModelError, RayError,
+        ConnectionError,
+    ):  # fmt: skip
+        app.add_exception_handler(kind, answer)
+    app.add_exception_handler(Exception, answer)
+
+
+def respond(request: Request, problem: Problem) -> JSONResponse:
+    """The problem as a response; its kind is noted for the metrics."""
+    request.state.problem = problem.kind
+    body = problem.body(getattr(request.state, "request_id", None))
+    headers = {"Cache-Control": "no-store", **problem.headers}
+    return JSONResponse(body, problem.status, headers, media_type=MEDIA_TYPE)
+
+
+def _line(fault: Any) -> str:
+    path = ".".join(str(part) for part in fault["loc"][1:]) or str(fault["loc"][0])
+    if fault["type"] == "extra_forbidden":
+        hint = did_you_mean(path, FIELDS.get(str(fault["loc"][0]), ()))
+        return f"unknown parameter '{path[:100]}'{hint}"
+    return f"{path[:100]}: {fault['msg']}"
+
+
+# For hints: the parameters of the queries.
+FIELDS = {"query": ("encoder", "streams", "start", "end", "fps", "q", "task", "limit", "offset")}
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For OpenAPI: the problems that a route may answer with, besides those of all routes."""
+    schema = {"$ref": "#/components/schemas/ProblemBody"}
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {MEDIA_TYPE: {"schema": schema}},
+        }
+        for status in sorted({401, 403, 404, 422, 429, 500, 503, *statuses})
+    }

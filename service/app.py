@@ -1,0 +1,93 @@
+"""The Ray Serve application: any number of front doors, one engine.
+
+For a RayService or `serve run`: `import_path: service.app:build`, with a `ServeSpec` as `args`.
+"""
+
+import logging
+import os
+import secrets
+from typing import Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from configs.load import SettingsError, parse
+from configs.schema import ServeSpec
+from service.catalogue import check_offer
+from service.engine import Engine
+from service.keys import KeyRing
+from takestream.storage import absolute
+
+NAME = "takestream"
+GRACE_SECONDS = 30.0
+
+
+class _Engine(Engine):
+    """The engine as a Serve deployment."""
+
+    async def __init__(self, settings: dict[str, Any]) -> None:  # type: ignore[misc]
+        super().__init__(settings)
+
+    async def __del__(self) -> None:
+        await self.close()
+
+
+def build(settings: dict[str, Any]) -> Any:
+    """The application from a `ServeSpec`. Raises SettingsError.
+
+    Without keys everybody may do everything, so then it has to be on loopback or `insecure`.
+    """
+    spec = checked(parse(ServeSpec, settings, "serve"))
+    keys = KeyRing.load(spec.keys_file, os.environ)
+    secret = secrets.token_bytes(32)
+    facts = spec.model_dump(mode="json")
+    engine = serve.deployment(  # type: ignore[attr-defined]
+        _Engine,
+        name="Engine",
+        num_replicas=1,
+        max_ongoing_requests=10_000,
+        graceful_shutdown_timeout_s=GRACE_SECONDS,
+        ray_actor_options={"num_cpus": 0},
+    ).bind(facts)
+
+    def door() -> Any:
+        from service.api.app import create_app
+        from service.api.front import Front
+        from service.api.metrics import log_to_stderr
+
+        log_to_stderr()
+        logging.getLogger("takestream").setLevel(logging.INFO)
+        handle: DeploymentHandle[Any] = serve.get_deployment_handle("Engine", app_name=NAME)
+        return create_app(Front(ServeSpec.model_validate(facts), keys, secret, handle))
+
+    return serve.deployment(  # type: ignore[attr-defined]
+        serve.ingress(door)(_Door),
+        name="Door",
+        num_replicas=spec.replicas,
+        max_ongoing_requests=1_000,
+        graceful_shutdown_timeout_s=GRACE_SECONDS,
+        ray_actor_options={"num_cpus": 0},
+    ).bind(engine)
+
+
+class _Door:
+    """A front door; it takes the engine as an argument so that Serve deploys both."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+
+
+def checked(spec: ServeSpec) -> ServeSpec:
+    """The spec with absolute places. Raises SettingsError for one that must not be served."""
+    check_offer(spec)
+    open_to_all = KeyRing.load(spec.keys_file, os.environ) is None
+    if open_to_all and not spec.insecure and spec.host not in ("127.0.0.1", "::1", "localhost"):
+        raise SettingsError(
+            f"without keys this service answers everybody, so it does not listen on {spec.host}: "
+            "give --keys-file (`takestream keys NAME` makes keys), or --insecure"
+        )
+    places = {"dataset": absolute(spec.job.dataset), "output": absolute(spec.job.output)}
+    update: dict[str, Any] = {"job": spec.job.model_copy(update=places)}
+    if spec.keys_file is not None:
+        update["keys_file"] = absolute(spec.keys_file)
+    return spec.model_copy(update=update)

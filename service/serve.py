@@ -1,0 +1,111 @@
+"""`takestream serve`: the service in the foreground, until it is interrupted."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+# Set before Ray Serve is imported.
+os.environ.setdefault("RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", "1")
+
+import httpx
+import s3fs
+from ray import serve as ray_serve
+from ray.serve.config import HTTPOptions
+
+from configs.load import load_job, parse
+from configs.schema import ServeSpec
+from service.app import NAME, build, checked
+from service.demo import in_environment
+from service.example import make_example
+from service.objectstore import ObjectStore
+from takestream.storage import join
+from workers.session import RayUnavailable, ray_session
+
+READY_SECONDS = 300.0
+SERVE_FLAGS = (
+    "host", "port", "encoders", "keys_file", "insecure", "replicas", "cors_origins",
+)  # fmt: skip
+
+
+def run_service(
+    spec: ServeSpec, say: Callable[[str], None], *, until: threading.Event | None = None
+) -> int:
+    """Start the service, say where it is, and keep it until SIGINT or SIGTERM. The exit code.
+
+    Raises SettingsError, RayUnavailable.
+    """
+    spec = checked(spec)
+    _port_is_free(spec.host, spec.port)
+    with ray_session(spec.job.run):
+        ray_serve.start(
+            http_options=HTTPOptions(host=spec.host, port=spec.port, keep_alive_timeout_s=75)
+        )
+        try:
+            ray_serve.run(build(spec.model_dump(mode="json")), name=NAME, route_prefix="/")
+            url = f"http://{_shown(spec.host)}:{spec.port}"
+            _wait_until_ready(url, say)
+            say(f"takestream serves {url} (page), {url}/docs (API); Ctrl-C stops it")
+            (until or _forever()).wait()
+        finally:
+            with suppress(Exception):
+                ray_serve.shutdown()  # type: ignore[no-untyped-call]
+    return 0
+
+
+def serve_example(folder: Path, port: int, say: Callable[[str], None]) -> int:
+    """Serve the example data set from an embedded S3 server, both kept in `folder`."""
+    folder = folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    say("the example data set: 2 takes, 4 and 3 streams, on an S3 server of its own")
+    example = make_example(folder / "example")
+    with ObjectStore(folder / "s3") as server, in_environment(server):
+        dataset = join(server.make_bucket("egoexo"), "example")
+        output = join(server.make_bucket("features"), "serve-demo")
+        s3fs.S3FileSystem(**server.storage_options()).put(
+            f"{example}/", f"{dataset}/", recursive=True
+        )
+        job = load_job(None, {"dataset": dataset, "output": output})
+        return run_service(parse(ServeSpec, {"job": job.model_dump(), "port": port}, "serve"), say)
+
+
+def _wait_until_ready(url: str, say: Callable[[str], None]) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    said: object = None
+    with httpx.Client(timeout=10, trust_env=False) as client:
+        while time.monotonic() < deadline:
+            try:
+                answer = client.get(f"{url}/readyz")
+                if answer.status_code == 200:
+                    return
+                checks = {k: v for k, v in answer.json()["checks"].items() if v != "ok"}
+                if checks != said and any("not " not in v[:4] for v in checks.values()):
+                    said = checks
+                    say("not ready: " + "; ".join(f"{k}: {v}" for k, v in checks.items()))
+            except (httpx.HTTPError, ValueError, KeyError):
+                pass
+            time.sleep(0.25)
+    say(f"not ready after {READY_SECONDS:.0f} s; {url}/readyz says why")
+
+
+def _port_is_free(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise RayUnavailable(
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another --port"
+            ) from error
+
+
+def _shown(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+
+
+def _forever() -> threading.Event:
+    return threading.Event()

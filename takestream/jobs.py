@@ -1,0 +1,207 @@
+"""Extraction jobs of the service, from afar."""
+
+import json
+import random
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from takestream import errors
+from takestream.answers import _Record
+from takestream.transport import Transport, as_object, lines, unexpected
+
+ENDED = frozenset({"succeeded", "failed", "stopped"})
+# Lost connections in a row before `events` gives up, and seconds of silence that count as one: a
+# service or a proxy that went away leaves a connection that never says so.
+RECONNECTS = 6
+SILENCE = 60.0
+
+
+@dataclass(frozen=True)
+class JobFailure(_Record):
+    """What could not be extracted. stream: None when it is the whole take."""
+
+    take: str
+    reason: str
+    stream: str | None = None
+
+
+@dataclass(frozen=True)
+class JobState(_Record):
+    """A job as it was at one moment.
+
+    status: queued, running, stopping, succeeded, failed or stopped. submitted_at, started_at,
+    finished_at: ISO 8601, UTC. progress: counts (takes, takes_done, units, units_done,
+    units_failed, clips, clips_done, …) and seconds, None before it has begun.
+    """
+
+    job_id: str
+    status: str
+    submitted_at: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    submitted_by: str | None = None
+    encoder_id: str | None = None
+    error: str | None = None
+    spec: dict[str, Any] = field(default_factory=dict)
+    progress: dict[str, float] | None = None
+    failures: list[JobFailure] = field(default_factory=list)
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "JobState":
+        """From JSON. Raises KeyError."""
+        failures = [JobFailure.of(entry) for entry in values.get("failures") or []]
+        return super().of({**values, "spec": values.get("spec") or {}, "failures": failures})
+
+
+class Job:
+    """A job on the service, as it was when it was last looked at."""
+
+    def __init__(self, transport: Transport, state: JobState) -> None:
+        self._transport, self.state = transport, state
+
+    @property
+    def id(self) -> str:
+        return self.state.job_id
+
+    @property
+    def status(self) -> str:
+        """queued, running, stopping, succeeded, failed or stopped."""
+        return self.state.status
+
+    @property
+    def progress(self) -> dict[str, float] | None:
+        return self.state.progress
+
+    @property
+    def failures(self) -> list[JobFailure]:
+        return self.state.failures
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The settings it runs with."""
+        return self.state.spec
+
+    def __repr__(self) -> str:
+        done = self.progress or {}
+        count = f", {done['clips_done']}/{done['clips']} clips" if "clips_done" in done else ""
+        return f"<takestream Job {self.id} {self.status}{count}>"
+
+    def refresh(self) -> "Job":
+        """Look again; itself."""
+        self.state = state_of(self._transport, self.id)
+        return self
+
+    def events(self) -> Iterator[JobState]:
+        """The job whenever it changed, from now to its end.
+
+        A lost connection is made again and goes on where it broke off. Raises ConnectionFailed
+        when that fails several times in a row.
+        """
+        last: str | None = None
+        lost = 0
+        while True:
+            try:
+                for number, state, ends in self._events(last):
+                    last, lost = number or last, 0
+                    self.state = state
+                    yield state
+                    if ends:
+                        return
+                why: Exception | None = None
+            except (errors.ConnectionFailed, errors.TornAnswer) as error:
+                why = error
+            lost += 1
+            if lost > RECONNECTS:
+                raise errors.ConnectionFailed(
+                    f"the events of job {self.id} broke off {lost} times in a row; the job goes on"
+                ) from why
+            time.sleep(min(10.0, 0.25 * 2 ** (lost - 1)) * random.uniform(1, 1.5))
+
+    def wait(self, timeout: float | None = None) -> "Job":
+        """Wait until it has ended; itself.
+
+        timeout: seconds, None for as long as it takes. Raises JobFailed when it did not succeed,
+        JobTimeout when it has not ended in time.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        pause = 0.2
+        # Not by events: asking now and then gets through every proxy, and a job takes minutes.
+        while not self.refresh().state.ended:
+            if until is not None and time.monotonic() + pause > until:
+                raise errors.JobTimeout(f"job {self.id} is {self.status} after {timeout} s")
+            time.sleep(pause)
+            pause = min(pause * 1.5, 5.0)
+        if self.status != "succeeded":
+            raise errors.JobFailed(f"job {self.id} {self.status}{_why(self.state)}", self)
+        return self
+
+    def logs(self) -> str:
+        """Its log so far."""
+        return self._transport.ask("GET", _path(self.id, "/logs"), accept="text/plain").text
+
+    def stop(self) -> "Job":
+        """Ask it to stop; itself. What is written is kept, and the same job again goes on there."""
+        response = self._transport.ask("DELETE", _path(self.id))
+        self.state = parsed(response)
+        return self
+
+    def _events(self, last: str | None) -> Iterator[tuple[str | None, JobState, bool]]:
+        headers = {"Cache-Control": "no-cache"} | ({"Last-Event-ID": last} if last else {})
+        kind = "text/event-stream"
+        with self._transport.stream(
+            _path(self.id, "/events"), accept=kind, headers=headers, silence=SILENCE
+        ) as response:
+            if not response.headers.get("content-type", "").startswith(kind):
+                raise unexpected(response, "no stream of events")
+            name, number, data = "", last, list[str]()
+            for line in lines(response):
+                if line:
+                    key, _, value = line.decode(errors="replace").partition(":")
+                    value = value.removeprefix(" ")
+                    if key == "event":
+                        name = value
+                    elif key == "id":
+                        number = value
+                    elif key == "data":
+                        data.append(value)
+                    continue
+                # An event without the empty line after it is cut, and comes again.
+                if data:
+                    try:
+                        state = JobState.of(json.loads("\n".join(data)))
+                    except (ValueError, KeyError, TypeError, AttributeError) as error:
+                        raise unexpected(response, f"an event that is no job ({error})") from error
+                    yield number, state, name == "end" or state.ended
+                name, data = "", []
+
+
+def state_of(transport: Transport, job_id: str) -> JobState:
+    """The job of that id. Raises NotFound."""
+    return parsed(transport.ask("GET", _path(job_id)))
+
+
+def parsed(response: Any) -> JobState:
+    """The job in an answer. Raises UnexpectedAnswer."""
+    try:
+        return JobState.of(as_object(response))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise unexpected(response, f"no job ({error!r})") from error
+
+
+def _path(job_id: str, more: str = "") -> str:
+    return f"/v1/jobs/{quote(job_id, safe='')}{more}"
+
+
+def _why(state: JobState) -> str:
+    if state.error:
+        return f": {state.error}"
+    shown = [" ".join(filter(None, (f.take, f.stream))) + f": {f.reason}" for f in state.failures]
+    more = f" (and {len(shown) - 3} more)" if len(shown) > 3 else ""
+    return f": {'; '.join(shown[:3])}{more}" if shown else ""
