@@ -70,8 +70,8 @@ class Cluster:
         self._client: Any = None
         with self._said(), _chosen(self.address):
             self._client = _Client(self.address)
-        for name in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private"):
+            logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
 
     def submit(self, job: JobSpec, *, working_dir: bool = True) -> JobRecord:
         """Write the job's record and hand it to the cluster; it resumes by itself, as every job.
@@ -179,7 +179,8 @@ class Cluster:
     def _details(self, job_id: str) -> JobDetails:
         try:
             with self._said():
-                return self._client.get_job_info(job_id)
+                details: JobDetails = self._client.get_job_info(job_id)
+                return details
         except UnknownJobError:
             with self._said():
                 known = [str(d.submission_id) for d in self._client.list_jobs() if d.submission_id]
@@ -230,8 +231,8 @@ class Cluster:
             raise
         except AuthenticationError as error:
             raise ClusterError(
-                f"the Ray cluster at {self.address} does not let us in: set RAY_AUTH_MODE=token "
-                "and RAY_AUTH_TOKEN_PATH=<file that holds its token>"
+                f"the Ray cluster at {self.address} does not let us in: set RAY_AUTH_MODE=token, "
+                "and RAY_AUTH_TOKEN_PATH to the file of its token unless that is ~/.ray/auth_token"
             ) from error
         except (requests.ConnectionError, ConnectionError, requests.Timeout) as error:
             raise ClusterError(
@@ -253,7 +254,7 @@ class UnknownJobError(ClusterError):
     """The cluster does not know a job."""
 
 
-class _Client(JobSubmissionClient):  # type: ignore[misc]
+class _Client(JobSubmissionClient):
     """Ray's client, which itself would wait for ever."""
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> requests.Response:
@@ -293,7 +294,9 @@ def _seen(details: JobDetails, address: str) -> JobRecord:
     """What Ray itself knows of a job."""
     status = _STATUS[details.status]
     job_id = str(details.submission_id or details.job_id)
-    message = " ".join((details.message or "").split())[:1000]
+    # "… exited with code 2, last available logs: …": the driver's last line says why.
+    said = (details.message or "").strip().splitlines() or ["it failed, and Ray does not know why"]
+    code = details.driver_exit_code
     metadata = details.metadata or {}
     spec = {name: metadata[name] for name in ("dataset", "output", "encoder") if name in metadata}
     # Not validated: Ray's own ids look different from ours.
@@ -305,7 +308,9 @@ def _seen(details: JobDetails, address: str) -> JobRecord:
         started_at=None if status == "queued" else _iso(details.start_time),
         finished_at=_iso(details.end_time),
         spec=spec or {"entrypoint": details.entrypoint},
-        error=message if status == "failed" else None,
+        error=f"{said[-1][:500]}{f' (exit code {code})' if code else ''}"
+        if status == "failed"
+        else None,
         ray_address=address,
     )
 

@@ -7,7 +7,7 @@ import logging
 import re
 import secrets
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 JOBS = "jobs"
 """The folder of the records, beside the folders of the encoders."""
 
-RECORD_VERSION = 1
+RECORD_VERSION: Literal[1] = 1
 
 Status = Literal["queued", "running", "stopping", "succeeded", "failed", "stopped"]
 ENDED: frozenset[str] = frozenset({"succeeded", "failed", "stopped"})
@@ -105,7 +105,7 @@ class Records:
             return None
         return _parsed(job_id, self._objects.get(f"{job_id}.json"))
 
-    def list(self, limit: int) -> "list[JobRecord]":
+    def list(self, limit: int) -> Sequence[JobRecord]:
         """The newest `limit` records, newest first."""
         found: list[JobRecord] = []
         for record in self._newest_first(min(limit, _PAGE)) if limit > 0 else ():
@@ -114,7 +114,7 @@ class Records:
                 break
         return found
 
-    def unfinished(self) -> "list[JobRecord]":
+    def unfinished(self) -> Sequence[JobRecord]:
         """The jobs that have not ended, oldest first: the order in which they were submitted."""
         return [record for record in self._newest_first(_PAGE) if not record.ended][::-1]
 

@@ -1,9 +1,39 @@
-"""Synchronised per-camera video features: read what `takestream extract` wrote.
+"""Synchronised per-camera video features: read what `takestream extract` wrote, or ask for them.
 
 import takestream
-ds = takestream.open("s3://bucket/features", take="cmu_bike01_2")
+ds = takestream.open("s3://bucket/features", take="cmu_bike01_2")  # a store
+windows = takestream.Windows("s3://bucket/features")  # all of them, for PyTorch
+client = takestream.Client("http://127.0.0.1:8000")  # the service
 """
 
-from takestream.reader import open
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["open"]
+if TYPE_CHECKING:
+    from takestream.client import Client
+    from takestream.errors import TakestreamError
+    from takestream.reader import open
+    from takestream.windows import Windows
+
+__all__ = ["Client", "TakestreamError", "Windows", "open"]
+
+# Imported when they are asked for: the workers import this package for its schema, and should not
+# wait for xarray, httpx and torch.
+_HOMES = {
+    "Client": "takestream.client",
+    "TakestreamError": "takestream.errors",
+    "Windows": "takestream.windows",
+    "open": "takestream.reader",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("errors", "schema"):
+        return importlib.import_module(f"takestream.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'takestream' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,7 +3,8 @@
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
@@ -144,7 +145,9 @@ class FeatureStream:
     again then: what came is good, and asking anew finds it in the store.
     """
 
-    def __init__(self, response: httpx.Response, rows: Iterator[bytes]) -> None:
+    def __init__(
+        self, response: httpx.Response, rows: Iterator[bytes], resources: ExitStack
+    ) -> None:
         self._response, self._rows = response, rows
         head = self._parsed(next(rows, b""))
         try:
@@ -158,6 +161,8 @@ class FeatureStream:
         self.cached: int | None = None
         self.computed: int | None = None
         self._iterator = self._read()
+        # What whoever made this has opened is closed here now.
+        self._resources = resources.pop_all()
 
     def __iter__(self) -> Iterator[ClipFeatures]:
         return self._iterator
@@ -174,11 +179,11 @@ class FeatureStream:
     def close(self) -> None:
         """Leave the rest: what was not computed yet need not be."""
         self._iterator.close()
-        self._response.close()
+        self._resources.close()
 
-    def _read(self) -> Any:
+    def _read(self) -> Generator[ClipFeatures, None, None]:
         due = {(clip, stream) for clip in self.clips for stream in self.streams}
-        with self._response:
+        with self._resources:
             for line in self._rows:
                 row = self._parsed(line)
                 if "end" in row:
@@ -280,7 +285,9 @@ def search_result(response: httpx.Response) -> SearchResult:
 
 
 @dataclass(frozen=True)
-class _Record:
+class Record:
+    """Plain facts out of JSON."""
+
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
         """From JSON. What is not known here is left out, so that a later service is understood.
@@ -299,7 +306,7 @@ class _Record:
 
 
 @dataclass(frozen=True)
-class Encoder(_Record):
+class Encoder(Record):
     """A pretrained network on offer. dim: length of a vector. frames: of a clip, that it sees.
 
     window, stride: of its clips, in frames at `fps`. joint: whether text can be searched for.
@@ -318,7 +325,7 @@ class Encoder(_Record):
 
 
 @dataclass(frozen=True)
-class TakeSummary(_Record):
+class TakeSummary(Record):
     """A take. streams: names `<cam_id>_<stream>`. encoders: ids that have written features."""
 
     take_uid: str
@@ -332,7 +339,7 @@ class TakeSummary(_Record):
 
 
 @dataclass(frozen=True)
-class Stream(_Record):
+class Stream(Record):
     """A camera stream of a take. video: URL to look at it, None when there is none."""
 
     key: str
@@ -342,7 +349,7 @@ class Stream(_Record):
 
 
 @dataclass(frozen=True)
-class Store(_Record):
+class Store(Record):
     """Features of a take by one encoder; `takestream.open(uri)` reads them.
 
     status: partial or complete. encoder: the preset. clips: of the take's grid. clips_done: clips
@@ -360,7 +367,7 @@ class Store(_Record):
 
 
 @dataclass(frozen=True)
-class TakeDetails(_Record):
+class TakeDetails(Record):
     """A take with its streams and stores."""
 
     take_uid: str

@@ -8,19 +8,21 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+import httpx
+
 from takestream import errors
-from takestream.answers import _Record
+from takestream.answers import Record
 from takestream.transport import Transport, as_object, lines, unexpected
 
 ENDED = frozenset({"succeeded", "failed", "stopped"})
-# Lost connections in a row before `events` gives up, and seconds of silence that count as one: a
-# service or a proxy that went away leaves a connection that never says so.
-RECONNECTS = 6
+# Lost connections in a row before `events` gives up. After some seconds of silence the connection
+# is made anew, because one whose other end went away says nothing either.
+RECONNECTS = 4
 SILENCE = 60.0
 
 
 @dataclass(frozen=True)
-class JobFailure(_Record):
+class JobFailure(Record):
     """What could not be extracted. stream: None when it is the whole take."""
 
     take: str
@@ -29,7 +31,7 @@ class JobFailure(_Record):
 
 
 @dataclass(frozen=True)
-class JobState(_Record):
+class JobState(Record):
     """A job as it was at one moment.
 
     status: queued, running, stopping, succeeded, failed or stopped. submitted_at, started_at,
@@ -117,6 +119,8 @@ class Job:
                 why: Exception | None = None
             except (errors.ConnectionFailed, errors.TornAnswer) as error:
                 why = error
+                if isinstance(error.__cause__, httpx.ReadTimeout):
+                    continue
             lost += 1
             if lost > RECONNECTS:
                 raise errors.ConnectionFailed(
@@ -187,7 +191,7 @@ def state_of(transport: Transport, job_id: str) -> JobState:
     return parsed(transport.ask("GET", _path(job_id)))
 
 
-def parsed(response: Any) -> JobState:
+def parsed(response: httpx.Response) -> JobState:
     """The job in an answer. Raises UnexpectedAnswer."""
     try:
         return JobState.of(as_object(response))

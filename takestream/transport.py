@@ -134,7 +134,7 @@ class Transport:
         if body is not None:
             content = json.dumps(body, allow_nan=False).encode()
             sent["Content-Type"] = "application/json"
-        timeout = self.timeout if silence is None else httpx.Timeout(silence)
+        timeout = self.timeout if silence is None else httpx.Timeout(silence, connect=10.0)
         request = self._http.build_request(
             method, self.url + path, params=params, content=content, headers=sent, timeout=timeout
         )

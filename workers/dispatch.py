@@ -177,6 +177,8 @@ class Pool:
                 self._retry(queued, error)
             else:
                 self._tell(queued, record)
+                if queued.urgent:  # nobody waits for its counts
+                    await self._poll(slot, worker)
 
     async def _load(self, slot: _Slot, recipe: Recipe) -> str:
         worker = await self._hired(slot)

@@ -15,7 +15,7 @@ from service.catalogue import Unknown
 from service.engine import Refusal
 from service.jobs import ENDED, checked_job
 from service.records import JobRecord
-from workers.dataset import select
+from workers.dataset import DatasetError, select
 
 router = APIRouter(tags=["jobs"])
 HEARTBEAT_SECONDS = 15.0
@@ -53,7 +53,11 @@ async def submit(body: JobBody, door: TheFront, caller: Submitter) -> JSONRespon
     given = body.model_dump(exclude_none=True)
     job = checked_job(given, door.spec, door.catalogue.presets)
     # A misspelt take or task is told at once, not by a job that fails.
-    await asyncio.to_thread(lambda: select(door.catalogue.takes(), job.select))
+    takes = await asyncio.to_thread(door.catalogue.takes)
+    try:
+        select(takes, job.select)
+    except DatasetError as error:
+        raise Problem(422, str(error)) from None
     record = await door.engine.submit.remote(job, caller.name or None)
     if isinstance(record, Refusal):
         raise Problem.of_refusal(record)

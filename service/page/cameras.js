@@ -1,0 +1,138 @@
+// The cameras' tiles: a grid that uses the room there is, one camera large on demand.
+
+import { request } from "./api.js";
+import { h, onResize } from "./dom.js";
+
+const GAP = 6;
+
+/** Builds the tiles of a player's cameras; `freshUrl(key)` gives a new address for a video. */
+export function cameraWall(player, { freshUrl, signal }) {
+  const wall = h("div", { class: "wall", role: "group", "aria-label": "Cameras" });
+  const tiles = new Map(player.cameras.map((camera, index) => [camera, tile(camera, index)]));
+  let large = null;
+  wall.append(...[...tiles.values()].map((one) => one.figure));
+
+  function tile(camera, index) {
+    const state = h("span", { class: "tile-state" });
+    const why = h("div", { class: "tile-why" });
+    const face = h("button", { type: "button", class: "tile-face", "aria-pressed": "false", onclick: () => enlarge(camera) }, h("span", { class: "unseen" }, `Enlarge ${camera.key}`));
+    const name = h("span", { class: "tile-name", title: camera.key }, h("span", { class: "tile-number" }, String(index + 1)), camera.key, camera.isEgo ? h("span", { class: "ego" }, "ego") : null);
+    const figure = h("figure", { class: "tile" }, camera.video, why, face, h("figcaption", {}, name, state));
+    camera.video.setAttribute("aria-label", camera.key);
+    return { figure, state, why, face };
+  }
+
+  function enlarge(camera) {
+    large = large === camera ? null : camera;
+    for (const [each, { face }] of tiles) face.setAttribute("aria-pressed", String(each === large));
+    layout();
+  }
+
+  function layout() {
+    const width = wall.clientWidth;
+    if (!width) return;
+    // Seven cameras, transport and timeline on a laptop's screen, without scrolling.
+    const height = Math.max(220, Math.min(window.innerHeight * (width < 700 ? 0.5 : 0.47), 640));
+    const order = [...tiles.keys()];
+    const rest = order.filter((camera) => camera !== large);
+    if (large) {
+      const strip = rest.length ? Math.min(height * 0.24, fit(rest, width)) : 0;
+      place([large], Math.min(height - strip - GAP, width / large.aspect));
+      place(rest, strip);
+      wall.insertBefore(tiles.get(large).figure, wall.firstChild);
+    } else {
+      place(order, tallest(order, width, height));
+      for (const camera of order) wall.append(tiles.get(camera).figure);
+    }
+  }
+
+  function place(cameras, height) {
+    for (const camera of cameras) {
+      const { figure } = tiles.get(camera);
+      figure.style.setProperty("--w", `${Math.floor(height * camera.aspect)}px`);
+      figure.style.setProperty("--h", `${Math.floor(height)}px`);
+      figure.classList.toggle("small", height < 110);
+    }
+  }
+
+  function describe(camera) {
+    const { state, why, figure } = tiles.get(camera);
+    const over = camera.state === "ready" && player.time >= camera.duration - 1.5 / player.fps && camera.duration < player.duration - 0.5 / player.fps;
+    const words = {
+      none: "no video",
+      broken: "cannot be shown",
+      loading: "loading",
+      slow: "too slow, left behind",
+      ready: over ? `ended at ${camera.duration.toFixed(2)} s` : player.waitingFor.includes(camera.key) ? "all wait for it" : "",
+    }[camera.state];
+    if (state.textContent !== words) state.textContent = words;
+    figure.classList.toggle("over", over);
+    figure.classList.toggle("dead", camera.state === "none" || camera.state === "broken");
+    if (camera.state === "none" && !why.hasChildNodes()) why.append("The data set has no video of this stream.");
+    if (camera.state === "ready" || camera.state === "loading") why.replaceChildren();
+  }
+
+  async function explain(camera) {
+    const { why } = tiles.get(camera);
+    const again = h("button", { type: "button", onclick: async () => player.retry(camera, await freshUrl(camera.key)) }, "Try again");
+    why.replaceChildren("The video cannot be shown.");
+    let words = "This browser cannot play the video: its codec is unknown here, or the file is damaged.";
+    try {
+      const answer = await request(camera.url, { accept: "video/mp4", method: "HEAD", signal });
+      if (Number(answer.headers.get("Content-Length")) === 0) words = "The video is empty.";
+    } catch (error) {
+      if (signal.aborted) return;
+      // A HEAD has no body to explain itself with.
+      words = error.status === 404 ? "The storage has no such video." : error.message;
+    }
+    why.replaceChildren(words, again);
+  }
+
+  const describeAll = () => player.cameras.forEach(describe);
+  player.addEventListener("camera", ({ detail }) => {
+    describe(detail);
+    if (detail.state === "broken") explain(detail);
+    layout();
+  });
+  player.addEventListener("tick", describeAll);
+  player.addEventListener("state", describeAll);
+  onResize(wall, layout, signal);
+  window.addEventListener("resize", layout, { signal });
+  describeAll();
+  return { element: wall, layout, enlarge: (index) => player.cameras[index] && enlarge(player.cameras[index]), all: () => large && enlarge(large) };
+}
+
+const fit = (cameras, width) => (width - GAP * (cameras.length - 1)) / cameras.reduce((sum, c) => sum + c.aspect, 0);
+
+// The largest height of equally high rows: cameras keep their order, rows are filled evenly.
+function tallest(cameras, width, height) {
+  let best = 0;
+  for (let rows = 1; rows <= cameras.length; rows++) {
+    const room = (height - GAP * (rows - 1)) / rows;
+    let low = 0;
+    let high = room;
+    // Bisection: does everything fit into so many rows at this height?
+    for (let step = 0; step < 20; step++) {
+      const middle = (low + high) / 2;
+      if (needed(cameras, width, middle) <= rows) low = middle;
+      else high = middle;
+    }
+    best = Math.max(best, low);
+  }
+  return best;
+}
+
+function needed(cameras, width, height) {
+  let rows = 1;
+  let used = 0;
+  for (const { aspect } of cameras) {
+    const own = height * aspect;
+    if (own > width) return Infinity;
+    if (used && used + GAP + own > width) {
+      rows += 1;
+      used = 0;
+    }
+    used += (used ? GAP : 0) + own;
+  }
+  return rows;
+}

@@ -1,0 +1,84 @@
+// Nearest moments: where else in the take, and in which camera, it looks like this.
+
+import { postJson } from "./api.js";
+import { announce, clock, failure, h } from "./dom.js";
+
+const TOP = 5;
+
+/** The panel that asks and lists; `onFound(marks)` for the timeline. */
+export function momentsPanel({ take, encoder, joint, streams, player, onFound, signal }) {
+  const picker = h("select", { id: "moment-stream" }, streams.map((stream) => h("option", { value: stream }, stream)));
+  const results = h("div", { class: "moments", "aria-live": "polite" });
+  const go = h("button", { type: "button", class: "primary", onclick: () => find(picker.value, player.time) }, "Find this moment");
+  const text = h("input", { id: "moment-text", type: "search", maxLength: 300, placeholder: "a person cuts an onion", autocomplete: "off" });
+  const form = joint
+    ? h("form", { class: "row", onsubmit: byText }, h("div", { class: "field grow" }, h("label", { for: "moment-text" }, "In words"), text), h("button", {}, "Search"))
+    : null;
+  const hint = h("p", { class: "hint" }, "Click a moment in the timeline, or find the one that is shown now, in all cameras.");
+  const element = h(
+    "section",
+    { class: "panel", "aria-labelledby": "moments-title" },
+    h("h2", { id: "moments-title" }, "Nearest moments"),
+    h("div", { class: "row" }, h("div", { class: "field grow" }, h("label", { for: "moment-stream" }, "As seen by"), picker), go),
+    form,
+    results,
+  );
+  results.append(hint);
+  let asked = 0;
+
+  function byText(event) {
+    event.preventDefault();
+    if (text.value.trim()) ask({ text: text.value.trim() }, `“${text.value.trim()}”`, null);
+  }
+
+  function find(stream, time) {
+    picker.value = stream;
+    ask({ moment: { stream, time } }, `${stream} at ${clock(time)}`, { stream, time });
+  }
+
+  async function ask(query, words, origin) {
+    const mine = ++asked;
+    results.setAttribute("aria-busy", "true");
+    try {
+      const found = await postJson("v1/search", { take, encoder, top: TOP, ...query }, signal);
+      if (mine === asked) draw(found, words, origin);
+    } catch (error) {
+      if (mine !== asked || signal.aborted) return;
+      onFound(origin ? [{ ...origin, isQuery: true }] : []);
+      results.replaceChildren(failure(error));
+    } finally {
+      if (mine === asked) results.removeAttribute("aria-busy");
+    }
+  }
+
+  function draw(found, words, origin) {
+    const middle = (moment) => (moment.start_time + moment.end_time) / 2;
+    const own = (stream, moment) => origin?.stream === stream && moment.start_time <= origin.time && origin.time < moment.end_time && moment.score > 0.9995;
+    const marks = origin ? [{ ...origin, isQuery: true }] : [];
+    const groups = found.streams.map(({ stream, moments }) => {
+      const others = moments.filter((moment) => !own(stream, moment));
+      others.forEach((moment, n) => marks.push({ stream, time: middle(moment), label: String(n + 1) }));
+      const list = others.map((moment, n) => h("li", {}, entry(moment, n, stream)));
+      return h("div", { class: "moment-group" }, h("h3", { title: stream }, stream), list.length ? h("ol", {}, list) : h("p", { class: "hint" }, "no other valid clip"));
+    });
+    results.replaceChildren(h("p", { class: "asked" }, "Most like ", h("b", {}, words)), ...groups);
+    announce(`${marks.length - (origin ? 1 : 0)} moments found, like ${words}`);
+    onFound(marks);
+  }
+
+  function entry(moment, n, stream) {
+    const score = moment.score.toFixed(3);
+    const label = `${stream}, ${clock(moment.start_time)} to ${clock(moment.end_time)}, clip ${moment.clip}, score ${score}`;
+    const share = `${Math.max(0, Math.min(1, moment.score)) * 100}%`;
+    return h(
+      "button",
+      { type: "button", class: "moment", "aria-label": label, title: label, onclick: () => player.seek((moment.start_time + moment.end_time) / 2), vars: { "--share": share } },
+      h("span", { class: "pin" }, String(n + 1)),
+      h("span", {}, clock(moment.start_time)),
+      h("span", { class: "hint" }, `clip ${moment.clip}`),
+      h("span", { class: "score" }, score),
+    );
+  }
+
+  return { element, find };
+}

@@ -1,0 +1,139 @@
+// A take: its cameras in step, its timeline, nearest moments, map and synchronisation.
+
+import { followJob, getJson, hasEnded, postJson } from "./api.js";
+import { cameraWall } from "./cameras.js";
+import { count, duration, failure, h, notice } from "./dom.js";
+import { progressBar } from "./jobs.js";
+import { clipMap } from "./map.js";
+import { momentsPanel } from "./moments.js";
+import { Player } from "./player.js";
+import { syncPanel } from "./syncs.js";
+import { timeline } from "./timeline.js";
+import { transport } from "./transport.js";
+
+/** The page of one take; `?encoder=` chooses a store, `?t=` a moment. */
+export async function takePage(place, { parameter, query, signal }) {
+  const path = `v1/takes/${encodeURIComponent(parameter)}`;
+  place.append(h("p", { class: "hint" }, "Loading the take…"));
+  const [take, offered] = await Promise.all([getJson(path, {}, signal), getJson("v1/encoders", {}, signal)]);
+  if (signal.aborted) return;
+  document.title = `${take.take_name} · takestream`;
+  const streams = [...take.streams].sort((a, b) => Number(b.is_ego) - Number(a.is_ego));
+  const wanted = query.get("encoder");
+  const store = take.stores.find((s) => s.encoder_id === wanted) || take.stores.find((s) => s.status === "complete") || take.stores[0];
+  place.replaceChildren(headline(take, store));
+
+  const data = store ? await loaded(path, store, place, signal) : null;
+  if (signal.aborted) return;
+  const player = new Player(streams, { duration: take.duration_sec, fps: data?.lines?.fps || 30, signal });
+  const left = h("div", { class: "stage" });
+  const right = h("div", { class: "aside" });
+  place.append(h("div", { class: "take" }, left, right));
+
+  let wall = null;
+  if (streams.length) {
+    const freshUrl = async (key) => (await getJson(path, {}, signal)).streams.find((s) => s.key === key)?.video;
+    wall = cameraWall(player, { freshUrl, signal });
+    left.append(wall.element);
+  } else {
+    left.append(notice("No cameras", "The data set lists no stream for this take."));
+  }
+
+  let moments = null;
+  const lines = data?.lines ? timeline(data.lines, player, { onPick: (stream, time) => moments.find(stream, time), signal }) : null;
+  const clipAt = lines ? lines.clipAt : () => null;
+  const keysOf = { 0: () => wall?.all(), f: () => lines?.chosenStream() && moments.find(lines.chosenStream(), player.time) };
+  for (let n = 1; n <= 9; n++) keysOf[n] = () => wall?.enlarge(n - 1);
+  if (streams.length) left.append(transport(player, { clipAt, keysOf, signal }));
+
+  if (lines) {
+    const names = data.lines.streams.map((row) => row.stream);
+    const encoder = offered.encoders.find((e) => e.name === store.encoder);
+    const options = { take: take.take_uid, encoder: store.encoder_id, joint: encoder?.joint, streams: names, player, onFound: lines.setMarks, signal };
+    moments = momentsPanel(options);
+    left.append(h("section", { class: "panel", "aria-labelledby": "timeline-title" }, h("h2", { id: "timeline-title" }, "Timeline"), lines.element));
+    right.append(moments.element);
+    right.append(h("section", { class: "panel", "aria-labelledby": "map-title" }, h("h2", { id: "map-title" }, "Map of clips"), data.map ? clipMap(data.map, names, player, { clipAt, signal }) : data.mapFailure));
+    right.append(syncPanel(data.lines.streams, player.fps));
+  } else if (data) {
+    left.append(data.failure);
+  }
+  right.append(extractPanel(take, offered.encoders, Boolean(store), signal));
+  wall?.layout();
+  const moment = Number(query.get("t"));
+  if (moment > 0) player.addEventListener("camera", () => player.seek(moment), { once: true });
+  // For tests and for the curious: how far apart the cameras are.
+  place.player = player;
+}
+
+function headline(take, store) {
+  const facts = [take.task_name, take.university_name, duration(take.duration_sec), count(take.streams.length, "stream")];
+  const describe = (s) => `${s.encoder_id} (${s.status}, ${count(s.clips, "clip")})`;
+  const select = h(
+    "select",
+    { id: "encoder", onchange: () => (location.hash = `#/takes/${encodeURIComponent(take.take_uid)}?${new URLSearchParams({ encoder: select.value })}`) },
+    take.stores.map((s) => h("option", { value: s.encoder_id, selected: s === store }, describe(s))),
+  );
+  const done = store ? store.clips * store.streams.length : 0;
+  const partial = store?.status === "partial" ? h("span", { class: "hint" }, `${store.clips_done} of ${done} clips written so far`) : null;
+  return h(
+    "div",
+    { class: "headline" },
+    h("div", { class: "grow" }, h("p", { class: "crumb" }, h("a", { href: "#/" }, "Takes")), h("h1", { class: "clamp", title: take.take_name }, take.take_name), h("p", { class: "facts clamp", title: take.task_name }, facts.filter(Boolean).join(" · ")), h("p", { class: "sub mono" }, take.take_uid)),
+    store ? h("div", { class: "field" }, h("label", { for: "encoder" }, "Features of"), select, partial) : null,
+  );
+}
+
+async function loaded(path, store, place, signal) {
+  const wait = h("p", { class: "hint" }, "Reading the features…");
+  place.append(wait);
+  const query = { encoder: store.encoder_id };
+  const [lines, map] = await Promise.allSettled([getJson(`${path}/timeline`, query, signal), getJson(`${path}/projection`, query, signal)]);
+  wait.remove();
+  return {
+    lines: lines.value,
+    map: map.value,
+    failure: lines.reason && failure(lines.reason),
+    mapFailure: map.reason && failure(map.reason),
+  };
+}
+
+// Extraction of this take as a job, with its progress in place.
+function extractPanel(take, encoders, hasStore, signal) {
+  const select = h("select", { id: "extract-encoder" }, encoders.map((e) => h("option", { value: e.name, selected: e.default }, `${e.name}${e.dim ? ` (${e.dim} numbers)` : ""}`)));
+  const state = h("div", { class: "job-state", "aria-live": "polite" });
+  const button = h("button", { type: "button", class: hasStore ? "" : "primary", disabled: !take.streams.length || !encoders.length, onclick: start }, "Extract this take");
+
+  async function start() {
+    button.disabled = true;
+    state.replaceChildren("Asking for the job…");
+    try {
+      const job = await postJson("v1/jobs", { encoder: select.value, select: { uids: [take.take_uid] } }, signal);
+      followJob(job.job_id, signal, show);
+      show(job);
+    } catch (error) {
+      if (!signal.aborted) state.replaceChildren(failure(error));
+      button.disabled = false;
+    }
+  }
+
+  function show(job) {
+    state.replaceChildren(progressBar(job), h("a", { href: `#/jobs/${encodeURIComponent(job.job_id)}` }, `Job ${job.job_id}`));
+    if (!hasEnded(job)) return;
+    button.disabled = false;
+    if (job.status !== "succeeded") return;
+    const query = job.encoder_id ? `?${new URLSearchParams({ encoder: job.encoder_id })}` : "";
+    const target = `#/takes/${encodeURIComponent(take.take_uid)}${query}`;
+    state.append(h("button", { type: "button", class: "primary", onclick: () => (location.hash === target ? window.dispatchEvent(new Event("hashchange")) : (location.hash = target)) }, "Show the features"));
+  }
+
+  const words = hasStore ? "With another encoder, or what is missing: clips that are there already are not computed again." : "No features of this take are stored yet. Extracting makes a timeline, a map and the search for moments.";
+  return h(
+    "section",
+    { class: "panel", "aria-labelledby": "extract-title" },
+    h("h2", { id: "extract-title" }, hasStore ? "Extract more" : "Not extracted yet"),
+    h("p", { class: "hint" }, words),
+    h("div", { class: "row" }, h("div", { class: "field grow" }, h("label", { for: "extract-encoder" }, "Encoder"), select), button),
+    state,
+  );
+}

@@ -1,0 +1,144 @@
+// The data set: its takes, filtered, and what is extracted with which encoder.
+
+import { getJson } from "./api.js";
+import { announce, count, duration, failure, h, notice } from "./dom.js";
+
+const PAGE = 50;
+const FIELDS = ["q", "task", "university", "extracted"];
+
+/** The list of takes; the filter lives in the address, so that going back comes back to it. */
+export async function takesPage(place, { query, signal }) {
+  const state = Object.fromEntries(FIELDS.map((name) => [name, query.get(name) || ""]));
+  let offset = Math.max(0, Math.floor(Number(query.get("offset")) || 0));
+  const list = h("div", { class: "list", "aria-busy": "true" });
+  const summary = h("p", { class: "hint", id: "summary" });
+  const inputs = {
+    q: h("input", { id: "filter", type: "search", value: state.q, placeholder: "name, uid, task, university", autocomplete: "off", spellcheck: "false", "aria-keyshortcuts": "/" }),
+    task: h("select", { id: "filter-task" }),
+    university: h("select", { id: "filter-university" }),
+    extracted: h("select", { id: "filter-extracted" }),
+  };
+  const labelled = (name, label) => h("div", { class: "field" }, h("label", { for: inputs[name].id }, label), inputs[name]);
+  const clear = h("button", { type: "button", onclick: () => change(Object.fromEntries(FIELDS.map((f) => [f, ""]))) }, "Clear");
+  place.append(
+    h("div", { class: "headline" }, h("h1", {}, "Takes"), summary),
+    h("search", { class: "filters" }, labelled("q", "Filter"), labelled("task", "Task"), labelled("university", "University"), labelled("extracted", "Extracted with"), clear),
+    list,
+  );
+  for (const [name, words] of [["task", "all tasks"], ["university", "all universities"], ["extracted", "any or none"]]) {
+    choices(inputs[name], words, state[name] ? [state[name]] : [], state[name]);
+    inputs[name].addEventListener("change", () => change({ [name]: inputs[name].value }));
+  }
+  let timer;
+  inputs.q.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => change({ q: inputs.q.value.trim() }), 200);
+  });
+  signal.addEventListener("abort", () => clearTimeout(timer));
+
+  function change(values, to = 0) {
+    Object.assign(state, values);
+    offset = to;
+    for (const name of FIELDS) if (document.activeElement !== inputs[name]) inputs[name].value = state[name];
+    const kept = Object.entries({ ...state, offset: offset || "" }).filter(([, value]) => value !== "");
+    history.replaceState(null, "", `#/${kept.length ? `?${new URLSearchParams(kept)}` : ""}`);
+    load();
+  }
+
+  let asked = 0;
+  async function load() {
+    const mine = ++asked;
+    list.setAttribute("aria-busy", "true");
+    clear.disabled = FIELDS.every((name) => !state[name]);
+    try {
+      const found = await getJson("v1/takes", { ...state, limit: PAGE, offset: offset || "" }, signal);
+      if (mine !== asked || signal.aborted) return;
+      // A filter that was narrowed elsewhere, or a link from yesterday.
+      if (!found.takes.length && found.total > 0 && offset > 0) return change({}, 0);
+      draw(found);
+    } catch (error) {
+      if (mine === asked && !signal.aborted) list.replaceChildren(failure(error, load));
+    } finally {
+      if (mine === asked) list.setAttribute("aria-busy", "false");
+    }
+  }
+
+  function draw({ total, takes }) {
+    const range = takes.length ? `${offset + 1}–${offset + takes.length} of ${total.toLocaleString("en")}` : "";
+    summary.textContent = total ? count(total, "take") : "";
+    announce(total ? `${count(total, "take")}` : "no takes");
+    if (!total) {
+      const filtered = FIELDS.some((name) => state[name]);
+      const words = filtered ? "No take of the data set fits the filter." : "The data set has no takes. Does its takes.json list any?";
+      list.replaceChildren(notice("No takes", words));
+      return;
+    }
+    const heads = ["Take", "Task", "University", "Streams", "Length", "Extracted with"];
+    const table = h(
+      "table",
+      { class: "takes" },
+      h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
+      h("tbody", {}, takes.map(row)),
+    );
+    const pager = h(
+      "nav",
+      { class: "pager", "aria-label": "Pages" },
+      h("button", { type: "button", disabled: offset === 0, onclick: () => change({}, Math.max(0, offset - PAGE)) }, "Previous"),
+      h("span", {}, range),
+      h("button", { type: "button", disabled: offset + takes.length >= total, onclick: () => change({}, offset + PAGE) }, "Next"),
+    );
+    list.replaceChildren(table, total > PAGE ? pager : "");
+  }
+
+  document.addEventListener("keydown", (event) => keys(event, inputs.q, list), { signal });
+  await Promise.all([load(), facets(inputs, state, signal)]);
+}
+
+function row(take) {
+  const streams = take.streams || [];
+  const open = h("a", { href: `#/takes/${encodeURIComponent(take.take_uid)}`, class: "open", title: take.take_name }, take.take_name || take.take_uid);
+  const cell = (label, ...children) => h("td", { "data-label": label }, children);
+  return h(
+    "tr",
+    { onclick: (event) => !event.target.closest("a") && !String(getSelection()) && open.click() },
+    h("th", { scope: "row" }, open, h("span", { class: "sub mono" }, take.take_uid)),
+    cell("Task", h("span", { class: "clamp", title: take.task_name }, take.task_name || "–")),
+    cell("University", take.university_name || "–"),
+    cell("Streams", h("span", {}, streams.length ? String(streams.length) : "none"), h("span", { class: "sub clamp", title: streams.join(", ") }, streams.join(", "))),
+    h("td", { "data-label": "Length", class: "number" }, duration(take.duration_sec)),
+    cell("Extracted with", take.encoders.length ? take.encoders.map((id) => h("span", { class: "chip", title: id }, id)) : h("span", { class: "hint" }, "not yet")),
+  );
+}
+
+function choices(select, none, values, chosen) {
+  const all = [...new Set([...values, chosen].filter(Boolean))].sort((a, b) => a.localeCompare(b));
+  select.replaceChildren(h("option", { value: "" }, none), ...all.map((value) => h("option", { value }, value)));
+  select.value = chosen;
+}
+
+// What the filters offer. Failures are the list's to tell.
+async function facets(inputs, state, signal) {
+  try {
+    const [encoders, some] = await Promise.all([getJson("v1/encoders", {}, signal), getJson("v1/takes", { limit: 500 }, signal)]);
+    const seen = (name) => some.takes.map((take) => take[name]);
+    choices(inputs.task, "all tasks", some.tasks || seen("task_name"), state.task);
+    choices(inputs.university, "all universities", some.universities || seen("university_name"), state.university);
+    const ids = some.takes.flatMap((take) => take.encoders);
+    choices(inputs.extracted, "any or none", [...encoders.encoders.map((e) => e.name), ...ids], state.extracted);
+  } catch {
+    // The filter by text is still there.
+  }
+}
+
+function keys(event, filter, list) {
+  if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest("dialog, select")) return;
+  const links = [...list.querySelectorAll("a.open")];
+  const at = links.indexOf(document.activeElement);
+  const typing = event.target.closest("input");
+  if (event.key === "/" && !typing) filter.focus();
+  else if (event.key === "Escape" && typing) links[0]?.focus();
+  else if (event.key === "ArrowDown") links[Math.min(at + 1, links.length - 1)]?.focus();
+  else if (event.key === "ArrowUp" && !typing) at <= 0 ? filter.focus() : links[at - 1].focus();
+  else return;
+  event.preventDefault();
+}

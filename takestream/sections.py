@@ -1,0 +1,342 @@
+"""Which clips of many stores are read together, and reading them. Without torch.
+
+A window is a run of clips of one take. A section is the windows of one take that begin in the same
+chunk or chunks, so that a chunk is read once for all of them.
+"""
+
+import difflib
+import fnmatch
+import json
+import posixpath
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from takestream import schema
+from takestream.storage import S3Options, join, open_filesystem
+
+# Where windows reach into the next chunk, so many chunks make a section: the chunk between two
+# sections is read for both.
+_CHUNKS_TOGETHER = 8
+
+
+@dataclass(frozen=True)
+class StoredTake:
+    """One store, as it was found. clips: of the take. chunk: clips of a features chunk."""
+
+    uri: str
+    uid: str
+    name: str
+    streams: tuple[str, ...]
+    clips: int
+    chunk: int
+    dim: int
+    dtype: str
+    digest: str | None
+    complete: bool
+
+
+@dataclass(frozen=True)
+class Section:
+    """What was read. Rows are clips from `first` on, columns the take's own streams.
+
+    features: float [rows, streams, D], 0 where invalid. mask: bool [rows, streams].
+    start_time, end_time: float64 [rows], seconds. columns: where its streams are in the data set's.
+    """
+
+    take: StoredTake
+    first: int
+    features: NDArray[Any]
+    mask: NDArray[np.bool_]
+    start_time: NDArray[np.float64]
+    end_time: NDArray[np.float64]
+    columns: tuple[int, ...]
+
+
+def find_takes(
+    output: str,
+    encoder: str | None,
+    takes: Sequence[str] | None,
+    partial: bool,
+    s3: S3Options,
+) -> list[StoredTake]:
+    """The stores under `output` by one encoder, of these takes (uids or names), sorted by uid.
+
+    Without `partial`, stores that are not complete are left out with a warning; when they were
+    asked for by name, that is a ValueError. Raises FileNotFoundError when there is none.
+    """
+    stores = _of_encoder(_stores(output, s3), encoder, output)
+    if takes is not None and set(takes) <= {_uid(uri) for uri in stores}:
+        stores = [uri for uri in stores if _uid(uri) in set(takes)]
+    fs, _ = open_filesystem(output, s3)
+    roots = [f"{open_filesystem(uri, s3)[1]}/zarr.json" for uri in stores]
+    found = []
+    for uri, data in zip(stores, fs.cat_ranges(roots, None, None, on_error="return"), strict=True):
+        if isinstance(data, FileNotFoundError):
+            continue  # a store whose creation was cut short
+        if isinstance(data, BaseException):
+            raise data
+        found.append(_described(uri, data))
+    if takes is not None:
+        found = _named(found, takes, output)
+    waiting = [take for take in found if not take.complete]
+    if waiting and not partial:
+        what = f"{len(waiting)} of {len(found)} stores are not complete"
+        how = "extract the rest, or take them as they are with partial=True"
+        if takes is not None or len(waiting) == len(found):
+            raise ValueError(f"{output}: {what} (first: {waiting[0].name}): {how}")
+        warnings.warn(f"{output}: {what} and left out; {how}", stacklevel=3)
+        found = [take for take in found if take.complete]
+    if not found:
+        raise FileNotFoundError(f"{output}: no store there")
+    if len(kinds := {(take.dim, take.dtype) for take in found}) > 1:
+        raise ValueError(f"{output}: stores of different dim and dtype, {sorted(kinds)}")
+    return found
+
+
+def choose_streams(takes: Sequence[StoredTake], patterns: Sequence[str] | None) -> tuple[str, ...]:
+    """The names over all takes: sorted, or in the order of the patterns that match them.
+
+    Raises ValueError for a pattern that matches none.
+    """
+    there = sorted({stream for take in takes for stream in take.streams})
+    if patterns is None:
+        return tuple(there)
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        names = fnmatch.filter(there, pattern)
+        if not names:
+            raise ValueError(f"no take has a stream {pattern!r}; there is {', '.join(there)}")
+        chosen.update(dict.fromkeys(names))
+    return tuple(chosen)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How takes are cut into windows of `length` clips, one every `step` clips.
+
+    The last window ends with the last clip, so it may begin less than `step` after the one before.
+    A take shorter than `length` is one window.
+    """
+
+    length: int
+    step: int
+
+    def count(self, clips: int) -> int:
+        """How many windows a take of so many clips has."""
+        if clips <= self.length:
+            return min(1, clips)
+        return -(-(clips - self.length) // self.step) + 1
+
+    def start(self, window: int, clips: int) -> int:
+        """The first clip of a window."""
+        return max(0, min(window * self.step, clips - self.length))
+
+    def stop(self, window: int, clips: int) -> int:
+        """The clip after its last one."""
+        return min(clips, self.start(window, clips) + self.length)
+
+    def sections(self, clips: int, chunk: int) -> list[tuple[int, int]]:
+        """Windows `[begin, end)` of each section of a take."""
+        chunks = together = max(1, -(-clips // chunk))
+        if chunk % self.step == 0 and self.length <= self.step:
+            together = 1
+        elif chunks > _CHUNKS_TOGETHER:
+            few = max(_CHUNKS_TOGETHER, -(-4 * self.length // chunk))
+            together = -(-chunks // -(-chunks // few))
+        rows = range(0, clips + together * chunk, together * chunk)
+        bounds = [self._before(row, clips) for row in rows]
+        return [(a, b) for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
+
+    def _before(self, clip: int, clips: int) -> int:
+        """How many windows begin before this clip."""
+        if clip <= 0:
+            return 0
+        return self.count(clips) if clips - self.length < clip else -(-clip // self.step)
+
+
+class Plan:
+    """All sections of a data set; three int64 arrays, because there may be very many.
+
+    cut: None for one section, and one window, per take.
+    """
+
+    def __init__(self, takes: Sequence[StoredTake], cut: Cut | None) -> None:
+        rows: list[tuple[int, int, int]] = []
+        for number, take in enumerate(takes):
+            parts = [(0, 1)] if cut is None else cut.sections(take.clips, take.chunk)
+            rows += [(number, begin, end) for begin, end in parts if take.clips]
+        self._rows = np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+    @property
+    def windows(self) -> int:
+        return int((self._rows[:, 2] - self._rows[:, 1]).sum())
+
+    def share(
+        self, order: NDArray[np.int64] | None, parts: Sequence[tuple[int, int]], even: bool
+    ) -> list[tuple[int, int, int]]:
+        """Somebody's part of the sections: (take, first window, window after the last).
+
+        order: of the sections. parts: (index, of how many), first among the ranks, then among the
+        workers of the rank. All parts together are everything, and no two differ by more than one
+        window: a section on a border is cut. even: ranks have the same number, the last few
+        windows are left out.
+        """
+        rows = self._rows if order is None else self._rows[order]
+        ends = np.cumsum(rows[:, 2] - rows[:, 1])
+        low, high = share_of(self.windows, parts, even)
+        if low >= high:
+            return []
+        found = rows[np.searchsorted(ends, low, "right") : np.searchsorted(ends, high, "left") + 1]
+        found = found.copy()
+        begins = ends - (rows[:, 2] - rows[:, 1])
+        first = np.searchsorted(ends, low, "right")
+        last = first + len(found) - 1
+        found[-1, 2] -= ends[last] - high
+        found[0, 1] += low - begins[first]
+        return [(int(take), int(a), int(b)) for take, a, b in found]
+
+    def order(self, seed: int, epoch: int) -> NDArray[np.int64]:
+        """The sections in random order, the same everywhere for the same seed and epoch."""
+        return np.random.default_rng([seed, epoch]).permutation(len(self._rows))
+
+    def largest(self, takes: Sequence[StoredTake], cut: Cut | None) -> int:
+        """The bytes of features of the largest section."""
+        sizes = [0]
+        for number, begin, end in self._rows.tolist():
+            take = takes[number]
+            clips = take.clips
+            if cut is not None:
+                clips = cut.stop(end - 1, clips) - cut.start(begin, clips)
+            sizes.append(clips * len(take.streams) * take.dim * np.dtype(take.dtype).itemsize)
+        return max(sizes)
+
+
+def share_of(total: int, parts: Sequence[tuple[int, int]], even: bool) -> tuple[int, int]:
+    """The windows `[low, high)` of one part; see `Plan.share`."""
+    low, high = 0, total
+    for level, (index, count) in enumerate(parts):
+        size = high - low
+        if even and level == 0:
+            size -= size % count
+        low, high = low + size * index // count, low + size * (index + 1) // count
+    return low, high
+
+
+def read(take: StoredTake, first: int, stop: int, streams: Sequence[str], s3: S3Options) -> Section:
+    """Clips `[first, stop)` of a take, those of `streams` that it has.
+
+    Raises ValueError when the store changed since it was found, or lacks a chunk.
+    """
+    import zarr
+
+    options = s3.for_uri(take.uri)
+    try:
+        group = zarr.open_group(take.uri, mode="r", zarr_format=3, storage_options=options or None)
+        names = list(group.attrs.get("streams", []))  # type: ignore[arg-type]
+        if group.attrs.get("clips_sha256") != take.digest or not set(take.streams) <= set(names):
+            raise ValueError(f"{take.uri} is not what it was: make the data set anew")
+        rows = slice(first, stop)
+        mine = [name for name in streams if name in take.streams]
+        columns = [names.index(name) for name in mine]
+        whole = columns == list(range(len(names)))
+
+        def part(name: str, more: tuple[slice, ...] = ()) -> NDArray[Any]:
+            array: Any = group[name]
+            picked = array[rows] if whole else array.oindex[(rows, columns, *more)]
+            return np.asarray(picked)
+
+        features, mask = part(schema.FEATURES, (slice(None),)), part(schema.VALID)
+        times: Any = [np.asarray(group[n][rows]) for n in (schema.START_TIME, schema.END_TIME)]  # type: ignore[index]
+    except Exception as error:
+        error.add_note(f"while reading clips {first} to {stop} of take {take.name}, {take.uri}")
+        raise
+    # An object that is not there reads as NaN.
+    absent = mask & np.isnan(features[:, :, 0])
+    if absent.any():
+        if take.complete:
+            raise ValueError(
+                f"{take.uri}: chunks of {mine[int(absent.any(axis=0).argmax())]} are missing;"
+                " `takestream verify` names them"
+            )
+        mask = mask & ~absent
+    features[~mask] = 0
+    wanted = tuple(list(streams).index(name) for name in mine)
+    return Section(take, first, features, mask, times[0], times[1], wanted)
+
+
+def _stores(output: str, s3: S3Options) -> list[str]:
+    if output.rstrip("/").endswith(".zarr"):
+        return [output.rstrip("/")]
+    fs, path = open_filesystem(output, s3)
+    if not fs.exists(path):
+        raise FileNotFoundError(f"{output}: no such folder")
+
+    def folders(path: str) -> list[str]:
+        entries = fs.ls(path, detail=True)
+        names = [e["name"] for e in entries if e["type"] == "directory"]
+        return sorted(posixpath.basename(name.rstrip("/")) for name in names)
+
+    top = folders(path)
+    if here := [join(output, name) for name in top if name.endswith(".zarr")]:
+        return here  # the folder of one encoder
+    return [
+        join(output, name, store)
+        for name in top
+        for store in folders(f"{path.rstrip('/')}/{name}")
+        if store.endswith(".zarr")
+    ]
+
+
+def _of_encoder(stores: list[str], encoder: str | None, output: str) -> list[str]:
+    ids = sorted({posixpath.basename(posixpath.dirname(uri)) for uri in stores})
+    if encoder is None:
+        kept = ids
+    else:
+        kept = [name for name in ids if name == encoder or name.rpartition("-")[0] == encoder]
+        if not kept:
+            raise FileNotFoundError(f"{output}: nothing of encoder {encoder!r}; there is {ids}")
+    if len(kept) > 1:
+        raise ValueError(f"{output} holds features of several encoders: encoder= one of {kept}")
+    return [uri for uri in stores if posixpath.basename(posixpath.dirname(uri)) in kept]
+
+
+def _described(uri: str, data: bytes) -> StoredTake:
+    try:
+        root = json.loads(data)
+        attributes = root["attributes"]
+        features = root["consolidated_metadata"]["metadata"][schema.FEATURES]
+        clips, _, dim = features["shape"]
+        take = attributes.get("take", {})
+        return StoredTake(
+            uri,
+            str(take.get("take_uid") or _uid(uri)),
+            str(take.get("take_name") or _uid(uri)),
+            tuple(attributes["streams"]),
+            int(clips),
+            int(features["chunk_grid"]["configuration"]["chunk_shape"][0]),
+            int(dim),
+            str(features["data_type"]),
+            attributes.get("clips_sha256"),
+            attributes.get("status") == schema.COMPLETE,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{uri} is no store of takestream ({error!r})") from error
+
+
+def _named(found: list[StoredTake], takes: Sequence[str], output: str) -> list[StoredTake]:
+    by_name = {name: take for take in found for name in (take.name, take.uid)}
+    for name in takes:
+        if name not in by_name:
+            near = difflib.get_close_matches(name, by_name, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise FileNotFoundError(f"{output}: no store of take {name!r}{hint}")
+    return sorted({by_name[name] for name in takes}, key=lambda take: take.uid)
+
+
+def _uid(uri: str) -> str:
+    return posixpath.basename(uri).removesuffix(".zarr")
