@@ -105,7 +105,8 @@ class Cluster:
         }
         if working_dir:
             environment["working_dir"] = str(CHECKOUT)
-            environment["excludes"] = ["/*", *(f"!/{part}" for part in PARTS), "__pycache__"]
+            others = {path.name for path in CHECKOUT.iterdir()} - set(PARTS)
+            environment["excludes"] = [f"/{name}" for name in sorted(others)]
         try:
             with self._said():
                 self._client.submit_job(

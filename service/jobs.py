@@ -10,6 +10,7 @@ from typing import Any
 from configs.load import SettingsError
 from configs.schema import JobSpec, ServeSpec
 from models.errors import ModelError
+from service.catalogue import Unknown
 from service.launch import choose_takes
 from service.records import JobRecord, Records, new_job_id
 from service.report import write_report
@@ -29,6 +30,10 @@ AT_ONCE = 2
 # How often a running job's record is written, and its followers hear of it, in seconds.
 SAVE_SECONDS, TELL_SECONDS = 10.0, 0.5
 KEPT_FAILURES = 200
+
+
+class NotAllowed(SettingsError):
+    """A job that reaches outside what this service may touch."""
 
 
 class TooManyJobs(Exception):
@@ -261,7 +266,7 @@ def checked_job(body: dict[str, Any], spec: ServeSpec, presets: Sequence[str]) -
     own = spec.job
     for name in ("run", "s3", "output_s3"):
         if body.get(name):
-            raise SettingsError(f"job: '{name}' is set by the service; leave it out")
+            raise NotAllowed(f"job: '{name}' is set by the service; leave it out")
     defaults = {
         "dataset": own.dataset,
         "output": own.output,
@@ -274,13 +279,13 @@ def checked_job(body: dict[str, Any], spec: ServeSpec, presets: Sequence[str]) -
     for name, root in (("dataset", own.dataset), ("output", own.output)):
         place = absolute(getattr(job, name))
         if "::" in place or not within(place, absolute(root)):
-            raise SettingsError(f"job: {name} is not below the service's own, {root}")
+            raise NotAllowed(f"job: {name} is not below the service's own, {root}")
     if job.encoder.preset not in presets:
         hint = did_you_mean(job.encoder.preset, presets)
-        raise SettingsError(f"job: this service offers no encoder '{job.encoder.preset}'{hint}")
+        raise Unknown(f"job: this service offers no encoder '{job.encoder.preset}'{hint}")
     changes = job.encoder.model_dump(exclude_none=True, exclude={"preset"})
     if place_of := changes.keys() & {"weights", "revision", "sha256"}:
-        raise SettingsError(f"job: encoder.{min(place_of)} is set by the service; leave it out")
+        raise NotAllowed(f"job: encoder.{min(place_of)} is set by the service; leave it out")
     encoder = job.encoder
     if encoder.preset == own.encoder.preset:
         # The service's own weights for it, and its other choices unless the job says otherwise.

@@ -1,18 +1,13 @@
 """Segments of takes (keysteps, for one) and one vector for each: the mean over its clips."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from configs.load import SettingsError
 from service.answers import Answer, dumped
 from service.stored import Array, Clips
-
-_TAKE = ("take", "take_uid", "take_name")
-_START, _END = ("start", "start_time"), ("end", "end_time")
 
 
 @dataclass(frozen=True)
@@ -23,25 +18,6 @@ class Segment:
     start: float
     end: float
     step_id: int | str | None = None
-
-
-def read(body: Mapping[str, Any]) -> list[Segment]:
-    """Segments from a list, or from an Ego-Exo4D keystep file's `annotations` by take.
-
-    Raises SettingsError naming the segment that cannot be used.
-    """
-    if "annotations" in body:
-        found = []
-        for uid, entry in body["annotations"].items():
-            if not isinstance(entry, Mapping) or not isinstance(entry.get("segments"), list):
-                raise SettingsError(f"annotations: {str(uid)[:100]} has no list of segments")
-            take = str(entry.get("take_uid") or uid)
-            found += [_segment(s, i, take) for i, s in enumerate(entry["segments"])]
-    else:
-        found = [_segment(s, i, None) for i, s in enumerate(body.get("segments") or ())]
-    if not found:
-        raise SettingsError("segments: none; give [{take, start, end}, …] or annotations")
-    return found
 
 
 def seen(clips: Clips, segments: Sequence[Segment]) -> Array:
@@ -112,25 +88,3 @@ def _members(clips: Clips, segment: Segment) -> Array:
         distance = np.abs(middle - (segment.start + segment.end) / 2)
         inside[int(distance.argmin())] = True
     return np.asarray(inside)
-
-
-def _segment(entry: Any, number: int, take: str | None) -> Segment:
-    where = f"segments: number {number}" + (f" of {take[:100]}" if take else "")
-    if not isinstance(entry, Mapping):
-        raise SettingsError(f"{where} is not an object with take, start and end")
-    take = take or next((str(entry[name]) for name in _TAKE if entry.get(name)), None)
-    start, end = (_time(entry, names, where) for names in (_START, _END))
-    if not take or len(take) > 200:
-        raise SettingsError(f"{where} names no take")
-    if not end > start:
-        raise SettingsError(f"{where}: end {end} is not after start {start}")
-    step = entry.get("step_id")
-    return Segment(take, start, end, step if isinstance(step, int | str) else None)
-
-
-def _time(entry: Mapping[str, Any], names: Sequence[str], where: str) -> float:
-    value = next((entry[name] for name in names if name in entry), None)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e7:
-        shown = json.dumps(value, default=str)[:50]
-        raise SettingsError(f"{where}: {names[0]} is {shown}, not seconds from 0 on")
-    return float(value)

@@ -6,6 +6,7 @@ chunk or chunks, so that a chunk is read once for all of them.
 
 import difflib
 import fnmatch
+import itertools
 import json
 import posixpath
 import warnings
@@ -150,7 +151,7 @@ class Cut:
             together = -(-chunks // -(-chunks // few))
         rows = range(0, clips + together * chunk, together * chunk)
         bounds = [self._before(row, clips) for row in rows]
-        return [(a, b) for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
+        return [(a, b) for a, b in itertools.pairwise(bounds) if a < b]
 
     def _before(self, clip: int, clips: int) -> int:
         """How many windows begin before this clip."""

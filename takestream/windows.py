@@ -121,7 +121,8 @@ class Windows(IterableDataset[Sample]):
         self._ahead = max(1, min(_AHEAD, memory // largest // 4))
         self._mixed = max(1, memory // largest - self._ahead) if shuffle else 1
         # Shared memory, because workers that live on must see the next epoch too.
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._epoch = torch.zeros(1, dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         """The samples of this rank in an epoch, over all of its workers."""
@@ -183,7 +184,7 @@ class Windows(IterableDataset[Sample]):
                 section, begin, end = found
                 opened[number] = section, end - begin
                 fresh = [(number, window) for window in range(begin, end)]
-                windows = windows + fresh if self._shuffle else fresh[::-1]
+                windows.extend(fresh if self._shuffle else reversed(fresh))
                 number += 1
             if not windows:
                 return

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from service import segments
 from service.answering import CannotCompute, Failed, Plan, Refused
@@ -62,15 +62,48 @@ class FeaturesQuery(BaseModel):
         return [name.strip() for text in self.streams for name in text.split(",") if name.strip()]
 
 
+class Interval(BaseModel):
+    """`[start, end)` seconds of a take; `start_time` and `end_time` are taken too."""
+
+    model_config = ConfigDict(extra="allow")
+
+    start: Seconds = Field(validation_alias=AliasChoices("start", "start_time"))
+    end: Seconds = Field(validation_alias=AliasChoices("end", "end_time"))
+    step_id: int | str | None = None
+
+
+class TakeInterval(Interval):
+    """An interval that says of which take, by uid or name."""
+
+    take: ShortName = Field(validation_alias=AliasChoices("take", "take_uid", "take_name"))
+
+
+class TakeAnnotation(BaseModel):
+    """What an annotation file holds for one take."""
+
+    model_config = ConfigDict(extra="allow")
+
+    segments: list[Interval]
+
+
 class SegmentsBody(BaseModel):
-    """Segments, or an annotation file as it is (`annotations` of keystep files)."""
+    """Segments of any takes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    encoder: ShortName | None = None
+    streams: list[ShortName] = Field(default_factory=list, max_length=100)
+    segments: list[TakeInterval] = Field(min_length=1)
+
+
+class AnnotationBody(BaseModel):
+    """An annotation file as it is: `keystep_train.json` and its like."""
 
     model_config = ConfigDict(extra="allow")
 
     encoder: ShortName | None = None
     streams: list[ShortName] = Field(default_factory=list, max_length=100)
-    segments: list[dict[str, Any]] | None = None
-    annotations: dict[str, Any] | None = None
+    annotations: dict[ShortName, TakeAnnotation] = Field(min_length=1)
 
 
 @router.get(
@@ -93,8 +126,6 @@ async def features(
     caller: Reader,
 ) -> Response:
     """The features of all clips that show any of `[start, end)`, from the store or computed now."""
-    if None not in (asked.start, asked.end) and asked.end <= asked.start:  # type: ignore[operator]
-        raise Problem(422, f"end: {asked.end} is not after start, {asked.start}")
     kind = accepted(request.headers.get("accept"), KINDS)
     what = await asyncio.to_thread(
         door.answering.asked,
@@ -105,6 +136,8 @@ async def features(
         asked.end,
         asked.fps,
     )
+    if None not in (asked.start, asked.end) and asked.end <= asked.start:  # type: ignore[operator]
+        raise Problem(422, f"end: {asked.end} is not after start, {asked.start}")
     plan = await planned(door, caller, what)
     total = int(plan.wanted.sum()) * len(what.streams)
     if total > door.spec.limits.answer_clips:
@@ -146,18 +179,25 @@ async def features(
             "description": "One vector per segment and stream",
             "content": {JSON: {}, NPZ: {}},
         },
-        **responses(400, 406, 413),
+        **responses(406, 413),
     },
 )
 async def segment_features(
-    body: SegmentsBody, request: Request, door: TheFront, caller: Reader
+    body: SegmentsBody | AnnotationBody, request: Request, door: TheFront, caller: Reader
 ) -> Response:
     """One vector for each segment and stream: the mean of its clips' features.
 
     A segment's clips are those whose middle lies in it, or the one whose middle is nearest.
     """
     kind = accepted(request.headers.get("accept"), (JSON, NPZ))
-    found = segments.read(body.model_dump(exclude_none=True))
+    if isinstance(body, SegmentsBody):
+        found = [segments.Segment(s.take, s.start, s.end, s.step_id) for s in body.segments]
+    else:
+        found = [
+            segments.Segment(uid, s.start, s.end, s.step_id)
+            for uid, entry in body.annotations.items()
+            for s in entry.segments
+        ]
     limit = door.spec.limits.segments
     if len(found) > limit:
         raise Problem(413, f"{len(found)} segments in one request, {limit} are allowed")
@@ -169,6 +209,9 @@ async def segment_features(
     for take, numbers in by_take.items():
         what = await asyncio.to_thread(door.answering.asked, take, body.encoder, names)
         mine = [found[number] for number in numbers]
+        for number, segment in zip(numbers, mine, strict=True):
+            if segment.end <= segment.start:
+                raise Problem(422, f"segment {number}: end {segment.end} is not after its start")
         wanted = partial(segments.seen, segments=mine)
         plan = await planned(door, caller, what, wanted)
         if plan.missing > door.spec.limits.compute_clips:
@@ -176,6 +219,8 @@ async def segment_features(
         answer = await resolved(door, caller, plan, wanted)
         door.metrics.clips(plan.cached, plan.missing)
         results.append((numbers, answer, segments.pooled(answer, mine)))
+    if not results:
+        raise Problem(422, "annotations: there is no segment in any take")
     arrays = segments.assembled(found, results)
     if kind == NPZ:
         return Response(npz(arrays), media_type=NPZ)

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from configs.schema import EncoderChoice, GridChoice, Selection, StoreSpec
 from service.answers import dumped
 from service.api.front import Front, Reader, Submitter, TheFront
 from service.api.problems import Problem, responses
@@ -19,20 +20,22 @@ from workers.dataset import DatasetError, select
 
 router = APIRouter(tags=["jobs"])
 HEARTBEAT_SECONDS = 15.0
+ShortText = Annotated[str, Field(min_length=1, max_length=1000)]
 JobId = Annotated[str, Path(pattern=r"^[0-9]{8}-[0-9]{6}-[0-9a-f]{6}$")]
 
 
 class JobBody(BaseModel):
     """A job spec, as a job file holds it; data set and output are the service's unless said."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="forbid")
 
-    dataset: str | None = None
-    output: str | None = None
-    encoder: str | dict[str, Any] | None = None
-    grid: dict[str, Any] | None = None
-    select: dict[str, Any] | None = None
-    store: dict[str, Any] | None = None
+    dataset: ShortText | None = None
+    output: ShortText | None = None
+    encoder: ShortText | EncoderChoice | None = None
+    grid: GridChoice | None = None
+    select: Selection | None = None
+    rotate: dict[str, Literal[0, 90, 180, 270]] | None = None
+    store: StoreSpec | None = None
 
 
 class JobsQuery(BaseModel):
@@ -46,18 +49,18 @@ class JobsQuery(BaseModel):
 @router.post(
     "/v1/jobs",
     status_code=201,
-    responses={201: {"description": "Queued"}, **responses(400, 413)},
+    responses={201: {"description": "Queued"}, **responses(413)},
 )
 async def submit(body: JobBody, door: TheFront, caller: Submitter) -> JSONResponse:
     """Launch a job; it is checked by the same model as the command line's."""
-    given = body.model_dump(exclude_none=True)
+    given = body.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     job = checked_job(given, door.spec, door.catalogue.presets)
     # A misspelt take or task is told at once, not by a job that fails.
     takes = await asyncio.to_thread(door.catalogue.takes)
     try:
         select(takes, job.select)
     except DatasetError as error:
-        raise Problem(422, str(error)) from None
+        raise Problem(404, str(error)) from None
     record = await door.engine.submit.remote(job, caller.name or None)
     if isinstance(record, Refusal):
         raise Problem.of_refusal(record)

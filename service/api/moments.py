@@ -1,11 +1,11 @@
 """`/v1/search`, and a take's timeline and map: exact, over the features that its store has."""
 
 import asyncio
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from service import analysis
 from service.answering import Asked, Plan
@@ -40,7 +40,7 @@ class Moment(BaseModel):
 
 
 class SearchBody(BaseModel):
-    """What to look for in one take: exactly one of text, image (base64) and moment."""
+    """What to look for in one take: a moment of it, for now."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -50,12 +50,8 @@ class SearchBody(BaseModel):
     top: Annotated[int, Field(ge=1, le=100)] = 5
     moment: Moment
 
-    @model_validator(mode="after")
-    def _one_query(self) -> Self:
-        return self
 
-
-@router.post("/v1/search", responses=responses(400, 413))
+@router.post("/v1/search", responses=responses(413))
 async def search(body: SearchBody, door: TheFront, caller: Reader) -> dict[str, Any]:
     """The moments of each stream most like the query."""
     plan = await _stored(door, body.take, body.encoder)

@@ -7,14 +7,17 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from ray.exceptions import RayError
 from starlette.exceptions import HTTPException
 
 from configs.load import SettingsError, did_you_mean
+from configs.schema import GridChoice, JobSpec, Selection, StoreSpec
 from models.errors import ModelError
 from service.catalogue import Unknown
 from service.engine import Refusal
+from service.jobs import NotAllowed
 from workers.dataset import DatasetError
 from workers.objects import StoreDenied, StoreError
 from workers.source import SourceDenied, SourceError
@@ -64,6 +67,8 @@ class Problem(Exception):
         words = str(error)
         if isinstance(error, Unknown):
             return cls(404, words)
+        if isinstance(error, NotAllowed):
+            return cls(403, words)
         if isinstance(error, SettingsError):
             return cls(422, words)
         if isinstance(error, SourceDenied | StoreDenied):
@@ -120,6 +125,9 @@ def install(app: FastAPI) -> None:
         if error.status_code == 404:
             detail = f"there is nothing at {request.url.path[:200]}; /docs lists what there is"
         headers = {k.title(): v for k, v in (error.headers or {}).items()}
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_methods(request))
+            detail = f"{request.url.path[:200]} knows {headers['Allow']}"
         return respond(request, Problem(error.status_code, detail, headers=headers))
 
     app.add_exception_handler(RequestValidationError, invalid)
@@ -141,16 +149,30 @@ def respond(request: Request, problem: Problem) -> JSONResponse:
     return JSONResponse(body, problem.status, headers, media_type=MEDIA_TYPE)
 
 
+def _methods(request: Request) -> list[str]:
+    routes = [route for route in request.app.routes if isinstance(route, APIRoute)]
+    found = [r for r in routes if r.path_regex.match(request.scope["path"])]
+    return sorted({method for route in found for method in route.methods})
+
+
 def _line(fault: Any) -> str:
     path = ".".join(str(part) for part in fault["loc"][1:]) or str(fault["loc"][0])
     if fault["type"] == "extra_forbidden":
-        hint = did_you_mean(path, FIELDS.get(str(fault["loc"][0]), ()))
-        return f"unknown parameter '{path[:100]}'{hint}"
+        owner, _, name = path.rpartition(".")
+        valid = FIELDS.get(str(fault["loc"][0]), ()) or JOB_FIELDS.get(owner, ())
+        return f"unknown setting '{path[:100]}'{did_you_mean(name[:100], valid)}"
     return f"{path[:100]}: {fault['msg']}"
 
 
 # For hints: the parameters of the queries.
 FIELDS = {"query": ("encoder", "streams", "start", "end", "fps", "q", "task", "limit", "offset")}
+
+JOB_FIELDS: dict[str, tuple[str, ...]] = {
+    "": tuple(JobSpec.model_fields),
+    "select": tuple(Selection.model_fields),
+    "grid": tuple(GridChoice.model_fields),
+    "store": tuple(StoreSpec.model_fields),
+}
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
