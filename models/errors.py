@@ -6,3 +6,10 @@ class ModelError(ValueError):
 
     The message names the encoder or its weights, says what is wrong and what to do next.
     """
+
+
+class QueryError(ValueError):
+    """A text or a picture that cannot be searched for.
+
+    The message says what is wrong with it and what is taken instead.
+    """

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 from configs.load import SettingsError
-from service.flags import Parser, add_filters, add_job, add_serve, add_storage
+from service.flags import Parser, add_filters, add_job, add_place, add_serve, add_storage
 
 EXAMPLES = """examples:
   takestream takes s3://bucket/egoexo --universities cmu
@@ -108,6 +108,35 @@ def build_parser() -> Parser:
     add_job(serve)
     add_serve(serve)
 
+    submit = commands.add_parser("submit", help="launch a job on a Ray cluster, or on a service")
+    add_job(submit, address="the cluster's dashboard, http://head:8265 (or RAY_ADDRESS)")
+    submit.add_argument("--url", metavar="URL", help="a takestream service (or TAKESTREAM_URL)")
+    submit.add_argument("--wait", action="store_true", help="until it ends; its exit code")
+    submit.add_argument(
+        "--no-working-dir", action="store_true", help="the cluster has this checkout already"
+    )
+    jobs = commands.add_parser("jobs", help="list submitted jobs, or show one")
+    jobs.add_argument("job_id", nargs="?", metavar="JOB")
+    jobs.add_argument("--limit", type=int, default=20, metavar="N")
+    logs = commands.add_parser("logs", help="what a submitted job said")
+    logs.add_argument("job_id", metavar="JOB")
+    logs.add_argument("--follow", action="store_true", help="until it ends")
+    stop = commands.add_parser("stop", help="stop a submitted job; what it wrote is kept")
+    stop.add_argument("job_id", metavar="JOB")
+    for command in (jobs, logs, stop):
+        add_place(command)
+
+    keys = commands.add_parser("keys", help="make API keys for a service")
+    keys.add_argument("action", choices=("new",))
+    keys.add_argument("name", metavar="NAME", help="whose it will be")
+    keys.add_argument("--scopes", nargs="+", default=["read"], choices=("read", "compute", "jobs"))
+    keys.add_argument("--file", metavar="FILE", help="add the entry to this keys file")
+
+    perform = commands.add_parser("perform")  # what a cluster runs; nobody types it
+    perform.add_argument("job_id")
+    perform.add_argument("--output", required=True)
+    add_storage(perform)
+
     demo = commands.add_parser("demo", help="everything on a small example, embedded S3 included")
     demo.add_argument("--dir", default="demo", metavar="DIR", help="working folder (default: demo)")
 
@@ -115,7 +144,23 @@ def build_parser() -> Parser:
     serve_demo.add_argument("--dir", default="demo", metavar="DIR", help="working folder")
     serve_demo.add_argument("--port", type=int, default=8000)
 
-    for command in (takes, plan, extract, encoders, inspect, verify, serve, serve_demo, demo):
+    for command in (  # fmt: skip
+        takes,
+        plan,
+        extract,
+        encoders,
+        inspect,
+        verify,
+        serve,
+        serve_demo,
+        submit,
+        jobs,
+        logs,
+        stop,
+        keys,
+        perform,
+        demo,
+    ):
         command.add_argument("--json", action="store_true", help="machine-readable, on stdout")
     return parser
 

@@ -19,6 +19,7 @@ from service.launch import choose_takes
 from service.launch import extract as launch
 from service.picture import draw_store
 from service.progress import progress_display
+from service.remote import jobs, keys, logs, perform, stop, submit
 from service.report import print_summary, report_facts, write_report
 from takestream.storage import S3Options
 from workers.dataset import DatasetError, Take, object_sizes, read_takes, select
@@ -27,6 +28,11 @@ from workers.plan import plan as make_plan
 from workers.recipe import make_recipe
 from workers.verify import find_stores
 from workers.verify import verify as verify_store
+
+__all__ = [
+    "demo", "encoders", "extract", "inspect", "jobs", "keys", "logs", "perform", "plan", "serve",
+    "serve_demo", "stop", "submit", "takes", "verify",
+]  # fmt: skip
 
 
 def takes(found: Namespace) -> int:

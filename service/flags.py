@@ -115,7 +115,9 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_job(parser: argparse.ArgumentParser) -> None:
+def add_job(
+    parser: argparse.ArgumentParser, address: str = "a Ray cluster (default: Ray starts here)"
+) -> None:
     """Everything that a job file can say."""
     parser.add_argument("--job", metavar="FILE.yaml", help="a job file; flags win over it")
     parser.add_argument("--dataset", metavar="URI", help="the folder that holds takes.json")
@@ -146,11 +148,21 @@ def add_job(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--workers", metavar="N|auto")
     group.add_argument("--batch-size", metavar="N|auto", help="clips in one forward pass")
     group.add_argument("--compile", action="store_true", default=None, help="torch.compile")
-    group.add_argument("--address", metavar="RAY", help="a Ray cluster (default: Ray starts here)")
+    group.add_argument("--address", metavar="RAY", help=address)
     add_storage(parser)
     group = parser.add_argument_group("S3 of the output, where it differs")
     group.add_argument("--output-s3-profile", metavar="NAME")
     group.add_argument("--output-endpoint-url", metavar="URL")
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Where submitted jobs are."""
+    parser.add_argument("--url", metavar="URL", help="a takestream service (or TAKESTREAM_URL)")
+    parser.add_argument(
+        "--address", metavar="URL", help="a cluster's dashboard, http://head:8265 (or RAY_ADDRESS)"
+    )
+    parser.add_argument("--output", metavar="URI", help="what an output remembers of its jobs")
+    add_storage(parser)
 
 
 def add_serve(parser: argparse.ArgumentParser) -> None:

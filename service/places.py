@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from configs.load import SettingsError, did_you_mean, load_job, merge, read_yaml
 from service.records import ENDED, Records
 from takestream.storage import S3Options
 
 Facts = dict[str, Any]
-POLL_SECONDS = 2.0
+# How often a job is looked at: soon at first, then less and less often.
+POLL_SECONDS, POLL_MOST_SECONDS = 0.3, 3.0
+_HERE = {"localhost", "127.0.0.1", "::1"}
 
 
 class JobsAway(SettingsError):
@@ -44,7 +47,8 @@ class OnCluster:
 
     def submit(self, file: str | None, given: Mapping[str, Any]) -> Facts:
         job = load_job(file, given)
-        if "://" not in job.output.removeprefix("file://"):
+        elsewhere = urlsplit(self._cluster.address).hostname not in _HERE
+        if elsewhere and "://" not in job.output.removeprefix("file://"):
             print(
                 f"takestream: every node of the cluster must see {job.output} as its own folder",
                 file=sys.stderr,
@@ -165,7 +169,7 @@ def _answers() -> Iterator[None]:
 def _follow(place: Place, job_id: str, write: Callable[[str], None]) -> None:
     """Pass on what is new in a log every now and then, until the job ends."""
     shown = ""
-    while True:
+    for pause in pauses():
         over = place.job(job_id)["status"] in ENDED
         text = place.logs(job_id)
         # A long log loses its beginning: then go on after the last line that was shown.
@@ -175,4 +179,12 @@ def _follow(place: Place, job_id: str, write: Callable[[str], None]) -> None:
         shown = text
         if over:
             return
-        time.sleep(POLL_SECONDS)
+        time.sleep(pause)
+
+
+def pauses() -> Iterator[float]:
+    """Seconds to wait before each look at a job."""
+    pause = POLL_SECONDS
+    while True:
+        yield pause
+        pause = min(pause * 1.3, POLL_MOST_SECONDS)

@@ -18,7 +18,7 @@ from configs.load import SettingsError
 from service.console import print_json, result_console
 from service.flags import overrides
 from service.keys import add_to_file, new_key
-from service.places import POLL_SECONDS, Facts, InOutput, OnCluster, OnService, Place
+from service.places import Facts, InOutput, OnCluster, OnService, Place, pauses
 from service.records import ENDED, Records
 from takestream.storage import S3Options
 
@@ -160,13 +160,15 @@ def _wait(
     place: Place, job_id: str, tell: Callable[[Facts], None], seconds: float | None = None
 ) -> Facts:
     """Wait until the job ends, for so long at most; how it stands then."""
-    until = None if seconds is None else time.monotonic() + seconds
-    while True:
-        facts = place.job(job_id)
+    until = float("inf") if seconds is None else time.monotonic() + seconds
+    facts = place.job(job_id)
+    pause = pauses()
+    while facts["status"] not in ENDED and time.monotonic() < until:
         tell(facts)
-        if facts["status"] in ENDED or (until is not None and time.monotonic() > until):
-            return facts
-        time.sleep(POLL_SECONDS)
+        time.sleep(next(pause))
+        facts = place.job(job_id)
+    tell(facts)
+    return facts
 
 
 def _teller() -> Callable[[Facts], None]:

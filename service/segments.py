@@ -52,7 +52,7 @@ def assembled(
 ) -> dict[str, Array]:
     """The arrays of all takes together: streams are the union, in the order they come up."""
     names = list(dict.fromkeys(name for _, answer, _ in results for name in answer.streams))
-    dim = results[0][2][0].shape[2]
+    dim = results[0][2][0].shape[2] if results else 0
     features = np.full((len(segments), len(names), dim), np.nan, dtype=np.float32)
     valid = np.zeros((len(segments), len(names)), dtype=bool)
     takes: dict[str, Any] = {}
@@ -64,7 +64,7 @@ def assembled(
         takes[attributes["take"]["take_uid"]] = {
             name: attributes[name] for name in ("take", "provenance", "problems")
         }
-    encoder = {name: results[0][1].attributes[name] for name in ("encoder",)}
+    encoder = {"encoder": results[0][1].attributes["encoder"]} if results else {}
     arrays = {
         "features": features,
         "valid": valid,

@@ -152,7 +152,7 @@ def respond(request: Request, problem: Problem) -> JSONResponse:
 def _methods(request: Request) -> list[str]:
     routes = [route for route in request.app.routes if isinstance(route, APIRoute)]
     found = [r for r in routes if r.path_regex.match(request.scope["path"])]
-    return sorted({method for route in found for method in route.methods})
+    return sorted({method for route in found for method in route.methods or ()})
 
 
 def _line(fault: Any) -> str:
@@ -183,5 +183,5 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": schema}},
         }
-        for status in sorted({401, 403, 404, 422, 429, 500, 503, *statuses})
+        for status in sorted({400, 401, 403, 404, 422, 429, 500, 503, *statuses})
     }

@@ -1,0 +1,134 @@
+"""A checkpoint's own tokenizer: text → token ids.
+
+Its files are not part of `models.weights.Checkpoint`, because only text queries need them: they are
+looked up beside the weights when the first such query comes. No code comes from a checkpoint
+(`trust_remote_code` stays off).
+"""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.cache import cached_copy
+from models.errors import ModelError, QueryError
+from models.weights import Checkpoint
+from takestream.storage import S3Options, open_filesystem
+
+MAX_CHARACTERS = 10_000
+# Without one of them `transformers` makes a tokenizer of three tokens and says nothing.
+VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
+FILES = (
+    *VOCABULARIES,
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "config.json",
+)
+
+
+class Tokenizer:
+    """Texts as a network was trained to read them; may be called from several threads.
+
+    length: tokens that the network reads at most; the tokenizer cuts what comes after them.
+    pad: fills up to `length`, as SigLIP was trained; and lower case, which its tokenizer's class
+        does and a bare `tokenizer.json` (SigLIP 2's) leaves to the caller.
+    """
+
+    def __init__(self, theirs: Any, length: int, pad: bool) -> None:
+        self.length = length
+        self._theirs = theirs
+        self._pad = pad
+        # Cutting and padding are settings of the one Rust object behind it.
+        self._lock = threading.Lock()
+
+    def ids(self, text: str) -> Tensor:
+        """Token ids int64 [1, L] with L <= `length`. Raises QueryError as `count` does."""
+        text = self._checked(text)
+        with self._lock:
+            found = self._theirs(
+                text,
+                padding="max_length" if self._pad else False,
+                max_length=self.length,
+                truncation=True,
+            )
+        return torch.tensor([found["input_ids"]], dtype=torch.int64)
+
+    def count(self, text: str) -> int:
+        """Tokens of the whole text, of which the network reads the first `length`.
+
+        Raises QueryError for an empty text, more than `MAX_CHARACTERS`, or broken Unicode.
+        """
+        text = self._checked(text)
+        with self._lock:
+            return len(self._theirs(text, truncation=False, verbose=False)["input_ids"])
+
+    def _checked(self, text: str) -> str:
+        if not text.strip():
+            raise QueryError("the text is empty; say what to look for")
+        if len(text) > MAX_CHARACTERS:
+            raise QueryError(
+                f"the text has {len(text)} characters; at most {MAX_CHARACTERS} are taken, of which"
+                f" the encoder reads the first {self.length} tokens"
+            )
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise QueryError(f"the text is not valid Unicode: {error.reason}") from error
+        return text.lower() if self._pad else text
+
+
+def load_tokenizer(
+    checkpoint: Checkpoint, length: int, pad: bool, s3: S3Options | None = None
+) -> Tokenizer:
+    """The tokenizer beside the weights of `checkpoint`.
+
+    Raises ModelError when its files are missing or damaged, or when it needs a package that is not
+    installed (`sentencepiece`, where there is a `spiece.model` and no `tokenizer.json`).
+    """
+    folder = _folder(checkpoint, s3)
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        raise ModelError(
+            f"'{checkpoint.uri}' has no tokenizer ({', '.join(VOCABULARIES)}), so it cannot read"
+            " text; put the checkpoint's own tokenizer files beside its weights"
+        )
+    # Imported here: it takes seconds, and only text queries need it.
+    from transformers import AutoTokenizer
+
+    try:
+        theirs = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:
+        # Each kind of vocabulary file has errors of its own.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"'{checkpoint.uri}': its tokenizer does not load ({reason}); compare its files with"
+            " the hub's, and `pip install sentencepiece` if it has a spiece.model only"
+        ) from error
+    return Tokenizer(theirs, length, pad)
+
+
+def _folder(checkpoint: Checkpoint, s3: S3Options | None) -> Path:
+    """Where the tokenizer's files lie on this machine, fetched when they are elsewhere."""
+    uri = checkpoint.uri
+    try:
+        if checkpoint.revision:
+            from huggingface_hub import snapshot_download
+
+            repo = uri.removeprefix("hf://").strip("/")
+            found = snapshot_download(
+                repo, revision=checkpoint.revision, allow_patterns=list(FILES)
+            )
+            return Path(found)
+        if "://" not in uri or uri.startswith("file://"):
+            return checkpoint.folder
+        fs, path = open_filesystem(uri, s3)
+        there = {Path(entry["name"]).name: entry["name"] for entry in fs.ls(path, detail=True)}
+        return cached_copy(uri, fs, {name: there[name] for name in FILES if name in there})
+    except Exception as error:
+        # The hub's client and each protocol have errors of their own.
+        raise ModelError(f"'{uri}': its tokenizer's files cannot be read: {error}") from error
