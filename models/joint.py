@@ -15,6 +15,7 @@ before the norm (`cls`), and SigLIP's patch tokens never met its text.
 Texts are taken as they are written, without a prompt around them ("a photo of …").
 """
 
+import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,11 +29,11 @@ from torch import Tensor
 from configs.schema import EncoderSpec
 from models import huggingface
 from models.encoder import Encoder, load_encoder
-from models.errors import ModelError, QueryError
-from models.picture import MAX_PIXELS, decode_picture
+from models.errors import ModelError
 from models.preprocess import frame_to_tensor, resize_and_crop, resized_shape
+from models.query import MAX_PIXELS, QueryError, decode_picture
 from models.tokenizer import Tokenizer, load_tokenizer
-from models.weights import Checkpoint, cached_json, fetch
+from models.weights import HUB_ID, Checkpoint, fetch, is_remote
 from takestream.storage import S3Options
 
 __all__ = ["Joint", "QueryError", "has_joint_space", "load_joint", "scores"]
@@ -52,13 +53,14 @@ def has_joint_space(spec: EncoderSpec) -> bool:
     """
     if spec.family != "huggingface" or spec.pool != "pooled":
         return False
+    path = _config_here(spec)
+    if path is None:
+        return _may_be_fetched(spec) and _is_named_so(spec)
     try:
-        config = cached_json(spec.weights, "config.json", spec.revision)
-    except ModelError:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
-    if config is not None:
-        return _why_not(spec, config) is None
-    return _may_be_fetched(spec) and _is_named_so(spec)
+    return isinstance(config, dict) and _why_not(spec, config) is None
 
 
 def load_joint(
@@ -134,9 +136,8 @@ class Joint:
         with torch.inference_mode():
             # No attention mask: CLIP's text is not padded, and SigLIP learned with its padding.
             output = self._tower(input_ids=self._tokenizer.ids(text).to(self._device))
-            vector: Tensor = getattr(output, "text_embeds", None)
-            vector = output.pooler_output if vector is None else vector
-        return _unit(vector[0].float().cpu().numpy())
+            vectors: Tensor = output["text_embeds" if "text_embeds" in output else "pooler_output"]
+        return _unit(vectors[0].cpu().numpy())
 
     def is_cut(self, text: str) -> bool:
         """Whether the network reads only the beginning of `text`. Raises QueryError as `text`."""
@@ -184,7 +185,7 @@ class Joint:
         vocabulary = int(config.vocab_size)
         # CLIP's vector is that at its end token, which older configs call 2 and never look up.
         end = getattr(config, "eos_token_id", None)
-        ends = config.model_type != "clip_text_model" or end == 2 or bool((ids == end).any())
+        ends = config.model_type != "clip_text_model" or end == 2 or end in ids.flatten().tolist()
         if int(ids.max()) >= vocabulary or not ends:
             raise ModelError(
                 f"encoder '{self.spec.name}': the tokenizer beside its weights is not this"
@@ -242,7 +243,7 @@ def _towers(
     if kind == "clip":
         # The towers' own entry is often left at its default; the whole network reads this one.
         whole.text_config.projection_dim = whole.projection_dim
-    tower = huggingface.load_network(spec, _TEXT[kind], whole.text_config, checkpoint)
+    tower = huggingface._load(spec, _TEXT[kind], whole.text_config, checkpoint)
     if kind == "siglip":
         dim = int(whole.text_config.projection_size)
         if dim != spec.dim:
@@ -254,13 +255,34 @@ def _towers(
     return tower, np.ascontiguousarray(weight.float().numpy().T)
 
 
+def _config_here(spec: EncoderSpec) -> Path | None:
+    """The checkpoint's config.json on this machine, whether or not a local path has it."""
+    if not is_remote(spec.weights):
+        path = Path(spec.weights.removeprefix("file://")).expanduser()
+        return (path.parent if path.is_file() else path) / "config.json"
+    repo = _hub_name(spec.weights)
+    if repo is None:
+        return None
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    # The constant is read here, so that whoever moves the cache moves it for this too.
+    cache = constants.HF_HUB_CACHE
+    found = try_to_load_from_cache(repo, "config.json", cache_dir=cache, revision=spec.revision)
+    return Path(found) if isinstance(found, str) else None
+
+
 def _may_be_fetched(spec: EncoderSpec) -> bool:
+    """Whether weights that are not on this machine can be had at all."""
+    if _hub_name(spec.weights) is None:
+        return "://" in spec.weights
     from huggingface_hub import constants
 
-    uri = spec.weights
-    if "://" in uri and not uri.startswith(("file://", "hf://")):
-        return True
-    return not uri.startswith("file://") and not constants.HF_HUB_OFFLINE
+    return not constants.HF_HUB_OFFLINE
+
+
+def _hub_name(uri: str) -> str | None:
+    name = uri.removeprefix("hf://").strip("/") if uri.startswith("hf://") else uri
+    return name if HUB_ID.match(name) else None
 
 
 def _is_named_so(spec: EncoderSpec) -> bool:
@@ -269,8 +291,8 @@ def _is_named_so(spec: EncoderSpec) -> bool:
 
 
 def _unit(vector: NDArray[Any]) -> NDArray[np.float32]:
-    found = np.asarray(vector, np.float32)
-    return found / np.maximum(np.linalg.norm(found), np.float32(1e-12))
+    found: NDArray[np.float32] = np.asarray(vector, np.float32)
+    return found / np.float32(max(float(np.linalg.norm(found)), 1e-12))
 
 
 def _refusal(spec: EncoderSpec, why: str) -> ModelError:

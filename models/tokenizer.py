@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from models.cache import cached_copy
-from models.errors import ModelError, QueryError
+from models.errors import ModelError
+from models.query import check_text
 from models.weights import Checkpoint
 from takestream.storage import S3Options, open_filesystem
 
-MAX_CHARACTERS = 10_000
 # Without one of them `transformers` makes a tokenizer of three tokens and says nothing.
 VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 FILES = (
@@ -60,24 +60,14 @@ class Tokenizer:
     def count(self, text: str) -> int:
         """Tokens of the whole text, of which the network reads the first `length`.
 
-        Raises QueryError for an empty text, more than `MAX_CHARACTERS`, or broken Unicode.
+        Raises QueryError as `check_text` does.
         """
         text = self._checked(text)
         with self._lock:
             return len(self._theirs(text, truncation=False, verbose=False)["input_ids"])
 
     def _checked(self, text: str) -> str:
-        if not text.strip():
-            raise QueryError("the text is empty; say what to look for")
-        if len(text) > MAX_CHARACTERS:
-            raise QueryError(
-                f"the text has {len(text)} characters; at most {MAX_CHARACTERS} are taken, of which"
-                f" the encoder reads the first {self.length} tokens"
-            )
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise QueryError(f"the text is not valid Unicode: {error.reason}") from error
+        text = check_text(text)
         return text.lower() if self._pad else text
 
 

@@ -77,14 +77,18 @@ def nearest(
     Clips less than `gap` rows from a better one are left out: neighbours show the same moment.
     """
     wanted = directions(query, True)
-    scores = directions(features, valid) @ wanted
+    return best(directions(features, valid) @ wanted, valid, top=top, gap=gap)
+
+
+def best(scores: Floats, valid: ArrayLike, *, top: int, gap: int) -> list[list[tuple[int, float]]]:
+    """Per stream, the rows of the highest of `scores` [n, S], as `nearest` gives them."""
     found = []
     for column, ok in zip(scores.T, np.asarray(valid).T, strict=True):
         left = np.where(ok, column, -np.inf)
-        best: list[tuple[int, float]] = []
-        while len(best) < top and len(left) and np.isfinite(left.max()):
+        chosen: list[tuple[int, float]] = []
+        while len(chosen) < top and len(left) and np.isfinite(left.max()):
             row = int(left.argmax())
-            best.append((row, float(column[row])))
+            chosen.append((row, float(column[row])))
             left[max(0, row - gap + 1) : row + gap] = -np.inf
-        found.append(best)
+        found.append(chosen)
     return found

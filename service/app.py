@@ -84,7 +84,7 @@ def checked(spec: ServeSpec) -> ServeSpec:
     if open_to_all and not spec.insecure and spec.host not in ("127.0.0.1", "::1", "localhost"):
         raise SettingsError(
             f"without keys this service answers everybody, so it does not listen on {spec.host}: "
-            "give --keys-file (`takestream keys NAME` makes keys), or --insecure"
+            "give --keys-file (`takestream keys new NAME` makes keys), or --insecure"
         )
     places = {"dataset": absolute(spec.job.dataset), "output": absolute(spec.job.output)}
     update: dict[str, Any] = {"job": spec.job.model_copy(update=places)}

@@ -144,7 +144,7 @@ def build_parser() -> Parser:
     serve_demo.add_argument("--dir", default="demo", metavar="DIR", help="working folder")
     serve_demo.add_argument("--port", type=int, default=8000)
 
-    for command in (  # fmt: skip
+    for command in (
         takes,
         plan,
         extract,

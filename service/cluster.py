@@ -186,7 +186,7 @@ class Cluster:
             with self._said():
                 known = [str(d.submission_id) for d in self._client.list_jobs() if d.submission_id]
             near = did_you_mean(job_id, sorted(known)[-20:])
-            raise ClusterError(
+            raise UnknownJobError(
                 f"the Ray cluster at {self.address} knows no job '{job_id}'{near} "
                 "(`takestream jobs --output URI` shows what an output remembers)"
             ) from None
@@ -215,8 +215,9 @@ class Cluster:
             record = record.model_copy(update=end)
             records.save(record)
             with contextlib.suppress(ClusterError), self._said():
-                said = self._client.get_job_logs(seen.job_id)
-                records.append_log(seen.job_id, ["what Ray kept of its output:", said])
+                said = str(self._client.get_job_logs(seen.job_id))
+                lines = ["what Ray kept of its output:", *said.splitlines()]
+                records.append_log(seen.job_id, lines)
         except StoreError as error:
             away.add(output)
             log.warning("the records of %s cannot be reached: %s", output, error)

@@ -22,7 +22,7 @@ from workers.dataset import Take
 from workers.dispatch import Pool
 from workers.objects import StoreError, probe_writable
 from workers.recipe import Recipe, make_recipe
-from workers.unit import PreparedTake
+from workers.unit import PreparedTake, Query
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +117,12 @@ class Engine:
                 yield part
         except Busy as error:
             yield Refusal(str(error), error.retry_after)
+
+    async def query(self, recipe: Recipe, text: str | None, image: bytes | None) -> Query:
+        """See `Pool.query`."""
+        await self._ready.wait()
+        assert self._pool is not None
+        return await self._pool.query(recipe, text, image)
 
     async def submit(self, job: JobSpec, by: str | None) -> JobRecord | Refusal:
         """See `Jobs.submit`."""

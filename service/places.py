@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from configs.load import SettingsError, did_you_mean, load_job, merge, read_yaml
+from service.cluster import Cluster, UnknownJobError
 from service.records import ENDED, Records
 from takestream.storage import S3Options
 
@@ -38,8 +39,6 @@ class OnCluster:
     """Jobs of a Ray cluster; `memory` is asked for those that it has forgotten."""
 
     def __init__(self, address: str, memory: Records | None, *, working_dir: bool) -> None:
-        from service.cluster import Cluster
-
         self._cluster = Cluster(address)
         self._memory, self._working_dir = memory, working_dir
         if memory is not None:
@@ -65,7 +64,12 @@ class OnCluster:
         return (record or self._cluster.job(job_id)).facts()
 
     def logs(self, job_id: str) -> str:
-        return self._cluster.logs(job_id)
+        try:
+            return self._cluster.logs(job_id)
+        except UnknownJobError:
+            if self._memory is None or self._memory.load(job_id) is None:
+                raise
+            return self._memory.log(job_id)
 
     def follow(self, job_id: str, write: Callable[[str], None]) -> None:
         self._cluster.follow(job_id, write)

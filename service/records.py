@@ -31,6 +31,7 @@ LOG_BYTES = 256 * 1024
 
 _ID = "[0-9]{8}-[0-9]{6}-[0-9a-f]{6}"
 _DROPPED = "… (what came before was dropped)\n"
+_LONGEST_LINE = 10_000
 # Records read at once for a list.
 _PAGE = 100
 
@@ -119,8 +120,8 @@ class Records:
         return [record for record in self._newest_first(_PAGE) if not record.ended][::-1]
 
     def append_log(self, job_id: str, lines: Iterable[str]) -> None:
-        """Add lines to a job's log, of which the last `LOG_BYTES` are kept."""
-        text = "".join(f"{line.rstrip()}\n" for line in lines)
+        """Add lines to a job's log, of which the last `LOG_BYTES` are kept; long ones are cut."""
+        text = "".join(f"{line.rstrip()[:_LONGEST_LINE]}\n" for line in lines)
         if not is_job_id(job_id):
             raise ValueError(f"'{job_id}' is no job id")
         with self._lock:
@@ -128,9 +129,8 @@ class Records:
             data = before + text.encode(errors="replace")
             if len(data) > LOG_BYTES:
                 dropped = _DROPPED.encode()
-                # From a line's beginning on; a single line that is longer is cut.
                 kept = data[len(data) - LOG_BYTES + len(dropped) :]
-                data = dropped + kept[kept.find(b"\n", 0, len(kept) - 1) + 1 :]
+                data = dropped + kept[kept.find(b"\n") + 1 :]  # from the beginning of a line
             self._objects.put(f"{job_id}.log", data)
 
     def log(self, job_id: str) -> str:
@@ -139,7 +139,9 @@ class Records:
         return (data or b"").decode(errors="replace")
 
     def _newest_first(self, page: int) -> Iterator[JobRecord]:
-        names = (key.removesuffix(".json") for key in self._objects.listing() if key.endswith("n"))
+        names = (
+            key.removesuffix(".json") for key in self._objects.listing() if key.endswith(".json")
+        )
         ids = sorted(filter(is_job_id, names), reverse=True)
         for start in range(0, len(ids), page):
             batch = ids[start : start + page]

@@ -20,7 +20,7 @@ from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError
 from configs.schema import RunSpec
 from workers.recipe import Recipe
 from workers.session import RayUnavailable
-from workers.unit import Record, Task, UnitRecord
+from workers.unit import Query, Record, Task, UnitRecord
 from workers.worker import URGENT_LANES, Worker, crash_failure
 
 log = logging.getLogger(__name__)
@@ -119,6 +119,17 @@ class Pool:
         """
         found = await asyncio.gather(*(self._load(slot, recipe) for slot in self._slots))
         return next((why for why in found if why), "")
+
+    async def query(self, recipe: Recipe, text: str | None, image: bytes | None) -> Query:
+        """A text or a picture as a vector. Raises RayError when the worker dies of it."""
+        slot = self._slots[0]
+        worker = await self._hired(slot)
+        try:
+            found: Query = await worker.query.remote(recipe, text, image)
+        except RayError:
+            self._retire(slot, worker, "")
+            raise
+        return found
 
     def submit(self, tasks: Sequence[Task], sink: Sink, *, urgent: bool = False) -> None:
         """Queue tasks; `sink` gets what comes of them, in the event loop.

@@ -112,6 +112,20 @@ class ClipPart:
     frame_time: NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class Query:
+    """A text or a picture in the joint space of an encoder.
+
+    vector: float32 [P], of length 1. project: float32 [D, P] from stored features; None where
+        they are in that space already. error: why there is no vector; asked: it is the asker's.
+    """
+
+    vector: NDArray[np.float32] | None = None
+    project: NDArray[np.float32] | None = None
+    error: str = ""
+    asked: bool = False
+
+
 Record = PreparedTake | UnitRecord | FinishedTake
 
 

@@ -11,6 +11,7 @@ import ray
 import torch
 
 from models.encoder import Encoder, ModelError, load_encoder
+from models.joint import Joint, load_joint
 from workers.extract import Stopped, UnitExtractor
 from workers.objects import StoreDenied, StoreError
 from workers.recipe import Recipe
@@ -22,7 +23,7 @@ from workers.source import (
     SourceError,
     SourceUnavailable,
 )
-from workers.unit import ClipPart, Failure, Record, Task, UnitRecord
+from workers.unit import ClipPart, Failure, Query, Record, Task, UnitRecord
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Worker:
         self._encoding = threading.Lock()
         self._encoders: OrderedDict[str, Encoder] = OrderedDict()
         self._extractors: OrderedDict[str, UnitExtractor] = OrderedDict()
+        self._joints: dict[str, Joint] = {}
         self._counters: dict[str, Counters] = {}
         self._cancelled: deque[str] = deque(maxlen=REMEMBERED)
         self._urgent = _Urgent()
@@ -103,6 +105,18 @@ class Worker:
         except ModelError as error:
             return str(error)
         return ""
+
+    @ray.method(concurrency_group="urgent")
+    def query(self, recipe: Recipe, text: str | None, image: bytes | None) -> Query:
+        """A text or a picture as a vector that the recipe's features can be compared with."""
+        try:
+            joint = self._joint(recipe)
+            vector = joint.text(text) if text is not None else joint.image(image or b"")
+        except ModelError as error:
+            return Query(error=str(error))
+        except ValueError as error:
+            return Query(error=str(error), asked=True)
+        return Query(vector, joint.project)
 
     @ray.method(concurrency_group="control")
     def counts(self) -> dict[str, dict[str, float]]:
@@ -155,6 +169,17 @@ class Worker:
             while len(self._extractors) > KEPT_RECIPES:
                 self._extractors.popitem(last=False)
             return self._extractors[recipe.key]
+
+    def _joint(self, recipe: Recipe) -> Joint:
+        encoder = self._extractor(recipe).encoder
+        key = recipe.encoder.model_dump_json()
+        with self._loading:
+            if key not in self._joints:
+                self._joints.clear()  # a text tower is as large as an encoder: one at a time
+                self._joints[key] = load_joint(
+                    recipe.encoder, self._device, recipe.output_s3, encoder
+                )
+            return self._joints[key]
 
     def _encoder(self, recipe: Recipe) -> Encoder:
         key = recipe.encoder.model_dump_json()

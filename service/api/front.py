@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from configs.schema import ServeSpec
@@ -136,7 +137,8 @@ class Edge:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > limit:
-                raise Problem(413, f"the body is larger than {limit} bytes")
+                # FastAPI makes 400 of everything else that is raised while it reads a body.
+                raise HTTPException(413, f"the body is larger than {limit} bytes")
             return message
 
         async def outgoing(message: Message) -> None:

@@ -1,12 +1,14 @@
 """`/v1/search`, and a take's timeline and map: exact, over the features that its store has."""
 
 import asyncio
-from typing import Annotated, Any
+import base64
+from typing import Annotated, Any, Self
 
 import numpy as np
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.joint import scores as joint_scores
 from service import analysis
 from service.answering import Asked, Plan
 from service.answers import plain_list
@@ -14,6 +16,7 @@ from service.api.features import Seconds, ShortName
 from service.api.front import Front, Reader, TheFront
 from service.api.problems import Problem, responses
 from service.catalogue import Unknown
+from service.keys import Key
 from takestream.schema import Reason
 
 router = APIRouter(tags=["moments"])
@@ -40,7 +43,7 @@ class Moment(BaseModel):
 
 
 class SearchBody(BaseModel):
-    """What to look for in one take: a moment of it, for now."""
+    """What to look for in one take: exactly one of text, image (base64) and moment."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -48,37 +51,30 @@ class SearchBody(BaseModel):
     encoder: ShortName | None = None
     streams: list[ShortName] = Field(default_factory=list, max_length=100)
     top: Annotated[int, Field(ge=1, le=100)] = 5
-    moment: Moment
+    text: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    image: Annotated[str, Field(min_length=1)] | None = Field(None, description="base64")
+    moment: Moment | None = None
+
+    @model_validator(mode="after")
+    def _one_query(self) -> Self:
+        if sum(part is not None for part in (self.text, self.image, self.moment)) != 1:
+            raise ValueError("give exactly one of text, image and moment")
+        return self
 
 
 @router.post("/v1/search", responses=responses(413))
 async def search(body: SearchBody, door: TheFront, caller: Reader) -> dict[str, Any]:
     """The moments of each stream most like the query."""
     plan = await _stored(door, body.take, body.encoder)
-    names = plan.asked.streams
-    if body.moment.stream not in names:
-        raise Unknown(
-            f"take {plan.asked.take.name} has no features of a stream '{body.moment.stream}'; it "
-            f"has {', '.join(names)}"
-        )
-    clips, block, valid = plan.clips, plan.block, plan.block.valid
-    at = names.index(body.moment.stream)
-    row = _row_at(plan, body.moment.time)
-    if row is None or not valid[row, at]:
-        raise Problem(422, f"moment: no valid clip of {body.moment.stream} shows that time")
-    query = block.features[row, at]
-    wanted = set(
-        names if not body.streams else
-        door.answering.asked(body.take, body.encoder, body.streams).streams
-    )  # fmt: skip
+    names, clips, valid = plan.asked.streams, plan.clips, plan.block.valid
+    chosen = door.answering.asked(body.take, body.encoder, body.streams).streams
     step = float(np.median(np.diff(clips.start_time))) if len(clips.clip) > 1 else 1.0
     gap = max(1, round(APART_SECONDS / max(step, 1e-6)))
-    found = await asyncio.to_thread(
-        analysis.nearest, block.features, valid, query, top=body.top, gap=gap
-    )
+    scores, asked = await _scores(door, caller, body, plan)
+    found = await asyncio.to_thread(analysis.best, scores, valid, top=body.top, gap=gap)
     return {
         "encoder_id": plan.asked.variant.encoder_id,
-        "query": {"moment": body.moment.model_dump(), "clip": int(clips.clip[row])},
+        "query": asked,
         "streams": [
             {
                 "stream": name,
@@ -93,9 +89,44 @@ async def search(body: SearchBody, door: TheFront, caller: Reader) -> dict[str, 
                 ],
             }
             for name, best in zip(names, found, strict=True)
-            if name in wanted
+            if name in chosen
         ],
     }
+
+
+async def _scores(
+    door: Front, caller: Key, body: SearchBody, plan: Plan
+) -> tuple[Any, dict[str, Any]]:
+    """Cosines [clip, stream] to what is looked for, and what that was."""
+    block = plan.block
+    if body.moment is not None:
+        names = plan.asked.streams
+        if body.moment.stream not in names:
+            raise Unknown(
+                f"take {plan.asked.take.name} has no features of a stream '{body.moment.stream}'; "
+                f"it has {', '.join(names)}"
+            )
+        row, at = _row_at(plan, body.moment.time), names.index(body.moment.stream)
+        if row is None or not block.valid[row, at]:
+            raise Problem(404, f"moment: no valid clip of {body.moment.stream} shows that time")
+        wanted = analysis.directions(block.features[row, at], True)
+        scores = analysis.directions(block.features, block.valid) @ wanted
+        return scores, {"moment": body.moment.model_dump(), "clip": int(plan.clips.clip[row])}
+    if not caller.may("compute"):
+        raise Problem(403, "text and images are encoded first, and this key may only read")
+    recipe = plan.asked.variant.recipe
+    if recipe is None:
+        raise Problem(404, f"{plan.asked.variant.encoder_id}: its encoder is not on offer here")
+    try:
+        image = None if body.image is None else base64.b64decode(body.image, validate=True)
+    except ValueError:
+        raise Problem(422, "image: not base64") from None
+    query = await door.engine.query.remote(recipe, body.text, image)
+    if query.vector is None:
+        raise Problem(422, query.error, kind="model")
+    n, streams, dim = block.features.shape
+    flat = joint_scores(block.features.reshape(-1, dim), query.vector, query.project)
+    return flat.reshape(n, streams), {"text": body.text} if body.text else {"image": True}
 
 
 @router.get("/v1/takes/{take}/timeline", responses=responses())

@@ -10,6 +10,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from configs.load import encoder_presets
+from models.joint import has_joint_space
 from service.api.features import ShortName
 from service.api.front import Front, Reader, TheFront
 from service.api.problems import Problem, responses
@@ -52,7 +53,7 @@ async def encoders(door: TheFront, caller: Reader) -> dict[str, Any]:
                 "fps": presets[name].grid.fps,
                 "licence": presets[name].licence,
                 "family": presets[name].family,
-                "joint": False,
+                "joint": has_joint_space(presets[name]),
                 "default": name == door.catalogue.default,
             }
             for name in door.catalogue.presets
@@ -100,9 +101,9 @@ async def take_detail(take: ShortName, door: TheFront, caller: Reader) -> dict[s
     return {**_facts(found), "streams": streams, "stores": stores}
 
 
-@router.api_route(
+@router.head("/v1/takes/{take}/streams/{stream}/video", include_in_schema=False)
+@router.get(
     "/v1/takes/{take}/streams/{stream}/video",
-    methods=["GET", "HEAD"],
     responses={
         200: {"description": "The video", "content": {"video/mp4": {}}},
         206: {"description": "A range of it", "content": {"video/mp4": {}}},

@@ -37,21 +37,26 @@ export function cameraWall(player, { freshUrl, signal }) {
     const rest = order.filter((camera) => camera !== large);
     if (large) {
       const strip = rest.length ? Math.min(height * 0.24, fit(rest, width)) : 0;
-      place([large], Math.min(height - strip - GAP, width / large.aspect));
-      place(rest, strip);
-      wall.insertBefore(tiles.get(large).figure, wall.firstChild);
-    } else {
-      place(order, tallest(order, width, height));
-      for (const camera of order) wall.append(tiles.get(camera).figure);
+      const big = Math.min(height - strip - GAP, width / large.aspect);
+      row([large], big, 0, width);
+      row(rest, strip, big + GAP, width);
+      wall.style.setProperty("--h", `${Math.ceil(big + (rest.length ? GAP + strip : 0))}px`);
+      return;
     }
+    const { each, rows } = evenRows(order, width, height);
+    rows.forEach((cameras, n) => row(cameras, each, n * (each + GAP), width));
+    wall.style.setProperty("--h", `${Math.ceil(rows.length * (each + GAP) - GAP)}px`);
   }
 
-  function place(cameras, height) {
+  // Tiles are moved by style alone: a video that changes its place in the document stops.
+  function row(cameras, height, y, width) {
+    let x = (width - cameras.reduce((sum, c) => sum + c.aspect * height + GAP, -GAP)) / 2;
     for (const camera of cameras) {
       const { figure } = tiles.get(camera);
-      figure.style.setProperty("--w", `${Math.floor(height * camera.aspect)}px`);
-      figure.style.setProperty("--h", `${Math.floor(height)}px`);
+      const box = { "--x": x, "--y": y, "--w": camera.aspect * height, "--h": height };
+      for (const [name, value] of Object.entries(box)) figure.style.setProperty(name, `${Math.round(value)}px`);
       figure.classList.toggle("small", height < 110);
+      x += camera.aspect * height + GAP;
     }
   }
 
@@ -104,35 +109,26 @@ export function cameraWall(player, { freshUrl, signal }) {
 
 const fit = (cameras, width) => (width - GAP * (cameras.length - 1)) / cameras.reduce((sum, c) => sum + c.aspect, 0);
 
-// The largest height of equally high rows: cameras keep their order, rows are filled evenly.
-function tallest(cameras, width, height) {
-  let best = 0;
-  for (let rows = 1; rows <= cameras.length; rows++) {
-    const room = (height - GAP * (rows - 1)) / rows;
-    let low = 0;
-    let high = room;
-    // Bisection: does everything fit into so many rows at this height?
-    for (let step = 0; step < 20; step++) {
-      const middle = (low + high) / 2;
-      if (needed(cameras, width, middle) <= rows) low = middle;
-      else high = middle;
-    }
-    best = Math.max(best, low);
+// Equally high rows, as high as they can be: cameras keep their order, rows are filled evenly.
+function evenRows(cameras, width, height) {
+  let best = { each: 0, rows: [] };
+  for (let count = 1; count <= cameras.length; count++) {
+    const rows = split(cameras, count);
+    const each = Math.min((height - GAP * (count - 1)) / count, ...rows.map((row) => fit(row, width)));
+    if (each > best.each) best = { each, rows };
   }
   return best;
 }
 
-function needed(cameras, width, height) {
-  let rows = 1;
-  let used = 0;
-  for (const { aspect } of cameras) {
-    const own = height * aspect;
-    if (own > width) return Infinity;
-    if (used && used + GAP + own > width) {
-      rows += 1;
-      used = 0;
-    }
-    used += (used ? GAP : 0) + own;
+// The split into `count` runs whose widest is the narrowest.
+function split(cameras, count) {
+  if (count <= 1 || cameras.length <= 1) return [cameras];
+  let best = null;
+  let least = Infinity;
+  for (let first = 1; first <= cameras.length - count + 1; first++) {
+    const rows = [cameras.slice(0, first), ...split(cameras.slice(first), count - 1)];
+    const widest = Math.max(...rows.map((row) => row.reduce((sum, c) => sum + c.aspect, 0)));
+    if (widest < least) [best, least] = [rows, widest];
   }
-  return rows;
+  return best || [cameras];
 }

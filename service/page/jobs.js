@@ -104,10 +104,10 @@ export async function jobPage(place, { parameter, signal }) {
   const first = await getJson(path, {}, signal);
   document.title = `Job ${first.job_id} · takestream`;
   place.append(
-    h("div", { class: "headline" }, h("div", { class: "grow" }, h("p", { class: "crumb" }, h("a", { href: "#/jobs" }, "Jobs")), h("h1", { class: "mono" }, first.job_id), live), stop),
+    h("div", { class: "headline" }, h("div", { class: "grow" }, h("h1", {}, h("a", { class: "crumb", href: "#/jobs" }, "Jobs"), " ", h("span", { class: "mono" }, first.job_id)), live), stop),
     h("section", { class: "panel", "aria-label": "Progress" }, progress, problem, facts),
     failures,
-    h("section", { class: "panel", "aria-labelledby": "log-title" }, h("h2", { id: "log-title" }, "Log"), log),
+    h("section", { class: "panel spaced", "aria-labelledby": "log-title" }, h("h2", { id: "log-title" }, "Log"), log),
   );
 
   async function ask() {
@@ -143,7 +143,7 @@ export async function jobPage(place, { parameter, signal }) {
     const rows = job.failures || [];
     const row = (one) => h("tr", {}, h("th", { scope: "row" }, one.take), h("td", {}, one.stream || "all"), h("td", {}, one.reason));
     const table = () => h("table", { class: "dense" }, h("thead", {}, h("tr", {}, ["Take", "Stream", "Why"].map((head) => h("th", { scope: "col" }, head)))), h("tbody", {}, rows.map(row)));
-    failures.replaceChildren(rows.length ? h("section", { class: "panel", "aria-labelledby": "failures-title" }, h("h2", { id: "failures-title" }, count(rows.length, "failure")), table()) : "");
+    failures.replaceChildren(rows.length ? h("section", { class: "panel spaced", "aria-labelledby": "failures-title" }, h("h2", { id: "failures-title" }, count(rows.length, "failure")), table()) : "");
   }
 
   async function readLog() {

@@ -3,7 +3,8 @@
 
 const NEAR = 0.012; // seconds that need no correction: less than half a frame
 const FAR = 0.3; // from here a seek is quicker than a nudge
-const NUDGE = 0.12; // the most that a rate is changed by, as a part of it
+const NUDGE = 0.15; // the most that a rate is changed by, as a part of it
+const GAIN = 3; // of the rate, for each second of drift
 const PATIENCE = 10_000; // milliseconds that all wait for one camera
 
 /** A camera that the clock leads. `state`: none, loading, ready, slow, broken. */
@@ -241,7 +242,7 @@ export class Player extends EventTarget {
       camera.seek(this.time);
       return;
     }
-    const nudge = Math.abs(ahead) < NEAR ? 0 : Math.max(-NUDGE, Math.min(NUDGE, ahead));
+    const nudge = Math.abs(ahead) < NEAR ? 0 : Math.max(-NUDGE, Math.min(NUDGE, ahead * GAIN));
     const rate = this.rate * (1 - nudge);
     if (Math.abs(video.playbackRate - rate) > 0.004) video.playbackRate = rate;
   }

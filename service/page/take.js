@@ -41,6 +41,7 @@ export async function takePage(place, { parameter, query, signal }) {
 
   let moments = null;
   const lines = data?.lines ? timeline(data.lines, player, { onPick: (stream, time) => moments.find(stream, time), signal }) : null;
+  if (!lines && streams.length) left.append(wall.element, seekBar(player));
   const clipAt = lines ? lines.clipAt : () => null;
   const keysOf = { 0: () => wall?.all(), f: () => lines?.chosenStream() && moments.find(lines.chosenStream(), player.time) };
   for (let n = 1; n <= 9; n++) keysOf[n] = () => wall?.enlarge(n - 1);
@@ -66,6 +67,19 @@ export async function takePage(place, { parameter, query, signal }) {
   place.player = player;
 }
 
+// The timeline of a take that has no clips yet.
+function seekBar(player) {
+  const bar = h("input", { type: "range", class: "seek", min: 0, step: 0.001, "aria-label": "Time", oninput: () => player.seek(Number(bar.value)) });
+  const draw = () => {
+    bar.max = player.duration;
+    bar.value = player.time;
+    bar.setAttribute("aria-valuetext", `${duration(player.time)} of ${duration(player.duration)}`);
+  };
+  for (const name of ["tick", "camera"]) player.addEventListener(name, draw);
+  draw();
+  return bar;
+}
+
 function headline(take, store) {
   const facts = [take.task_name, take.university_name, duration(take.duration_sec), count(take.streams.length, "stream")];
   const describe = (s) => `${s.encoder_id} (${s.status}, ${count(s.clips, "clip")})`;
@@ -79,8 +93,13 @@ function headline(take, store) {
   return h(
     "div",
     { class: "headline" },
-    h("div", { class: "grow" }, h("p", { class: "crumb" }, h("a", { href: "#/" }, "Takes")), h("h1", { class: "clamp", title: take.take_name }, take.take_name), h("p", { class: "facts clamp", title: take.task_name }, facts.filter(Boolean).join(" · ")), h("p", { class: "sub mono" }, take.take_uid)),
-    store ? h("div", { class: "field" }, h("label", { for: "encoder" }, "Features of"), select, partial) : null,
+    h(
+      "div",
+      { class: "grow" },
+      h("h1", { class: "clamp", title: take.take_name }, h("a", { class: "crumb", href: "#/" }, "Takes"), " ", take.take_name),
+      h("p", { class: "facts clamp", title: take.task_name }, facts.filter(Boolean).join(" · "), h("span", { class: "uid mono" }, take.take_uid)),
+    ),
+    store ? h("div", { class: "field inline" }, h("label", { for: "encoder" }, "Features of"), select, partial) : null,
   );
 }
 
@@ -100,7 +119,7 @@ async function loaded(path, store, place, signal) {
 
 // Extraction of this take as a job, with its progress in place.
 function extractPanel(take, encoders, hasStore, signal) {
-  const select = h("select", { id: "extract-encoder" }, encoders.map((e) => h("option", { value: e.name, selected: e.default }, `${e.name}${e.dim ? ` (${e.dim} numbers)` : ""}`)));
+  const select = h("select", { id: "extract-encoder" }, encoders.map((e) => h("option", { value: e.name, selected: e.default }, e.name)));
   const state = h("div", { class: "job-state", "aria-live": "polite" });
   const button = h("button", { type: "button", class: hasStore ? "" : "primary", disabled: !take.streams.length || !encoders.length, onclick: start }, "Extract this take");
 

@@ -4,7 +4,7 @@ import { announce, clock, count, crisp, h, onResize, onTheme, themeColors } from
 import { drawShape, reasonFill, STREAM_COLORS, streamColor } from "./marks.js";
 
 const AXIS = 22;
-const COLORS = [...STREAM_COLORS, "ink", "muted", "line", "panel", "raised", "accent", "mark", "r1", "r2", "r3", "r4", "r5", "r6", "rink"];
+const COLORS = [...STREAM_COLORS, "ink", "muted", "line", "sunk", "raised", "accent", "mark", "r1", "r2", "r3", "r4", "r5", "r6", "rink"];
 
 /**
  * The spans of time that belong to clips, [left, right) each, and which clip has a moment.
@@ -62,8 +62,8 @@ export function timeline(data, player, { onPick, signal }) {
     const c = crisp(base, width, height);
     const fills = {};
     rows.forEach((row, r) => {
-      c.fillStyle = colors.panel;
-      c.fillRect(0, r * high, width, high - 1);
+      c.fillStyle = colors.sunk;
+      c.fillRect(0, r * high, width, high - 2);
       // Neighbours of one reason in one piece, and never too narrow to be seen.
       for (let n = 0; n < spans.length; n++) {
         const reason = row.reason[spans[n].index];
@@ -72,7 +72,7 @@ export function timeline(data, player, { onPick, signal }) {
         while (n + 1 < spans.length && row.reason[spans[n + 1].index] === reason) n++;
         const [left, right] = [x(spans[first].left), x(spans[n].right)];
         c.fillStyle = fills[reason] ??= reasonFill(c, reason, colors);
-        c.fillRect(left, r * high, Math.max(2, right - left), high - 1);
+        c.fillRect(left, r * high, Math.max(2, right - left), high - 2);
       }
       drawLine(c, row, r);
     });
@@ -147,7 +147,7 @@ export function timeline(data, player, { onPick, signal }) {
     c.strokeStyle = colors.accent;
     if (document.activeElement === track && rows.length) {
       c.lineWidth = 1.5;
-      c.strokeRect(1, chosen * high + 1, width - 2, high - 3);
+      c.strokeRect(1, chosen * high + 1, width - 2, high - 4);
     }
     const now = at(player.time);
     if (now) {

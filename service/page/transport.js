@@ -36,10 +36,10 @@ export function transport(player, { clipAt, keysOf, signal }) {
     if (player.playing && !player.held && spread !== null) worst = Math.max(worst * 0.99, spread);
     // Ten times a second is as much as anybody reads.
     const time = performance.now();
-    if (time - shownAt < 100 && player.playing) return;
+    if (time - shownAt < 100 && player.playing && !player.held) return;
     shownAt = time;
     if (player.waitingFor.length) sync.textContent = `waiting for ${player.waitingFor.join(", ")}`;
-    else if (player.playing && spread !== null) sync.textContent = `cameras within ${Math.ceil(worst * 1000)} ms`;
+    else if (player.playing && !player.held && spread !== null) sync.textContent = `cameras within ${Math.ceil(worst * 1000)} ms`;
     else sync.textContent = "";
   }
 

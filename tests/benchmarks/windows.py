@@ -58,6 +58,16 @@ def slices(files: list[Path], mmap: bool) -> Iterator[torch.Tensor]:
         yield torch.stack([values[at : at + LENGTH] for values in loaded], dim=1)
 
 
+def kept(files: list[Path]) -> Iterator[torch.Tensor]:
+    """As many random windows as the take has, of all its files loaded once and kept."""
+    rng = random.Random(0)
+    while True:
+        loaded = [torch.load(file, weights_only=True) for file in files]
+        for _ in range(CLIPS // LENGTH + 1):
+            at = rng.randrange(CLIPS - LENGTH)
+            yield torch.stack([values[at : at + LENGTH] for values in loaded], dim=1)
+
+
 def epochs(output: str) -> Iterator[torch.Tensor]:
     """Random windows of the data set for training, epoch after epoch."""
     windows = takestream.Windows(output, length=LENGTH)
@@ -92,6 +102,7 @@ def main(show: Callable[[str, float, str], None]) -> None:
         kinds: dict[str, tuple[Callable[[], Iterator[torch.Tensor]], int]] = {
             "pt": (lambda: slices(files, mmap=False), 20),
             "mapped": (lambda: slices(files, mmap=True), 20),
+            "kept": (lambda: kept(files), 10 * (CLIPS // LENGTH + 1)),
             "epochs": (lambda: epochs(output), 10 * (CLIPS // LENGTH + 1)),
             "single": (lambda: single(output), 40),
         }
@@ -103,6 +114,11 @@ def main(show: Callable[[str, float, str], None]) -> None:
         cost = {name: float(np.median(times)) for name, times in rounds.items()}
         print(", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in cost.items()))
         show("a training window, .pt ÷ store (whole epochs)", cost["pt"] / cost["epochs"], "≥ 5")
+        show(
+            "the same, all .pt of the take kept in memory ÷ store",
+            cost["kept"] / cost["epochs"],
+            "",
+        )
         show("the same, the store read anew for each window", cost["pt"] / cost["single"], "")
         show("the same, .pt mapped into memory ÷ store", cost["mapped"] / cost["epochs"], "")
 

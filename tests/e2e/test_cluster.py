@@ -12,13 +12,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 import xarray as xr
+from ray.job_submission import JobDetails
 
+from configs.schema import JobSpec, RunSpec
 from service.cli import run
-from service.cluster import entrypoint
+from service.cluster import CHECKOUT, PARTS, Cluster, ClusterError, entrypoint
+from service.records import Records
 from takestream.storage import S3Options
 
 pytestmark = pytest.mark.e2e
@@ -163,6 +167,79 @@ def test_a_stopped_job_goes_on_and_the_output_remembers(
     assert "stopped; what was written is kept" in say("logs", first, "--output", output)[1]
     code, out, _ = say("verify", output)
     assert code == 0, out
+
+
+class FakeJobs:
+    """The part of Ray's Jobs API that is used, in memory."""
+
+    def __init__(self, address: str) -> None:
+        self.known: dict[str, dict[str, Any]] = {}
+        self.full = False
+
+    def submit_job(self, **job: Any) -> None:
+        if self.full:
+            raise RuntimeError("Request failed with status code 500: no agent")
+        facts = {name: job[name] for name in ("entrypoint", "submission_id", "metadata")}
+        self.known[job["submission_id"]] = {"type": "SUBMISSION", "status": "PENDING", **facts}
+        self.environment = job["runtime_env"]
+
+    def get_job_info(self, job_id: str) -> JobDetails:
+        if job_id not in self.known:
+            raise RuntimeError(f"Request failed with status code 404: Job {job_id} does not exist")
+        return JobDetails(**self.known[job_id])
+
+    def list_jobs(self) -> list[JobDetails]:
+        return [self.get_job_info(job_id) for job_id in self.known]
+
+    def get_job_logs(self, job_id: str) -> str:
+        return "Killed\n"
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    monkeypatch.setattr("service.cluster._Client", FakeJobs)
+    return Cluster("http://head:8265/")
+
+
+def test_ends_that_a_job_could_not_write_down(cluster: Cluster, tmp_path: Path) -> None:
+    api = cluster._client
+    job = JobSpec(dataset="data", output=str(tmp_path), run=RunSpec(address="http://head:8265"))
+    killed, forgotten, young = (cluster.submit(job) for _ in range(3))
+    records = Records(str(tmp_path))
+    assert records.load(killed.job_id) == killed
+    # What the job is lies in its record, as another machine can use it; no more goes along.
+    assert JobSpec.model_validate(killed.spec).run.address is None
+    assert killed.spec["dataset"] == os.path.abspath("data")
+    assert set(api.environment) == {"env_vars", "working_dir", "excludes"}
+    assert all(name.startswith("RAY_") for name in api.environment["env_vars"])
+    kept = {path.name for path in CHECKOUT.iterdir() if f"/{path.name}" not in
+            api.environment["excludes"]}  # fmt: skip
+    assert kept == set(PARTS)
+    assert cluster.job(killed.job_id).status == "queued"
+
+    said = "Job entrypoint command failed with exit code 137, last available logs:\nfoo\nKilled"
+    api.known[killed.job_id] |= {
+        "status": "FAILED", "message": said, "driver_exit_code": 137,
+        "start_time": 1764000000000, "end_time": 1764000060000,
+    }  # fmt: skip
+    record = cluster.job(killed.job_id)
+    assert (record.status, record.error) == ("failed", "Killed (exit code 137)")
+    assert record.finished_at == "2025-11-24T16:01:00+00:00"
+    assert records.load(killed.job_id) == record
+    assert records.log(killed.job_id).endswith("Killed\n")
+
+    long_ago = forgotten.model_copy(update={"submitted_at": "2026-01-01T00:00:00+00:00"})
+    records.save(long_ago)
+    del api.known[forgotten.job_id], api.known[young.job_id]
+    cluster.settle(records)
+    assert records.load(forgotten.job_id).status == "failed"
+    assert "the cluster forgot it" in records.load(forgotten.job_id).error
+    assert records.load(young.job_id).status == "queued"
+
+    api.full = True
+    with pytest.raises(ClusterError, match="no agent"):
+        cluster.submit(job)
+    assert "not submitted" in records.list(1)[0].error
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""A picture file that somebody sends as a query → RGB pixels, within bounds.
+"""What somebody sends to search with, checked before anything is computed with it.
 
-Only PNG, JPEG and WebP are opened, whatever a file calls itself, and the header is judged before a
-pixel is decoded: a few kilobytes can announce gigabytes.
+Of pictures only PNG, JPEG and WebP are opened, whatever a file calls itself, and the header is
+judged before a pixel is decoded: a few kilobytes can announce gigabytes.
 """
 
 import io
@@ -10,12 +10,31 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from models.errors import QueryError
-
+MAX_CHARACTERS = 10_000
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_BYTES = 16 * 2**20
 # An 8K frame has 33 million. They take three to four bytes each while they are decoded.
 MAX_PIXELS = 36_000_000
+
+
+class QueryError(ValueError):
+    """A text or a picture that cannot be searched for.
+
+    The message says what is wrong with it and what is taken instead.
+    """
+
+
+def check_text(text: str) -> str:
+    """`text`. Raises QueryError if it is empty, over `MAX_CHARACTERS` or broken Unicode."""
+    if not text.strip():
+        raise QueryError("the text is empty; say what to look for")
+    if len(text) > MAX_CHARACTERS:
+        raise QueryError(f"the text has {len(text)} characters; at most {MAX_CHARACTERS} are taken")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise QueryError(f"the text is not valid Unicode: {error.reason}") from error
+    return text
 
 
 def decode_picture(data: bytes) -> NDArray[np.uint8]:
@@ -26,9 +45,8 @@ def decode_picture(data: bytes) -> NDArray[np.uint8]:
     `MAX_PIXELS`, and for 16-bit grey.
     """
     if len(data) > MAX_BYTES:
-        raise QueryError(
-            f"the picture has {len(data) / 2**20:.1f} MiB; at most {MAX_BYTES // 2**20} are taken"
-        )
+        size = f"{len(data) / 2**20:.1f} MiB"
+        raise QueryError(f"the picture has {size}; at most {MAX_BYTES // 2**20} MiB are taken")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             _check_header(picture)
@@ -39,6 +57,7 @@ def decode_picture(data: bytes) -> NDArray[np.uint8]:
     except UnidentifiedImageError as error:
         raise QueryError("the picture is not a PNG, JPEG or WebP file") from error
     except Image.DecompressionBombError as error:
+        # PIL's own limit comes first for the largest; its words are about attacks.
         raise QueryError(f"the picture has more than {MAX_PIXELS:,} pixels; send it smaller") from (
             error
         )
