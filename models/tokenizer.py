@@ -5,7 +5,10 @@ looked up beside the weights when the first such query comes. No code comes from
 (`trust_remote_code` stays off).
 """
 
+import json
+import string
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +37,17 @@ class Tokenizer:
     """Texts as a network was trained to read them; may be called from several threads.
 
     length: tokens that the network reads at most; the tokenizer cuts what comes after them.
-    pad: fills up to `length`, as SigLIP was trained; and lower case, which its tokenizer's class
-        does and a bare `tokenizer.json` (SigLIP 2's) leaves to the caller.
+    pad: whether to fill up to `length`, as SigLIP was trained.
+    clean: what was done to the texts it was trained on before they were cut into tokens.
     """
 
-    def __init__(self, theirs: Any, length: int, pad: bool) -> None:
+    def __init__(
+        self, theirs: Any, length: int, pad: bool, clean: Callable[[str], str] | None = None
+    ) -> None:
         self.length = length
         self._theirs = theirs
         self._pad = pad
+        self._clean = clean
         # Cutting and padding are settings of the one Rust object behind it.
         self._lock = threading.Lock()
 
@@ -68,7 +74,7 @@ class Tokenizer:
 
     def _checked(self, text: str) -> str:
         text = check_text(text)
-        return text.lower() if self._pad else text
+        return text if self._clean is None else self._clean(text)
 
 
 def load_tokenizer(
@@ -76,6 +82,7 @@ def load_tokenizer(
 ) -> Tokenizer:
     """The tokenizer beside the weights of `checkpoint`.
 
+    length, pad: as `Tokenizer` has them; padding goes with the lower case of SigLIP's training.
     Raises ModelError when its files are missing or damaged, or when it needs a package that is not
     installed (`sentencepiece`, where there is a `spiece.model` and no `tokenizer.json`).
     """
@@ -99,7 +106,27 @@ def load_tokenizer(
             f"'{checkpoint.uri}': its tokenizer does not load ({reason}); compare its files with"
             " the hub's, and `pip install sentencepiece` if it has a spiece.model only"
         ) from error
-    return Tokenizer(theirs, length, pad)
+    if not pad:
+        return Tokenizer(theirs, length, pad)
+    return Tokenizer(theirs, length, pad, _siglip if _is_siglip(folder) else str.lower)
+
+
+def _siglip(text: str) -> str:
+    """What SigLIP's tokenizer class does to a text (`canonicalize_text` in `transformers`).
+
+    Doing it twice changes nothing; a `tokenizer.json` that is read without the class needs it.
+    """
+    bare = text.lower().translate(str.maketrans("", "", string.punctuation))
+    return " ".join(bare.split())
+
+
+def _is_siglip(folder: Path) -> bool:
+    """Whether the tokenizer is SigLIP's own. SigLIP 2 has Gemma's, and keeps punctuation."""
+    try:
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return (folder / "spiece.model").is_file()
+    return str(config.get("tokenizer_class")).startswith("SiglipTokenizer")
 
 
 def _folder(checkpoint: Checkpoint, s3: S3Options | None) -> Path:

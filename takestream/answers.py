@@ -3,9 +3,9 @@
 import io
 import json
 import zipfile
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from takestream import schema
+from takestream.problems import as_object, of_problem, torn, unexpected
+from takestream.records import Moment, SearchResult
 from takestream.schema import Reason
-from takestream.transport import as_object, of_problem, torn, unexpected
 
 if TYPE_CHECKING:
     import xarray
@@ -233,32 +234,6 @@ class FeatureStream:
         )
 
 
-@dataclass(frozen=True)
-class Moment:
-    """A clip that was found. score: cosine similarity to what was asked for."""
-
-    stream: str
-    clip: int
-    start_time: float
-    end_time: float
-    score: float
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """moments: by stream, the best first. query: what was looked for, as the service took it."""
-
-    encoder_id: str
-    query: dict[str, Any]
-    moments: dict[str, list[Moment]]
-
-    @property
-    def best(self) -> list[Moment]:
-        """The moments of all streams, the best first."""
-        everything = [moment for found in self.moments.values() for moment in found]
-        return sorted(everything, key=lambda moment: -moment.score)
-
-
 def search_result(response: httpx.Response) -> SearchResult:
     """The answer to a search. Raises UnexpectedAnswer."""
     answer = as_object(response)
@@ -282,108 +257,3 @@ def search_result(response: httpx.Response) -> SearchResult:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise unexpected(response, f"no result of a search ({error!r})") from error
-
-
-@dataclass(frozen=True)
-class Record:
-    """Plain facts out of JSON."""
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Self:
-        """From JSON. What is not known here is left out, so that a later service is understood.
-
-        Raises KeyError when something is missing that has to be there.
-        """
-        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
-        needed = {
-            f.name
-            for f in fields(cls)
-            if f.default is MISSING and f.default_factory is MISSING and f.name not in known
-        }
-        if needed:
-            raise KeyError(*sorted(needed))
-        return cls(**known)
-
-
-@dataclass(frozen=True)
-class Encoder(Record):
-    """A pretrained network on offer. dim: length of a vector. frames: of a clip, that it sees.
-
-    window, stride: of its clips, in frames at `fps`. joint: whether text can be searched for.
-    """
-
-    name: str
-    dim: int | None = None
-    frames: int | None = None
-    window: int | None = None
-    stride: int | None = None
-    fps: float | str | None = None
-    licence: str | None = None
-    family: str | None = None
-    joint: bool = False
-    default: bool = False
-
-
-@dataclass(frozen=True)
-class TakeSummary(Record):
-    """A take. streams: names `<cam_id>_<stream>`. encoders: ids that have written features."""
-
-    take_uid: str
-    take_name: str
-    task_name: str | None = None
-    university_name: str | None = None
-    capture_name: str | None = None
-    duration_sec: float | None = None
-    streams: list[str] = field(default_factory=list)
-    encoders: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Stream(Record):
-    """A camera stream of a take. video: URL to look at it, None when there is none."""
-
-    key: str
-    cam_id: str | None = None
-    is_ego: bool | None = None
-    video: str | None = None
-
-
-@dataclass(frozen=True)
-class Store(Record):
-    """Features of a take by one encoder; `takestream.open(uri)` reads them.
-
-    status: partial or complete. encoder: the preset. clips: of the take's grid. clips_done: clips
-    × streams there are. problems: by stream, plain words.
-    """
-
-    encoder_id: str
-    uri: str
-    status: str
-    encoder: str | None = None
-    streams: list[str] = field(default_factory=list)
-    clips: int | None = None
-    clips_done: int | None = None
-    problems: dict[str, list[str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TakeDetails(Record):
-    """A take with its streams and stores."""
-
-    take_uid: str
-    take_name: str
-    task_name: str | None = None
-    university_name: str | None = None
-    capture_name: str | None = None
-    duration_sec: float | None = None
-    streams: list[Stream] = field(default_factory=list)
-    stores: list[Store] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Self:
-        """From JSON. Raises KeyError."""
-        parts = {
-            "streams": [Stream.of(entry) for entry in values.get("streams") or []],
-            "stores": [Store.of(entry) for entry in values.get("stores") or []],
-        }
-        return super().of({**values, **parts})

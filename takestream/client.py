@@ -16,16 +16,11 @@ from urllib.parse import quote
 import httpx
 
 from takestream import answers, errors, jobs
-from takestream.answers import (
-    Encoder,
-    FeatureStream,
-    Record,
-    SearchResult,
-    TakeDetails,
-    TakeSummary,
-)
+from takestream.answers import FeatureStream
 from takestream.jobs import Job
-from takestream.transport import Transport, as_object, lines, unexpected
+from takestream.problems import as_object, unexpected
+from takestream.records import Encoder, Record, SearchResult, TakeDetails, TakeSummary
+from takestream.transport import Transport, lines
 
 if TYPE_CHECKING:
     import xarray
@@ -46,8 +41,8 @@ class Client:
 
     url: where it is; without one the environment's TAKESTREAM_URL. key: an API key; without one
     the environment's TAKESTREAM_API_KEY; it is shown in no message.
-    timeout: seconds of silence after which a request is given up. What has to be computed first is
-    silent until it is there.
+    timeout: seconds of silence after which features and searches are given up: what has to be
+    computed first is silent until it is there. What is only looked up has a minute.
 
     What fails for a moment (429, 502 to 504, a lost connection) is tried again up to four times
     and for a minute, as the service's Retry-After says. Methods raise `takestream.errors`, of which
@@ -187,7 +182,9 @@ class Client:
             body["moment"] = {"stream": moment[0], "time": moment[1]}
         else:
             body["text"] = text
-        return answers.search_result(self._transport.ask("POST", "/v1/search", body=body))
+        return answers.search_result(
+            self._transport.ask("POST", "/v1/search", body=body, slow=True)
+        )
 
     def takes(
         self,
@@ -248,10 +245,13 @@ class Client:
     def _computed(
         self, method: str, path: str, wait: bool, row: str, **options: Any
     ) -> "xarray.Dataset":
+        failed: errors.JobFailed | None = None
         for _ in range(ROUNDS):
-            response = self._transport.ask(method, path, accept=answers.NPZ, **options)
+            response = self._transport.ask(method, path, accept=answers.NPZ, slow=True, **options)
             if response.status_code != 202:
                 return answers.dataset(response, row)
+            if failed is not None:
+                raise failed
             told = as_object(response)
             if not isinstance(told.get("job_id"), str):
                 raise unexpected(response, "202 without a job_id")
@@ -259,7 +259,13 @@ class Client:
             if not wait:
                 words = str(told.get("detail") or "the features are not there yet")
                 raise errors.StillComputing(f"{words} (job {job.id})", job, status=202)
-            job.wait()
+            try:
+                job.wait()
+            except errors.JobFailed as error:
+                if job.status == "stopped":
+                    raise
+                # A job that failed somewhere may still have written what is wanted here.
+                failed = error
         raise errors.ServiceFault(
             f"{ROUNDS} jobs in a row succeeded, and the features are not there (last: {job.id})"
         )

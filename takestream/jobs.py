@@ -11,14 +11,18 @@ from urllib.parse import quote
 import httpx
 
 from takestream import errors
-from takestream.answers import Record
-from takestream.transport import Transport, as_object, lines, unexpected
+from takestream.problems import as_object, unexpected
+from takestream.records import Record
+from takestream.transport import Transport, lines
 
 ENDED = frozenset({"succeeded", "failed", "stopped"})
 # Lost connections in a row before `events` gives up. After some seconds of silence the connection
 # is made anew, because one whose other end went away says nothing either.
 RECONNECTS = 4
 SILENCE = 60.0
+# Seconds that `wait` puts up with a service that is away: it is started anew now and then, and the
+# job with it.
+AWAY = 180.0
 
 
 @dataclass(frozen=True)
@@ -134,10 +138,17 @@ class Job:
         timeout: seconds, None for as long as it takes. Raises JobFailed when it did not succeed,
         JobTimeout when it has not ended in time.
         """
-        until = None if timeout is None else time.monotonic() + timeout
-        pause = 0.2
+        now = time.monotonic()
+        until, pause = None if timeout is None else now + timeout, 0.2
         # Not by events: asking now and then gets through every proxy, and a job takes minutes.
-        while not self.refresh().state.ended:
+        while True:
+            try:
+                if self.refresh().state.ended:
+                    break
+                now = time.monotonic()
+            except (errors.ConnectionFailed, errors.Unavailable):
+                if time.monotonic() - now > AWAY:
+                    raise
             if until is not None and time.monotonic() + pause > until:
                 raise errors.JobTimeout(f"job {self.id} is {self.status} after {timeout} s")
             time.sleep(pause)

@@ -6,8 +6,6 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from importlib import metadata
 from typing import Any
 
@@ -15,11 +13,15 @@ import httpx
 
 from takestream import errors
 from takestream.errors import TakestreamError
+from takestream.problems import of_response, torn, unexpected
 
 log = logging.getLogger("takestream.client")
 TRIES = 5
 # Seconds that one call waits in all between its tries; asked to wait longer, it gives up at once.
 PATIENCE = 60.0
+# Seconds of silence that are long enough for a connection, and for what is only looked up.
+CONNECT = 10.0
+QUICK = 60.0
 LONGEST_LINE = 256 * 2**20
 
 # The request cannot have reached anybody.
@@ -27,16 +29,6 @@ _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 # It may have, but the connection was lost. Silence (ReadTimeout) is another matter: what took too
 # long once takes as long again.
 _LOST = (*_NEVER_SENT, httpx.NetworkError, httpx.RemoteProtocolError)
-_BY_STATUS: Mapping[int, type[TakestreamError]] = {
-    401: errors.Unauthorised,
-    403: errors.Forbidden,
-    404: errors.NotFound,
-    413: errors.TooLarge,
-    429: errors.TooManyRequests,
-    502: errors.Unavailable,
-    503: errors.Unavailable,
-    504: errors.Unavailable,
-}
 
 
 class Transport:
@@ -53,15 +45,11 @@ class Transport:
         headers = {"User-Agent": f"takestream/{_version()}"}
         if key is not None:
             headers["Authorization"] = f"Bearer {_checked_key(key)}"
-        self.timeout = httpx.Timeout(timeout, connect=min(timeout, 10.0))
-        self._http = httpx.Client(headers=headers, timeout=self.timeout)
+        self.timeout = timeout
+        self._http = httpx.Client(headers=headers)
 
     def close(self) -> None:
         self._http.close()
-
-    def get_json(self, path: str, **options: Any) -> dict[str, Any]:
-        """The object that a GET answers."""
-        return as_object(self.ask("GET", path, **options))
 
     def ask(
         self,
@@ -72,16 +60,19 @@ class Transport:
         body: Mapping[str, Any] | None = None,
         accept: str = "application/json",
         repeatable: bool = True,
+        slow: bool = False,
     ) -> httpx.Response:
         """A whole answer, its status 2xx; what fails for a moment is tried again.
 
         repeatable: whether asking twice does no harm. If not, only what was surely not carried out
-        is tried again. Raises TakestreamError.
+        is tried again. slow: something may have to be computed first. Raises TakestreamError.
         """
         waits = _Waits()
+        silence = self.timeout if slow else min(self.timeout, QUICK)
+        request = self._request(method, path, params, body, accept, {}, silence)
         while True:
             try:
-                with self._send(method, path, params, body, accept, repeatable) as response:
+                with self._send(request, repeatable) as response:
                     self._read(response)
                     return response
             except TakestreamError as error:
@@ -103,8 +94,11 @@ class Transport:
         silence: seconds without a byte after which it is given up, instead of `timeout`.
         """
         waits = _Waits()
+        request = self._request(
+            "GET", path, params, None, accept, headers or {}, silence or self.timeout
+        )
         while True:
-            sending = self._send("GET", path, params, None, accept, True, headers, silence)
+            sending = self._send(request, True)
             try:
                 response = sending.__enter__()
             except TakestreamError as error:
@@ -117,27 +111,32 @@ class Transport:
                 sending.__exit__(None, None, None)
             return
 
-    @contextmanager
-    def _send(
+    def _request(
         self,
         method: str,
         path: str,
         params: Mapping[str, Any] | None,
         body: Mapping[str, Any] | None,
         accept: str,
-        repeatable: bool,
-        headers: Mapping[str, str] | None = None,
-        silence: float | None = None,
-    ) -> Iterator[httpx.Response]:
+        headers: Mapping[str, str],
+        silence: float,
+    ) -> httpx.Request:
         content = None
-        sent = {"Accept": accept, **(headers or {})}
+        sent = {"Accept": accept, **headers}
         if body is not None:
             content = json.dumps(body, allow_nan=False).encode()
             sent["Content-Type"] = "application/json"
-        timeout = self.timeout if silence is None else httpx.Timeout(silence, connect=10.0)
-        request = self._http.build_request(
-            method, self.url + path, params=params, content=content, headers=sent, timeout=timeout
+        return self._http.build_request(
+            method,
+            self.url + path,
+            params=params,
+            content=content,
+            headers=sent,
+            timeout=httpx.Timeout(silence, connect=min(silence, CONNECT)),
         )
+
+    @contextmanager
+    def _send(self, request: httpx.Request, repeatable: bool) -> Iterator[httpx.Response]:
         try:
             response = self._http.send(request, stream=True)
         except httpx.HTTPError as error:
@@ -198,83 +197,6 @@ def _unreachable(
     return errors.ConnectionFailed(f"{request.method} {request.url.path} at {url}: {why}{more}")
 
 
-def torn(response: httpx.Response, why: object) -> errors.TornAnswer:
-    """The error for an answer that broke off."""
-    return errors.TornAnswer(
-        f"the answer to {_what(response)} broke off: {why}",
-        status=response.status_code,
-        request_id=response.headers.get("x-request-id"),
-    )
-
-
-def unexpected(response: httpx.Response, why: object) -> errors.UnexpectedAnswer:
-    """The error for an answer that is not what this interface promises."""
-    return errors.UnexpectedAnswer(
-        f"the answer to {_what(response)} is not takestream's: {why}",
-        status=response.status_code,
-        request_id=response.headers.get("x-request-id"),
-    )
-
-
-def as_object(response: httpx.Response) -> dict[str, Any]:
-    """The JSON object of an answer that was read. Raises UnexpectedAnswer."""
-    try:
-        value = json.loads(response.content)
-    except ValueError as error:
-        kind = response.headers.get("content-type", "no type")
-        raise unexpected(response, f"{kind} instead of JSON") from error
-    if not isinstance(value, dict):
-        raise unexpected(response, "no JSON object")
-    return value
-
-
-def of_response(response: httpx.Response) -> TakestreamError:
-    """The error that an answer which was read stands for."""
-    problem: Any = None
-    if "json" in response.headers.get("content-type", ""):
-        try:
-            problem = json.loads(response.content)
-        except ValueError:
-            problem = None
-    reason = f"{response.status_code} {response.reason_phrase}".strip()
-    if not isinstance(problem, dict):
-        problem = {}
-        location = response.headers.get("location")
-        if response.is_redirect and location:
-            reason = f"moved to {location}; give that URL"
-    request_id = response.headers.get("x-request-id")
-    return of_problem(
-        {"request_id": request_id, **problem},
-        status=response.status_code,
-        otherwise=f"{_what(response)} was answered by: {reason}",
-        retry_after=_seconds(response.headers.get("retry-after")),
-    )
-
-
-def of_problem(
-    problem: Mapping[str, Any], *, status: int, otherwise: str, retry_after: float | None = None
-) -> TakestreamError:
-    """The error that an RFC 9457 problem stands for; `otherwise` is said if it says nothing."""
-    detail, listed = problem.get("detail"), problem.get("errors")
-    if not isinstance(detail, str) or not detail.strip():
-        title = problem.get("title")
-        detail = f"{otherwise} ({title})" if isinstance(title, str) and title else otherwise
-    request_id = problem.get("request_id")
-    facts: dict[str, Any] = {
-        "status": status,
-        "request_id": request_id if isinstance(request_id, str) else None,
-        "errors": tuple(map(str, listed)) if isinstance(listed, list) else (),
-    }
-    kind = _BY_STATUS.get(status)
-    if kind is None:
-        kind = errors.ServiceFault if status >= 500 else errors.InvalidRequest
-        if status < 400:
-            kind = errors.UnexpectedAnswer
-    if kind in (errors.TooManyRequests, errors.Unavailable):
-        facts["retry_after"] = retry_after
-    return kind(detail, **facts)
-
-
 def lines(response: httpx.Response) -> Iterator[bytes]:
     """The lines of an answer as they come, without their ends; a last one without its end too.
 
@@ -295,23 +217,6 @@ def lines(response: httpx.Response) -> Iterator[bytes]:
         raise torn(response, str(error) or type(error).__name__) from error
     if rest:
         yield bytes(rest)
-
-
-def _what(response: httpx.Response) -> str:
-    return f"{response.request.method} {response.request.url.copy_with(query=None)}"
-
-
-def _seconds(text: str | None) -> float | None:
-    """A Retry-After: seconds, or a date. None when it is neither."""
-    if text is None:
-        return None
-    if text.strip().isdecimal():
-        return float(text)
-    try:
-        until = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, (until.astimezone(UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _checked_url(url: str) -> str:

@@ -11,8 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 from takestream import sections
-from takestream.sections import Cut, Plan, Section, StoredTake
+from takestream.sections import Cut, Plan, Section
 from takestream.storage import S3Options
+from takestream.stores import StoredTake, choose_streams, find_takes
 
 if TYPE_CHECKING:
     import torch
@@ -109,11 +110,9 @@ class Windows(IterableDataset[Sample]):
         self._place = None if rank is None or world_size is None else (rank, world_size)
         patterns = [streams] if isinstance(streams, str) else streams
         #: The takes, in the order of their uids.
-        self.takes: list[StoredTake] = sections.find_takes(
-            output, encoder, takes, partial, self._s3
-        )
+        self.takes: list[StoredTake] = find_takes(output, encoder, takes, partial, self._s3)
         #: The streams of every sample, in their order.
-        self.streams = sections.choose_streams(self.takes, patterns)
+        self.streams = choose_streams(self.takes, patterns)
         #: The length of a feature vector.
         self.dim = self.takes[0].dim
         self._plan = Plan(self.takes, self._cut)

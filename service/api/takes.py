@@ -145,7 +145,7 @@ async def video(
 
     def pieces() -> Iterator[bytes]:
         for at in range(first, last, PIECE):
-            yield source.read(at, min(at + PIECE, last) - at)
+            yield source.read(at, min(at + PIECE, last))
 
     return StreamingResponse(pieces(), status, headers, media_type="video/mp4")
 

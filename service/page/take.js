@@ -23,30 +23,36 @@ export async function takePage(place, { parameter, query, signal }) {
   const store = take.stores.find((s) => s.encoder_id === wanted) || take.stores.find((s) => s.status === "complete") || take.stores[0];
   place.replaceChildren(headline(take, store));
 
-  const data = store ? await loaded(path, store, place, signal) : null;
-  if (signal.aborted) return;
-  const player = new Player(streams, { duration: take.duration_sec, fps: data?.lines?.fps || 30, signal });
+  const player = new Player(streams, { duration: take.duration_sec, fps: 30, signal });
   const left = h("div", { class: "stage" });
   const right = h("div", { class: "aside" });
   place.append(h("div", { class: "take" }, left, right));
+  // For tests and for the curious: how far apart the cameras are.
+  place.player = player;
 
-  let wall = null;
+  let [lines, moments, wall] = [null, null, null];
+  const clipAt = (time) => (lines ? lines.clipAt(time) : null);
   if (streams.length) {
     const freshUrl = async (key) => (await getJson(path, {}, signal)).streams.find((s) => s.key === key)?.video;
     wall = cameraWall(player, { freshUrl, signal });
-    left.append(wall.element);
+    const keysOf = { 0: () => wall.all(), f: () => moments && moments.find(lines.chosenStream(), player.time) };
+    for (let n = 1; n <= 9; n++) keysOf[n] = () => wall.enlarge(n - 1);
+    left.append(wall.element, transport(player, { clipAt, keysOf, signal }));
   } else {
     left.append(notice("No cameras", "The data set lists no stream for this take."));
   }
+  const moment = Number(query.get("t"));
+  if (moment > 0) player.addEventListener("camera", () => player.seek(moment), { once: true });
 
-  let moments = null;
-  const lines = data?.lines ? timeline(data.lines, player, { onPick: (stream, time) => moments.find(stream, time), signal }) : null;
-  if (!lines && streams.length) left.append(wall.element, seekBar(player));
-  const clipAt = lines ? lines.clipAt : () => null;
-  const keysOf = { 0: () => wall?.all(), f: () => lines?.chosenStream() && moments.find(lines.chosenStream(), player.time) };
-  for (let n = 1; n <= 9; n++) keysOf[n] = () => wall?.enlarge(n - 1);
-  if (streams.length) left.append(transport(player, { clipAt, keysOf, signal }));
-
+  // The cameras are there while the features are read.
+  const data = store ? await loaded(path, store, left, signal) : null;
+  if (signal.aborted) return;
+  if (data?.lines) {
+    player.fps = data.lines.fps || 30;
+    lines = timeline(data.lines, player, { onPick: (stream, time) => moments.find(stream, time), signal });
+  } else if (streams.length) {
+    wall.element.after(seekBar(player));
+  }
   if (lines) {
     const names = data.lines.streams.map((row) => row.stream);
     const encoder = offered.encoders.find((e) => e.name === store.encoder);
@@ -61,10 +67,6 @@ export async function takePage(place, { parameter, query, signal }) {
   }
   right.append(extractPanel(take, offered.encoders, Boolean(store), signal));
   wall?.layout();
-  const moment = Number(query.get("t"));
-  if (moment > 0) player.addEventListener("camera", () => player.seek(moment), { once: true });
-  // For tests and for the curious: how far apart the cameras are.
-  place.player = player;
 }
 
 // The timeline of a take that has no clips yet.

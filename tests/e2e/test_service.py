@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -192,6 +193,26 @@ def test_segments_and_moments(client: httpx.Client) -> None:
     own = next(entry for entry in best["streams"] if entry["stream"] == "cam01_0")
     assert own["moments"][0]["clip"] == best["query"]["clip"]
     assert own["moments"][0]["score"] == pytest.approx(1, abs=1e-3)
+
+
+def test_videos_come_whole_and_by_range(client: httpx.Client, example: Path) -> None:
+    path = example / "takes" / ALPHA / "frame_aligned_videos" / "cam01.mp4"
+    right = path.read_bytes()
+    streams = client.get(f"/v1/takes/{ALPHA}").json()["streams"]
+    url = next(s["video"] for s in streams if s["key"] == "cam01_0")
+    whole = client.get(url)
+    assert whole.content == right
+    for asked, wanted in (
+        ("bytes=300000-", right[300000:]),
+        ("bytes=100-299", right[100:300]),
+        ("bytes=-77", right[-77:]),
+        ("bytes=0-99999999", right),
+    ):
+        part = client.get(url, headers={"Range": asked})
+        assert part.status_code == 206
+        assert part.content == wanted
+    assert client.get(url, headers={"Range": f"bytes={len(right)}-"}).status_code == 416
+    assert client.head(url).headers["content-length"] == str(len(right))
 
 
 def everything_uid(client: httpx.Client) -> str:

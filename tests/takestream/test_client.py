@@ -267,9 +267,14 @@ def test_what_takes_long_becomes_a_job(server: Server, client: Client) -> None:
     assert caught.value.job.id == "j1"
     failures = [{"take": "t", "stream": "cam01_0", "reason": "no video in it"}]
     server.answers = [later, plain(job()), plain(job("failed", failures=failures))]
+    server.answers.append(later)
     with pytest.raises(errors.JobFailed, match="failed: t cam01_0: no video") as failed:
         client.features("t")
     assert failed.value.job.failures[0].stream == "cam01_0"
+    # It failed elsewhere: what is asked for is there. And the service was away for a while.
+    away = problem(503, "starts", **{"Retry-After": "60"})
+    server.answers = [later, plain(job()), away, "drop", plain(job("failed")), ready]
+    assert client.features("t").sizes["clip"] == 2
     server.answers = [later, plain(job("succeeded")), plain(job("succeeded"))] * 3
     with pytest.raises(errors.ServiceFault, match="3 jobs in a row"):
         client.features("t")

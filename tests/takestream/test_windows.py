@@ -18,12 +18,13 @@ from torch.utils.data import DataLoader
 import takestream
 from service.objectstore import ObjectStore
 from takestream import sections
-from takestream.sections import Cut, Plan, StoredTake, share_of
+from takestream.sections import Cut, Plan, share_of
 from takestream.storage import S3Options
+from takestream.stores import StoredTake
 from workers.skeleton import StoreLayout
 from workers.store import TakeStore
 
-DIM, UNIT = 40_000, 8  # so that a chunk is a unit of 8 clips
+DIM, UNIT = 16, 8  # vectors are so short that a chunk is a whole unit of 8 clips
 RGB, EXO = "aria01_rgb", "cam01_0"
 TAKES = {"uid-a": (37, (RGB, EXO)), "uid-b": (5, (EXO, "cam02_0")), "uid-c": (64, (RGB, EXO))}
 
@@ -38,12 +39,12 @@ def invalid(uid: str, clip: int, stream: str) -> bool:
 
 
 def write(
-    root: str, uid: str, *, units: int | None = None, s3: S3Options | None = None, dim: int = DIM
+    root: str, uid: str, *, units: int | None = None, s3: S3Options | None = None
 ) -> TakeStore:
     clips, streams = TAKES[uid]
     start = np.arange(clips)
     layout = StoreLayout(
-        streams, dim, "float16", UNIT, start * 16, start * 16 + 32, start * 0.5, start * 0.5 + 1,
+        streams, DIM, "float16", UNIT, start * 16, start * 16 + 32, start * 0.5, start * 0.5 + 1,
         {"take": {"take_uid": uid, "take_name": f"name of {uid}"}},
     )  # fmt: skip
     store = TakeStore.create(f"{root}/encoder-0123456789/{uid}.zarr", layout, s3)
@@ -55,7 +56,7 @@ def write(
             store.write(
                 stream,
                 first,
-                features=np.broadcast_to(values, (len(rows), dim)),
+                features=np.broadcast_to(values, (len(rows), DIM)),
                 valid=~bad,
                 frame_time=np.array(rows) * 0.5,
                 reason=bad * np.uint8(5),
@@ -272,10 +273,10 @@ def test_whole_takes(output: str) -> None:
 
 def test_partial_and_changed_stores(tmp_path: Path) -> None:
     root = str(tmp_path)
-    partial = write(root, "uid-a", units=2, dim=4)
+    partial = write(root, "uid-a", units=2)
     with pytest.raises(ValueError, match="1 of 1 stores are not complete"):
         takestream.Windows(root)
-    write(root, "uid-c", dim=4)
+    write(root, "uid-c")
     with pytest.warns(UserWarning, match="1 of 2 stores are not complete and left out"):
         windows = takestream.Windows(root)
     assert [take.uid for take in windows.takes] == ["uid-c"]
@@ -338,7 +339,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
 def test_from_s3_by_forked_workers(bucket: tuple[str, str]) -> None:
     root, endpoint = bucket
     for uid in ("uid-a", "uid-b"):
-        write(root, uid, s3=S3Options(endpoint_url=endpoint), dim=16)
+        write(root, uid, s3=S3Options(endpoint_url=endpoint))
     windows = takestream.Windows(root, length=8, endpoint_url=endpoint)
     expected = Counter({key: n for key, n in all_windows(8, 8).items() if key[0] != "uid-c"})
     assert Counter(shown(windows)) == expected  # with threads and loops that a fork would lose

@@ -1,0 +1,159 @@
+"""Which stores there are under an output, for whoever reads many of them."""
+
+import difflib
+import fnmatch
+import json
+import posixpath
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from takestream import schema
+from takestream.storage import S3Options, join, open_filesystem
+
+
+@dataclass(frozen=True)
+class StoredTake:
+    """One store, as it was found. clips: of the take. chunk: clips of a features chunk."""
+
+    uri: str
+    uid: str
+    name: str
+    streams: tuple[str, ...]
+    clips: int
+    chunk: int
+    dim: int
+    dtype: str
+    digest: str | None
+    complete: bool
+
+
+def find_takes(
+    output: str,
+    encoder: str | None,
+    takes: Sequence[str] | None,
+    partial: bool,
+    s3: S3Options,
+) -> list[StoredTake]:
+    """The stores under `output` by one encoder, of these takes (uids or names), sorted by uid.
+
+    Without `partial`, stores that are not complete are left out with a warning; when they were
+    asked for by name, that is a ValueError. Raises FileNotFoundError when there is none.
+    """
+    stores = _of_encoder(_stores(output, s3), encoder, output)
+    if takes is not None and set(takes) <= {_uid(uri) for uri in stores}:
+        stores = [uri for uri in stores if _uid(uri) in set(takes)]
+    fs, _ = open_filesystem(output, s3)
+    roots = [f"{open_filesystem(uri, s3)[1]}/zarr.json" for uri in stores]
+    found = []
+    for uri, data in zip(stores, fs.cat_ranges(roots, None, None, on_error="return"), strict=True):
+        if isinstance(data, FileNotFoundError):
+            continue  # a store whose creation was cut short
+        if isinstance(data, BaseException):
+            raise data
+        found.append(_described(uri, data))
+    if takes is not None:
+        found = _named(found, takes, output)
+    waiting = [take for take in found if not take.complete]
+    if waiting and not partial:
+        what = f"{len(waiting)} of {len(found)} stores are not complete"
+        how = "extract the rest, or take them as they are with partial=True"
+        if takes is not None or len(waiting) == len(found):
+            raise ValueError(f"{output}: {what} (first: {waiting[0].name}): {how}")
+        warnings.warn(f"{output}: {what} and left out; {how}", stacklevel=3)
+        found = [take for take in found if take.complete]
+    if not found:
+        raise FileNotFoundError(f"{output}: no store there")
+    if len(kinds := {(take.dim, take.dtype) for take in found}) > 1:
+        raise ValueError(f"{output}: stores of different dim and dtype, {sorted(kinds)}")
+    return found
+
+
+def choose_streams(takes: Sequence[StoredTake], patterns: Sequence[str] | None) -> tuple[str, ...]:
+    """The names over all takes: sorted, or in the order of the patterns that match them.
+
+    Raises ValueError for a pattern that matches none.
+    """
+    there = sorted({stream for take in takes for stream in take.streams})
+    if patterns is None:
+        return tuple(there)
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        names = fnmatch.filter(there, pattern)
+        if not names:
+            raise ValueError(f"no take has a stream {pattern!r}; there is {', '.join(there)}")
+        chosen.update(dict.fromkeys(names))
+    return tuple(chosen)
+
+
+def _stores(output: str, s3: S3Options) -> list[str]:
+    if output.rstrip("/").endswith(".zarr"):
+        return [output.rstrip("/")]
+    fs, path = open_filesystem(output, s3)
+    if not fs.exists(path):
+        raise FileNotFoundError(f"{output}: no such folder")
+
+    def folders(path: str) -> list[str]:
+        entries = fs.ls(path, detail=True)
+        names = [e["name"] for e in entries if e["type"] == "directory"]
+        return sorted(posixpath.basename(name.rstrip("/")) for name in names)
+
+    top = folders(path)
+    if here := [join(output, name) for name in top if name.endswith(".zarr")]:
+        return here  # the folder of one encoder
+    return [
+        join(output, name, store)
+        for name in top
+        for store in folders(f"{path.rstrip('/')}/{name}")
+        if store.endswith(".zarr")
+    ]
+
+
+def _of_encoder(stores: list[str], encoder: str | None, output: str) -> list[str]:
+    ids = sorted({posixpath.basename(posixpath.dirname(uri)) for uri in stores})
+    if encoder is None:
+        kept = ids
+    else:
+        kept = [name for name in ids if name == encoder or name.rpartition("-")[0] == encoder]
+        if not kept:
+            raise FileNotFoundError(f"{output}: nothing of encoder {encoder!r}; there is {ids}")
+    if len(kept) > 1:
+        raise ValueError(f"{output} holds features of several encoders: encoder= one of {kept}")
+    return [uri for uri in stores if posixpath.basename(posixpath.dirname(uri)) in kept]
+
+
+def _described(uri: str, data: bytes) -> StoredTake:
+    try:
+        root = json.loads(data)
+        attributes = root["attributes"]
+        features = root["consolidated_metadata"]["metadata"][schema.FEATURES]
+        clips, _, dim = features["shape"]
+        take = attributes.get("take", {})
+        return StoredTake(
+            uri,
+            str(take.get("take_uid") or _uid(uri)),
+            str(take.get("take_name") or _uid(uri)),
+            tuple(attributes["streams"]),
+            int(clips),
+            int(features["chunk_grid"]["configuration"]["chunk_shape"][0]),
+            int(dim),
+            str(features["data_type"]),
+            attributes.get("clips_sha256"),
+            attributes.get("status") == schema.COMPLETE,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{uri} is no store of takestream ({error!r})") from error
+
+
+def _named(found: list[StoredTake], takes: Sequence[str], output: str) -> list[StoredTake]:
+    by_name = {name: take for take in found for name in (take.name, take.uid)}
+    for name in takes:
+        if name not in by_name:
+            near = difflib.get_close_matches(name, by_name, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise FileNotFoundError(f"{output}: no store of take {name!r}{hint}")
+    return sorted({by_name[name] for name in takes}, key=lambda take: take.uid)
+
+
+def _uid(uri: str) -> str:
+    return posixpath.basename(uri).removesuffix(".zarr")
