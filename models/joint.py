@@ -77,7 +77,7 @@ def load_joint(
     when its network has no joint space or its features are not in it, and when it has no tokenizer.
     """
     if spec.family != "huggingface":
-        raise _refusal(spec, f"a {spec.family} network never met text")
+        raise _refusal(spec, f"its network ({spec.family}) has no text tower")
     checkpoint = fetch(spec.weights, spec.revision, s3)
     if spec.sha256 not in (None, checkpoint.sha256):
         raise ModelError(

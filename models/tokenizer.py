@@ -5,6 +5,7 @@ looked up beside the weights when the first such query comes. No code comes from
 (`trust_remote_code` stays off).
 """
 
+import importlib.util
 import json
 import string
 import threading
@@ -93,22 +94,25 @@ def load_tokenizer(
             " text; put the checkpoint's own tokenizer files beside its weights"
         )
     # Imported here: it takes seconds, and only text queries need it.
-    from transformers import AutoTokenizer
+    import transformers
 
+    siglip = pad and _is_siglip(folder)
+    # SigLIP's class needs a package more; its `tokenizer.json` holds the same vocabulary.
+    plain = siglip and not (_can_read_spiece() and (folder / "spiece.model").is_file())
+    loader = transformers.PreTrainedTokenizerFast if plain else transformers.AutoTokenizer
     try:
-        theirs = AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False
-        )
+        theirs = loader.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:
         # Each kind of vocabulary file has errors of its own.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        lacks = plain and not (folder / "tokenizer.json").is_file()
+        todo = "`pip install sentencepiece`" if lacks else "compare its files with the hub's"
         raise ModelError(
-            f"'{checkpoint.uri}': its tokenizer does not load ({reason}); compare its files with"
-            " the hub's, and `pip install sentencepiece` if it has a spiece.model only"
+            f"'{checkpoint.uri}': its tokenizer does not load ({reason}); {todo}"
         ) from error
     if not pad:
         return Tokenizer(theirs, length, pad)
-    return Tokenizer(theirs, length, pad, _siglip if _is_siglip(folder) else str.lower)
+    return Tokenizer(theirs, length, pad, _siglip if siglip else str.lower)
 
 
 def _siglip(text: str) -> str:
@@ -118,6 +122,10 @@ def _siglip(text: str) -> str:
     """
     bare = text.lower().translate(str.maketrans("", "", string.punctuation))
     return " ".join(bare.split())
+
+
+def _can_read_spiece() -> bool:
+    return importlib.util.find_spec("sentencepiece") is not None
 
 
 def _is_siglip(folder: Path) -> bool:

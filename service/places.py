@@ -178,7 +178,7 @@ def _follow(place: Place, job_id: str, write: Callable[[str], None]) -> None:
         text = place.logs(job_id)
         # A long log loses its beginning: then go on after the last line that was shown.
         last = shown[-200:]
-        at = text.rfind(last) + len(last) if last in text else 0
+        at = text.rfind(last) + len(last) if last and last in text else 0
         write(text[at:])
         shown = text
         if over:

@@ -4,7 +4,9 @@ A window is a run of clips of one take. A section is the windows of one take tha
 chunk or chunks, so that a chunk is read once for all of them.
 """
 
+import functools
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -150,6 +152,25 @@ def share_of(total: int, parts: Sequence[tuple[int, int]], even: bool) -> tuple[
     return low, high
 
 
+def zarr_store(uri: str, s3: S3Options) -> Any:
+    """What zarr opens a store by. All threads of a process share the connections to S3."""
+    if not uri.startswith("s3://"):
+        return uri
+    from zarr.storage import FsspecStore
+
+    path = uri.removeprefix("s3://")
+    return FsspecStore(_s3_filesystem(os.getpid(), s3), read_only=True, path=path)
+
+
+@functools.cache
+def _s3_filesystem(pid: int, s3: S3Options) -> Any:
+    # By zarr's own way, from the URI, each thread would get one, and fsspec would keep it for good.
+    # By process: a forked one must not use its parent's connections, nor close them.
+    import s3fs
+
+    return s3fs.S3FileSystem(asynchronous=True, skip_instance_cache=True, **s3.for_uri("s3://"))
+
+
 def read(take: StoredTake, first: int, stop: int, streams: Sequence[str], s3: S3Options) -> Section:
     """Clips `[first, stop)` of a take, those of `streams` that it has.
 
@@ -157,9 +178,8 @@ def read(take: StoredTake, first: int, stop: int, streams: Sequence[str], s3: S3
     """
     import zarr
 
-    options = s3.for_uri(take.uri)
     try:
-        group = zarr.open_group(take.uri, mode="r", zarr_format=3, storage_options=options or None)
+        group = zarr.open_group(zarr_store(take.uri, s3), mode="r", zarr_format=3)
         names = list(group.attrs.get("streams", []))  # type: ignore[arg-type]
         if group.attrs.get("clips_sha256") != take.digest or not set(take.streams) <= set(names):
             raise ValueError(f"{take.uri} is not what it was: make the data set anew")

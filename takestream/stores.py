@@ -3,13 +3,30 @@
 import difflib
 import fnmatch
 import json
+import os
 import posixpath
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from takestream import schema
 from takestream.storage import S3Options, join, open_filesystem
+
+_inherited: list[Any] = []
+
+
+def _hold() -> None:
+    if s3fs := sys.modules.get("s3fs"):
+        _inherited.append(dict(getattr(s3fs.S3FileSystem, "_cache", {})))
+
+
+# A forked process holds on to the S3 file systems of its parent, as unused as they are. fsspec drops
+# them there, and s3fs then closes the parent's connections from an event loop that does not exist:
+# pages of errors on the terminal, and a goodbye on the parent's sockets.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_hold, after_in_parent=_inherited.clear)
 
 
 @dataclass(frozen=True)

@@ -207,6 +207,7 @@ class Windows(IterableDataset[Sample]):
                 stop = self._cut.stop(end - 1, take.clips)
             return sections.read(take, first, stop, self.streams, self._s3), begin, end
 
+        sections.zarr_store(self.takes[0].uri, self._s3)  # once, before there are threads
         pool = ThreadPoolExecutor(self._ahead, thread_name_prefix="takestream-windows")
         try:
             waiting: deque[Future[tuple[Section, int, int]]] = deque()

@@ -45,25 +45,25 @@ export async function takePage(place, { parameter, query, signal }) {
   if (moment > 0) player.addEventListener("camera", () => player.seek(moment), { once: true });
 
   // The cameras are there while the features are read.
-  const data = store ? await loaded(path, store, left, signal) : null;
+  const features = store ? await readTimeline(path, store, left, signal) : null;
   if (signal.aborted) return;
-  if (data?.lines) {
-    player.fps = data.lines.fps || 30;
-    lines = timeline(data.lines, player, { onPick: (stream, time) => moments.find(stream, time), signal });
-  } else if (streams.length) {
-    wall.element.after(seekBar(player));
-  }
-  if (lines) {
-    const names = data.lines.streams.map((row) => row.stream);
-    const encoder = offered.encoders.find((e) => e.name === store.encoder);
-    const options = { take: take.take_uid, encoder: store.encoder_id, joint: encoder?.joint, streams: names, player, onFound: lines.setMarks, signal };
-    moments = momentsPanel(options);
-    left.append(h("section", { class: "panel", "aria-labelledby": "timeline-title" }, h("h2", { id: "timeline-title" }, "Timeline"), lines.element));
-    right.append(moments.element);
-    right.append(h("section", { class: "panel", "aria-labelledby": "map-title" }, h("h2", { id: "map-title" }, "Map of clips"), data.map ? clipMap(data.map, names, player, { clipAt, signal }) : data.mapFailure));
-    right.append(syncPanel(data.lines.streams, player.fps));
-  } else if (data) {
-    left.append(data.failure);
+  if (features?.streams) {
+    const names = features.streams.map((row) => row.stream);
+    player.fps = features.fps || player.fps;
+    lines = timeline(features, player, { onPick: (stream, time) => moments.find(stream, time), signal });
+    const joint = offered.encoders.find((e) => e.name === store.encoder)?.joint;
+    moments = momentsPanel({ take: take.take_uid, encoder: store.encoder_id, joint, streams: names, player, onFound: lines.setMarks, signal });
+    left.append(panel("Timeline", lines.element));
+    const map = h("div", { class: "hint" }, "Drawing the map…");
+    right.append(moments.element, panel("Map of clips", map), syncPanel(features.streams, player.fps));
+    getJson(`${path}/projection`, { encoder: store.encoder_id }, signal).then(
+      (found) => map.replaceWith(clipMap(found, names, player, { clipAt, signal })),
+      (error) => map.replaceWith(failure(error)),
+    );
+    player.dispatchEvent(new Event("state"));
+  } else {
+    if (streams.length) wall.element.after(seekBar(player));
+    if (features) left.append(features);
   }
   right.append(extractPanel(take, offered.encoders, Boolean(store), signal));
   wall?.layout();
@@ -105,18 +105,19 @@ function headline(take, store) {
   );
 }
 
-async function loaded(path, store, place, signal) {
+const panel = (title, ...children) => h("section", { class: "panel", "aria-label": title }, h("h2", {}, title), children);
+
+// The timeline's data, or the notice that says why there is none.
+async function readTimeline(path, store, place, signal) {
   const wait = h("p", { class: "hint" }, "Reading the features…");
   place.append(wait);
-  const query = { encoder: store.encoder_id };
-  const [lines, map] = await Promise.allSettled([getJson(`${path}/timeline`, query, signal), getJson(`${path}/projection`, query, signal)]);
-  wait.remove();
-  return {
-    lines: lines.value,
-    map: map.value,
-    failure: lines.reason && failure(lines.reason),
-    mapFailure: map.reason && failure(map.reason),
-  };
+  try {
+    return await getJson(`${path}/timeline`, { encoder: store.encoder_id }, signal);
+  } catch (error) {
+    return failure(error);
+  } finally {
+    wait.remove();
+  }
 }
 
 // Extraction of this take as a job, with its progress in place.

@@ -336,7 +336,9 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
 
 
 @pytest.mark.e2e
-def test_from_s3_by_forked_workers(bucket: tuple[str, str]) -> None:
+def test_from_s3_by_forked_workers(
+    bucket: tuple[str, str], capfd: pytest.CaptureFixture[str]
+) -> None:
     root, endpoint = bucket
     for uid in ("uid-a", "uid-b"):
         write(root, uid, s3=S3Options(endpoint_url=endpoint))
@@ -347,3 +349,4 @@ def test_from_s3_by_forked_workers(bucket: tuple[str, str]) -> None:
     assert Counter(shown(found)) == expected
     for sample in found:
         check(sample, windows.streams)
+    assert capfd.readouterr().err == ""  # nobody closed the connections of this process
