@@ -40,7 +40,7 @@ STOP_SECONDS = 60
 
 # A record is written before its job is known to the cluster.
 _SUBMITTING = timedelta(minutes=5)
-_CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 60.0
+_CONNECT_SECONDS, _ANSWER_SECONDS = 10.0, 60.0
 
 _STATUS: Mapping[str, Status] = {
     "PENDING": "queued", "RUNNING": "running",
@@ -260,7 +260,9 @@ class _Client(JobSubmissionClient):
     """Ray's client, which itself would wait for ever."""
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> requests.Response:
-        options.setdefault("timeout", (_CONNECT_SECONDS, _ANSWER_SECONDS))
+        # The first question is whether anybody is there.
+        answer = _CONNECT_SECONDS if endpoint == "/api/version" else _ANSWER_SECONDS
+        options.setdefault("timeout", (_CONNECT_SECONDS, answer))
         return super()._do_request(method, endpoint, **options)
 
 

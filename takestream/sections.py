@@ -168,7 +168,7 @@ def _s3_filesystem(pid: int, s3: S3Options) -> Any:
     # By process: a forked one must not use its parent's connections, nor close them.
     import s3fs
 
-    return s3fs.S3FileSystem(asynchronous=True, skip_instance_cache=True, **s3.for_uri("s3://"))
+    return s3fs.S3FileSystem(asynchronous=True, **s3.for_uri("s3://"))
 
 
 def read(take: StoredTake, first: int, stop: int, streams: Sequence[str], s3: S3Options) -> Section:

@@ -22,7 +22,7 @@ def _hold() -> None:
         _inherited.append(dict(getattr(s3fs.S3FileSystem, "_cache", {})))
 
 
-# A forked process holds on to the S3 file systems of its parent, as unused as they are. fsspec drops
+# A forked process holds on to the S3 file systems of its parent, unused as they are. fsspec drops
 # them there, and s3fs then closes the parent's connections from an event loop that does not exist:
 # pages of errors on the terminal, and a goodbye on the parent's sockets.
 if hasattr(os, "register_at_fork"):

@@ -123,9 +123,11 @@ async def _scores(
         raise Problem(422, "image: not base64") from None
     query = await door.engine.query.remote(recipe, body.text, image)
     if query.vector is None:
-        raise Problem(422, query.error, kind="model")
+        raise Problem(422 if query.asked else 503, query.error, kind="model")
     n, streams, dim = block.features.shape
-    flat = joint_scores(block.features.reshape(-1, dim), query.vector, query.project)
+    flat = await asyncio.to_thread(
+        joint_scores, block.features.reshape(-1, dim), query.vector, query.project
+    )
     return flat.reshape(n, streams), {"text": body.text} if body.text else {"image": True}
 
 

@@ -70,7 +70,7 @@ function setTheme(name) {
   } catch {
     // Not kept, then.
   }
-  themeButton.textContent = `Theme: ${name}`;
+  document.getElementById("theme-name").textContent = `Theme: ${name}`;
   document.dispatchEvent(new Event("themechange"));
 }
 

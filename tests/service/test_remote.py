@@ -97,7 +97,7 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     Service.bodies = []
     monkeypatch.setattr("service.places.POLL_SECONDS", 0.0)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()

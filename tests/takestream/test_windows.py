@@ -1,5 +1,6 @@
 """Windows of synchronised streams for PyTorch: which, what is in them, in what order, for whom."""
 
+import logging
 import pickle
 import subprocess
 import sys
@@ -336,17 +337,20 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
 
 
 @pytest.mark.e2e
-def test_from_s3_by_forked_workers(
-    bucket: tuple[str, str], capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_from_s3_by_forked_workers(bucket: tuple[str, str], tmp_path: Path) -> None:
     root, endpoint = bucket
     for uid in ("uid-a", "uid-b"):
         write(root, uid, s3=S3Options(endpoint_url=endpoint))
     windows = takestream.Windows(root, length=8, endpoint_url=endpoint)
     expected = Counter({key: n for key, n in all_windows(8, 8).items() if key[0] != "uid-c"})
     assert Counter(shown(windows)) == expected  # with threads and loops that a fork would lose
-    found = list(DataLoader(windows, batch_size=None, num_workers=2))
+    log = tmp_path / "log"
+
+    def keep_log(worker: int) -> None:
+        logging.getLogger("asyncio").addHandler(logging.FileHandler(log))
+
+    found = list(DataLoader(windows, batch_size=None, num_workers=2, worker_init_fn=keep_log))
     assert Counter(shown(found)) == expected
     for sample in found:
         check(sample, windows.streams)
-    assert capfd.readouterr().err == ""  # nobody closed the connections of this process
+    assert log.read_text() == ""  # workers did not close the connections of this process
