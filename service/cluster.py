@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 
 from configs.load import choose_encoder, did_you_mean
 from configs.schema import JobSpec
-from service.records import JobRecord, Records, Status, new_job_id, now
+from service.rayjob import ray_sees
+from service.records import JobRecord, Records, new_job_id, now
 from takestream.storage import S3Options, absolute
 from workers.objects import StoreError
 from workers.session import RayUnavailable
@@ -41,11 +42,6 @@ STOP_SECONDS = 60
 # A record is written before its job is known to the cluster.
 _SUBMITTING = timedelta(minutes=5)
 _CONNECT_SECONDS, _ANSWER_SECONDS = 10.0, 60.0
-
-_STATUS: Mapping[str, Status] = {
-    "PENDING": "queued", "RUNNING": "running",
-    "STOPPED": "stopped", "SUCCEEDED": "succeeded", "FAILED": "failed",
-}  # fmt: skip
 
 
 class ClusterError(RayUnavailable):
@@ -71,7 +67,7 @@ class Cluster:
         with self._said(), _chosen(self.address):
             self._client = _Client(self.address)
         for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private"):
-            logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
+            logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
 
     def submit(self, job: JobSpec, *, working_dir: bool = True) -> JobRecord:
         """Write the job's record and hand it to the cluster; it resumes by itself, as every job.
@@ -196,7 +192,7 @@ class Cluster:
 
         away: outputs that could not be reached, not to be tried again.
         """
-        seen = _seen(details, self.address)
+        seen = ray_sees(details, self.address)
         metadata = details.metadata or {}
         output = metadata.get("output", "")
         if not metadata.get("takestream") or output in away:
@@ -292,37 +288,6 @@ def _chosen(address: str) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-def _seen(details: JobDetails, address: str) -> JobRecord:
-    """What Ray itself knows of a job."""
-    status = _STATUS[details.status]
-    job_id = str(details.submission_id or details.job_id)
-    # "… exited with code 2, last available logs: …": the driver's last line says why.
-    said = (details.message or "").strip().splitlines() or ["it failed, and Ray does not know why"]
-    code = details.driver_exit_code
-    metadata = details.metadata or {}
-    spec = {name: metadata[name] for name in ("dataset", "output", "encoder") if name in metadata}
-    # Not validated: Ray's own ids look different from ours.
-    return JobRecord.model_construct(
-        job_id=job_id,
-        kind="ray",
-        status=status,
-        submitted_at=_iso(details.start_time) or "",
-        started_at=None if status == "queued" else _iso(details.start_time),
-        finished_at=_iso(details.end_time),
-        spec=spec or {"entrypoint": details.entrypoint},
-        error=f"{said[-1][:500]}{f' (exit code {code})' if code else ''}"
-        if status == "failed"
-        else None,
-        ray_address=address,
-    )
-
-
-def _iso(milliseconds: int | None) -> str | None:
-    if not milliseconds:
-        return None
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
 
 
 def _settled(job: JobSpec) -> JobSpec:

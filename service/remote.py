@@ -6,6 +6,7 @@ what an output remembers of its jobs. Every command function returns the exit co
 """
 
 import os
+import shlex
 import sys
 import time
 from argparse import Namespace
@@ -40,13 +41,13 @@ def submit(found: Namespace) -> int:
         if not found.json:
             for command in ("jobs", "logs --follow", "stop"):
                 name, _, flag = command.partition(" ")
-                said = " ".join(filter(None, ("takestream", name, job_id, flag, *words)))
+                said = shlex.join(filter(None, ("takestream", name, job_id, flag, *words)))
                 print(f"  {said}", file=sys.stderr)
         return 0
     try:
         facts = _wait(place, job_id, _teller())
     except KeyboardInterrupt:
-        stop_it = " ".join(["takestream stop", job_id, *words])
+        stop_it = shlex.join(["takestream", "stop", job_id, *words])
         print(f"\ntakestream: the job goes on; {stop_it} stops it", file=sys.stderr)
         return 130
     if found.json:
@@ -140,7 +141,11 @@ def _place(found: Namespace) -> tuple[Place, list[str]]:
     if found.url and found.address:
         raise SettingsError("--url is a takestream service and --address a Ray cluster: give one")
     if given_output and not found.url and not found.address:
-        return InOutput(given_output, _s3(found)), ["--output", given_output]
+        s3 = _s3(found)
+        words = ["--output", given_output]
+        for flag, value in (("--s3-profile", s3.profile), ("--endpoint-url", s3.endpoint_url)):
+            words += [flag, value] if value else []
+        return InOutput(given_output, s3), words
     if found.url or (not found.address and os.environ.get("TAKESTREAM_URL")):
         url = found.url or os.environ["TAKESTREAM_URL"]
         return OnService(url), ["--url", found.url] if found.url else []
@@ -206,7 +211,7 @@ def _print_job(facts: Facts, words: Sequence[str]) -> None:
     if (more := len(facts["failures"]) - 20) > 0:
         print(f"  … and {more} more")
     if facts["status"] in ("failed", "stopped"):
-        said = " ".join(["takestream logs", facts["job_id"], *words])
+        said = shlex.join(["takestream", "logs", facts["job_id"], *words])
         print(f"{said}  shows more; submit the job again to go on", file=sys.stderr)
 
 

@@ -16,7 +16,7 @@ export function cameraWall(player, { freshUrl, signal }) {
     const state = h("span", { class: "tile-state" });
     const why = h("div", { class: "tile-why" });
     const face = h("button", { type: "button", class: "tile-face", "aria-pressed": "false", onclick: () => enlarge(camera) }, h("span", { class: "unseen" }, `Enlarge ${camera.key}`));
-    const name = h("span", { class: "tile-name", title: camera.key }, h("span", { class: "tile-number" }, String(index + 1)), camera.key, camera.isEgo ? h("span", { class: "ego" }, "ego") : null);
+    const name = h("span", { class: "tile-name", title: camera.key }, h("span", { class: "tile-number" }, String(index + 1)), " ", camera.key, camera.isEgo ? [" ", h("span", { class: "ego" }, "ego")] : null);
     const figure = h("figure", { class: "tile" }, camera.video, why, face, h("figcaption", {}, name, state));
     camera.video.setAttribute("aria-label", camera.key);
     return { figure, state, why, face };

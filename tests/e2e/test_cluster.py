@@ -22,6 +22,7 @@ from ray.job_submission import JobDetails
 from configs.schema import JobSpec, RunSpec
 from service.cli import run
 from service.cluster import CHECKOUT, PARTS, Cluster, ClusterError, entrypoint
+from service.rayjob import why_it_failed
 from service.records import Records
 from takestream.storage import S3Options
 
@@ -130,7 +131,7 @@ def test_a_stopped_job_goes_on_and_the_output_remembers(
     assert code == 0, err
     first = out.strip()
     assert f"takestream stop {first} --address {head.address}" in err
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while not list(output.glob("*/*.zarr/features/c/*/*/*")):
         assert time.monotonic() < deadline, say("logs", first, *where)
         time.sleep(0.05)
@@ -224,6 +225,8 @@ def test_ends_that_a_job_could_not_write_down(cluster: Cluster, tmp_path: Path) 
     }  # fmt: skip
     record = cluster.job(killed.job_id)
     assert (record.status, record.error) == ("failed", "Killed (exit code 137)")
+    signalled = api.get_job_info(killed.job_id).model_copy(update={"driver_exit_code": -9})
+    assert "killed by signal 9" in why_it_failed(signalled)
     assert record.finished_at == "2025-11-24T16:01:00+00:00"
     assert records.load(killed.job_id) == record
     assert records.log(killed.job_id).endswith("Killed\n")

@@ -52,8 +52,8 @@ def workers_of(parent: int) -> list[int]:
 
 @pytest.fixture
 def job(make_video: Callable[..., Path], make_dataset: Callable[..., Path]) -> tuple[str, ...]:
-    take = {"cam01_0": make_video(frames=300), "cam02_0": make_video(frames=300, seed=2)}
-    dataset = make_dataset({"a": take, "b": {"aria01_rgb": make_video(frames=200, seed=5)}})
+    take = {"cam01_0": make_video(frames=220), "cam02_0": make_video(frames=220, seed=2)}
+    dataset = make_dataset({"a": take, "b": {"aria01_rgb": make_video(frames=150, seed=5)}})
     return ("extract", "--dataset", str(dataset), "--unit-frames", "64", "--json")
 
 

@@ -1,0 +1,255 @@
+"""The page in headless Chromium, as somebody uses it: by keyboard and mouse, with real video."""
+
+import base64
+import io
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
+
+from service.footage import read_frame_number
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(
+        not (shutil.which("chromium") and shutil.which("chromedriver")),
+        reason="Chromium and its driver are not installed (apt: chromium, chromium-driver)",
+    ),
+]
+
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync "
+    "--disable-dev-shm-usage --window-size=1440,900"
+)
+PLAYER = "document.querySelector('.view').player"
+
+
+class Page:
+    """The page in a browser."""
+
+    def __init__(self, driver: webdriver.Chrome, url: str) -> None:
+        self.driver, self.url = driver, url.rstrip("/")
+
+    def go(self, route: str) -> None:
+        self.driver.get("about:blank")
+        self.driver.get(f"{self.url}/{route}")
+
+    def js(self, expression: str) -> Any:
+        return self.driver.execute_script(f"return {expression}")
+
+    def wait(self, expression: str, seconds: float = 60) -> Any:
+        """The first true value of the expression."""
+        deadline = time.monotonic() + seconds
+        while not (value := self.js(expression)):
+            assert time.monotonic() < deadline, (
+                f"{expression}\n{self.js('document.body.innerText')}"
+            )
+            time.sleep(0.05)
+        return value
+
+    def press(self, *keys: str) -> None:
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def click(self, selector: str) -> None:
+        self.driver.find_element("css selector", selector).click()
+
+    def texts(self, selector: str) -> list[str]:
+        return list(self.js(f"[...document.querySelectorAll('{selector}')].map(e => e.innerText)"))
+
+    def open(self, name: str) -> None:
+        """A take's page, from the list of takes."""
+        self.go("")
+        self.wait("document.querySelector('a.open')")
+        self.driver.find_element("link text", name).click()
+        self.wait(f"{PLAYER}?.cameras.every(c => c.state === 'ready' && c.video.readyState >= 2)")
+
+    def shown(self) -> list[int | None]:
+        """The number burned into the picture of each camera, all read at one moment."""
+        pictures = self.js(
+            f"{PLAYER}.cameras.map(({{video}}) => {{"
+            "const canvas = document.createElement('canvas');"
+            "[canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];"
+            "canvas.getContext('2d').drawImage(video, 0, 0); return canvas;"
+            "}).map(canvas => canvas.toDataURL('image/png'))"
+        )
+        images = [Image.open(io.BytesIO(base64.b64decode(p.partition(",")[2]))) for p in pictures]
+        return [read_frame_number(np.asarray(image.convert("RGB"))) for image in images]
+
+    def drawn(self, selector: str) -> int:
+        """How many different colours a canvas has."""
+        return int(
+            self.driver.execute_script(
+                "const c = document.querySelector(arguments[0]);"
+                "const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+                "return new Set(new Uint32Array(d.buffer)).size",
+                selector,
+            )
+        )
+
+
+@pytest.fixture(scope="module")
+def page(serving: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """One browser for all tests here."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    profile: Path = tmp_path_factory.mktemp("chromium")
+    for flag in (*FLAGS.split(), f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        yield Page(driver, serving.url)
+    finally:
+        driver.quit()
+
+
+@pytest.fixture(scope="module")
+def extracted(page: Page) -> Page:
+    """The first take, extracted by way of its page."""
+    page.open("alpha_street01_1")
+    page.wait("[...document.querySelectorAll('button')].find(b => b.innerText.startsWith('Extr'))")
+    page.driver.find_element("xpath", "//button[text()='Extract this take']").click()
+    page.wait("document.querySelector('.job-state progress')")
+    page.wait("document.querySelector('.job-state .status.succeeded')", 240)
+    page.click(".job-state button")
+    page.wait("document.querySelector('.track')")
+    page.wait(f"{PLAYER}.cameras.every(c => c.state === 'ready' && c.video.readyState >= 2)")
+    return page
+
+
+def test_takes_are_listed_filtered_and_opened_by_keyboard(page: Page) -> None:
+    page.go("")
+    page.wait("document.querySelectorAll('a.open').length >= 2")
+    page.press("/", "MEADOW")
+    page.wait("document.querySelectorAll('a.open').length === 1")
+    assert "q=MEADOW" in page.driver.current_url
+    page.press(Keys.ARROW_DOWN, Keys.ENTER)
+    page.wait(f"{PLAYER}?.cameras.length === 3")
+    assert page.texts(".tile-name")[0] == "1 aria01_rgb ego"
+    page.driver.back()
+    page.wait("document.querySelectorAll('a.open').length === 1")
+    page.press("/", *[Keys.BACKSPACE] * 6, "no such take")
+    page.wait("document.querySelector('.notice')")
+    assert "No takes" in page.texts(".notice")[0]
+
+
+def test_a_short_camera_ends_early_and_the_others_go_on(page: Page) -> None:
+    page.open("beta_meadow01_2")
+    page.press(Keys.END)
+    page.wait("document.querySelector('.tile.over')")
+    assert "ended" in page.texts(".tile.over .tile-state")[0]
+    assert page.js("document.querySelectorAll('.tile.over').length") == 1
+
+
+def test_cameras_play_in_step(extracted: Page) -> None:
+    page = extracted
+    page.press(Keys.HOME, Keys.SPACE)
+    page.wait(f"{PLAYER}.playing && {PLAYER}.time > 1")
+    page.wait(f"!{PLAYER}.held && {PLAYER}.spread !== null && {PLAYER}.spread < 0.05")
+    page.press(Keys.SPACE)
+    assert not page.js(f"{PLAYER}.playing")
+    _same_frame(page)
+    page.js(f"{PLAYER}.seek(4.02)")
+    before = _same_frame(page)
+    assert before == 120
+    page.press(".", ".", ".")
+    assert _same_frame(page) == before + 3
+    page.press(",")
+    assert _same_frame(page) == before + 2
+    page.press(Keys.ARROW_LEFT)
+    assert _same_frame(page) == 0
+    assert "0:00.00" in page.texts(".now")[0]
+    page.press("2")
+    assert page.js("document.querySelectorAll('.tile-face[aria-pressed=true]').length") == 1
+    page.press("0")
+    assert page.js("document.querySelectorAll('.tile-face[aria-pressed=true]').length") == 0
+
+
+def _same_frame(page: Page) -> int:
+    """The frame that every camera shows once all have come to rest: the one the page says."""
+    page.wait(f"{PLAYER}.cameras.every(c => !c.video.seeking && c.video.readyState >= 2)")
+    frame = page.js(f"{PLAYER}.frame")
+    _until(lambda: page.shown() == [frame] * 4, lambda: f"{page.shown()}, not {frame}")
+    return int(frame)
+
+
+def _until(done: Callable[[], bool], words: Callable[[], str]) -> None:
+    deadline = time.monotonic() + 30
+    while not done():
+        assert time.monotonic() < deadline, words()
+        time.sleep(0.05)
+
+
+def test_a_moment_is_found_in_the_other_cameras(extracted: Page) -> None:
+    page = extracted
+    assert page.drawn(".track canvas") > 4
+    page.wait("document.querySelector('.plot canvas')")
+    assert page.drawn(".plot canvas") > 4
+    track = page.driver.find_element("css selector", ".track")
+    ActionChains(page.driver).move_to_element_with_offset(track, 40, -20).click().perform()
+    page.wait("document.querySelectorAll('.moment-group .moment').length >= 4")
+    assert len(page.texts(".moment-group h3")) == 4
+    assert track.get_attribute("role") == "slider"
+    assert "similarity" in (track.get_attribute("aria-valuetext") or "")
+    assert "clip" in page.texts(".tip")[0]
+    before = page.js(f"{PLAYER}.time")
+    page.click(".moment-group:last-child .moment")
+    assert page.js(f"{PLAYER}.time") != before
+    # The same by keyboard, from another camera.
+    asked = page.texts(".asked")[0]
+    page.driver.execute_script("arguments[0].focus()", track)
+    page.press(Keys.ARROW_DOWN, Keys.ENTER)
+    page.wait(f"document.querySelector('.asked').innerText !== {json.dumps(asked)}")
+    assert "No audit" in page.texts("section[aria-labelledby=sync-title]")[0]
+
+
+def test_the_theme_is_chosen_and_kept(page: Page) -> None:
+    page.go("#/jobs")
+    page.wait("document.querySelector('.list table, .list .notice')")
+    light = page.js("getComputedStyle(document.body).backgroundColor")
+    page.click("#theme")
+    page.click("#theme")
+    assert page.js("document.documentElement.dataset.theme") == "dark"
+    assert page.js("getComputedStyle(document.body).backgroundColor") != light
+    page.go("")
+    assert page.js("document.documentElement.dataset.theme") == "dark"
+    page.click("#theme")
+    assert page.js("document.documentElement.dataset.theme ?? 'system'") == "system"
+
+
+def test_a_job_has_its_page(extracted: Page) -> None:
+    page = extracted
+    page.go("#/jobs")
+    page.wait("document.querySelector('.jobs a.open')")
+    page.click(".jobs a.open")
+    page.wait("document.querySelector('.facts-list dd')")
+    page.wait("document.querySelector('.log').innerText.trim()")
+    assert "succeeded" in page.texts(".status")[0]
+
+
+def test_what_is_not_there_is_said_in_words(page: Page) -> None:
+    page.go("#/nothing/here")
+    page.wait("document.querySelector('.notice')")
+    assert "Nothing here" in page.texts(".notice")[0]
+
+
+def test_no_complaints_and_no_other_origin(page: Page) -> None:
+    """Of all that was done above. Comes last: the logs are emptied when they are read."""
+    assert [e for e in page.driver.get_log("browser") if e["level"] == "SEVERE"] == []
+    asked = set()
+    for entry in page.driver.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            asked.add(message["params"]["request"]["url"])
+    assert any("/video" in url for url in asked)
+    assert {u for u in asked if not u.startswith((page.url, "data:", "about:", "blob:"))} == set()
