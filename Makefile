@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FOLDERS := service workers models configs takestream tests
 
-.PHONY: help install demo serve-demo test check format bench clean
+.PHONY: help install demo serve-demo test test-all check format bench clean
 
 help: ## show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ serve-demo: install ## the HTTP service on the example data set; prints its URL
 
 test: install ## all tests
 	@$(BIN)/python -m pytest
+
+test-all: install ## the slow ones too
+	@$(BIN)/python -m pytest -m "slow or not slow"
 
 check: install ## format, lint, types, import layers
 	$(BIN)/ruff format --check $(FOLDERS)

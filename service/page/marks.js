@@ -1,5 +1,7 @@
 // How streams and reasons look: never by colour alone.
 
+import { count, crisp, h } from "./dom.js";
+
 /** Names of the style sheet's variables for streams, in their order; shapes go with them. */
 export const STREAM_COLORS = ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"];
 const SHAPES = ["circle", "square", "triangle", "diamond", "cross", "plus", "ring", "box"];
@@ -61,4 +63,31 @@ export function reasonFill(context, reason, colors) {
   const pattern = context.createPattern(tile, "repeat");
   pattern.setTransform(new DOMMatrix().scale(1 / scale));
   return pattern;
+}
+
+/** Fills the list below a timeline: what its line and its patterns mean, in words. */
+export function drawLegend(legend, rows, reasons, range, colors) {
+  const counts = new Map();
+  for (const row of rows) for (const reason of row.reason) counts.set(reason, (counts.get(reason) || 0) + 1);
+  const item = (swatch, words) => h("li", {}, swatch, words);
+  const line = h("canvas", { "aria-hidden": "true" });
+  const c = crisp(line, 22, 14);
+  c.strokeStyle = colors.ink;
+  c.lineWidth = 1.6;
+  c.beginPath();
+  c.moveTo(1, 10);
+  c.bezierCurveTo(8, 0, 14, 14, 21, 4);
+  c.stroke();
+  const invalid = [...counts].filter(([reason]) => reason !== 0).sort(([a], [b]) => a - b);
+  legend.replaceChildren(
+    item(line, `similarity to the other cameras, ${range.low.toFixed(1)} to 1`),
+    ...invalid.map(([reason, n]) => {
+      const swatch = h("canvas", { "aria-hidden": "true" });
+      const context = crisp(swatch, 22, 14);
+      context.fillStyle = reasonFill(context, reason, colors);
+      context.fillRect(0, 0, 22, 14);
+      return item(swatch, `${reasons[reason] || `reason ${reason}`}: ${count(n, "clip")}`);
+    }),
+    invalid.length ? "" : item("", counts.size ? "all clips are valid" : "there are no clips"),
+  );
 }

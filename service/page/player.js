@@ -1,10 +1,10 @@
 // One clock for all cameras. The videos follow it: small drift is taken up by their rate, more by
 // a seek; when one has no picture yet, the clock stands and the others wait.
 
-const NEAR = 0.012; // seconds that need no correction: less than half a frame
+const NEAR = 0.006; // seconds that need no correction: a small part of a frame
 const FAR = 0.3; // from here a seek is quicker than a nudge
 const NUDGE = 0.15; // the most that a rate is changed by, as a part of it
-const GAIN = 3; // of the rate, for each second of drift
+const GAIN = 4; // of the rate, for each second of drift
 const PATIENCE = 10_000; // milliseconds that all wait for one camera
 
 /** A camera that the clock leads. `state`: none, loading, ready, slow, broken. */

@@ -1,7 +1,7 @@
 // The timeline: a row per stream with its validity and its similarity to the other cameras.
 
-import { announce, clock, count, crisp, h, onResize, onTheme, themeColors } from "./dom.js";
-import { drawShape, reasonFill, STREAM_COLORS, streamColor } from "./marks.js";
+import { announce, clock, crisp, h, onResize, onTheme, themeColors } from "./dom.js";
+import { drawLegend, drawShape, reasonFill, STREAM_COLORS, streamColor } from "./marks.js";
 
 const AXIS = 22;
 const COLORS = [...STREAM_COLORS, "ink", "muted", "line", "sunk", "raised", "accent", "mark", "r1", "r2", "r3", "r4", "r5", "r6", "rink"];
@@ -289,30 +289,4 @@ function limits(rows) {
   let low = 1;
   for (const row of rows) for (const value of row.similarity) if (value !== null && value < low) low = value;
   return { low: Math.min(0.9, Math.floor(low * 10) / 10), high: 1 };
-}
-
-function drawLegend(legend, rows, reasons, range, colors) {
-  const counts = new Map();
-  for (const row of rows) for (const reason of row.reason) counts.set(reason, (counts.get(reason) || 0) + 1);
-  const item = (swatch, words) => h("li", {}, swatch, words);
-  const line = h("canvas", { "aria-hidden": "true" });
-  const c = crisp(line, 22, 14);
-  c.strokeStyle = colors.ink;
-  c.lineWidth = 1.6;
-  c.beginPath();
-  c.moveTo(1, 10);
-  c.bezierCurveTo(8, 0, 14, 14, 21, 4);
-  c.stroke();
-  const invalid = [...counts].filter(([reason]) => reason !== 0).sort(([a], [b]) => a - b);
-  legend.replaceChildren(
-    item(line, `similarity to the other cameras, ${range.low.toFixed(1)} to 1`),
-    ...invalid.map(([reason, n]) => {
-      const swatch = h("canvas", { "aria-hidden": "true" });
-      const context = crisp(swatch, 22, 14);
-      context.fillStyle = reasonFill(context, reason, colors);
-      context.fillRect(0, 0, 22, 14);
-      return item(swatch, `${reasons[reason] || `reason ${reason}`}: ${count(n, "clip")}`);
-    }),
-    invalid.length ? "" : item("", counts.size ? "all clips are valid" : "there are no clips"),
-  );
 }

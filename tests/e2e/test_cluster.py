@@ -26,7 +26,7 @@ from service.rayjob import why_it_failed
 from service.records import Records
 from takestream.storage import S3Options
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 Say = Callable[..., tuple[int, str, str]]
 

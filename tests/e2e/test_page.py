@@ -252,4 +252,5 @@ def test_no_complaints_and_no_other_origin(page: Page) -> None:
         if message["method"] == "Network.requestWillBeSent":
             asked.add(message["params"]["request"]["url"])
     assert any("/video" in url for url in asked)
-    assert {u for u in asked if not u.startswith((page.url, "data:", "about:", "blob:"))} == set()
+    elsewhere = {url for url in asked if url.startswith(("http", "ws"))}
+    assert {url for url in elsewhere if not url.startswith(page.url)} == set()

@@ -84,9 +84,12 @@ def test_the_map_has_the_valid_clips_and_finite_places(
     assert (again.y == found.y).all()
 
 
-@pytest.mark.parametrize("shape", [(60, 2, 24), (9, 2, 80)], ids=["many clips", "many features"])
+@pytest.mark.parametrize(
+    "shape", [(60, 2, 24), (9, 2, 80), (150, 2, 200)], ids=["clips", "features", "large"]
+)
 def test_the_map_is_the_principal_components(shape: tuple[int, int, int]) -> None:
-    features = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    decay = 1 / np.arange(1, shape[2] + 1)
+    features = (np.random.default_rng(0).normal(size=shape) * decay).astype(np.float32)
     found = analysis.project(features, np.ones(shape[:2], bool))
     flat = features.reshape(-1, shape[2]).astype(np.float64)
     flat /= np.linalg.norm(flat, axis=1, keepdims=True)
