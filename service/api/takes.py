@@ -22,7 +22,7 @@ from workers.source import Source
 
 router = APIRouter(tags=["takes"])
 PIECE = 2**18
-LONGEST_PIECE = 8 * 2**20
+LONGEST_PIECE = 2**20
 
 
 class TakesQuery(BaseModel):

@@ -96,7 +96,7 @@ def test_computed_and_stored_answers_are_the_same_in_every_form(client: httpx.Cl
         headers={**NPZ, "If-None-Match": f'"x", {tag}'},
     )
     assert (again.status_code, again.content) == (304, b"")
-    other = ask(client, NPZ, fps=15, start=2).headers["etag"]
+    other = ask(client, NPZ, fps=15, start=4).headers["etag"]
     assert other != tag
 
 
@@ -106,14 +106,6 @@ def test_what_is_asked_twice_at_once_is_computed_once(client: httpx.Client) -> N
         found = list(pool.map(lambda _: ask(client, NPZ, BETA, start=2, end=3), range(5)))
     assert len({answer.content for answer in found}) == 1
     assert settled(client) - before == sum(clips_of(found[0]))
-
-
-def test_whoever_goes_away_leaves_no_work_behind(client: httpx.Client) -> None:
-    before = settled(client)
-    with pytest.raises(httpx.ReadTimeout):
-        client.get(f"/v1/takes/{BETA}/features", params={"fps": 120}, headers=NPZ, timeout=1.5)
-    # Three streams of 6.3 s at 120 fps and stride 16 are about 140 clips.
-    assert settled(client) - before < 100
 
 
 def test_jobs_are_followed_to_their_end_and_can_be_stopped(client: httpx.Client) -> None:
