@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import ray
-from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError, TaskCancelledError
 
 from configs.schema import RunSpec
 from workers.recipe import Recipe
@@ -178,11 +178,18 @@ class Pool:
             worker = None
             try:
                 worker = await self._hired(slot)
+                if owner in self._cancelled:  # while the worker started
+                    self._close(owner)
+                    continue
                 slot.running += 1
                 try:
                     record = await self._watched(slot, worker, queued)
                 finally:
                     slot.running -= 1
+            except TaskCancelledError:
+                # Ray cancels the tasks of a cancelled call with it, whosever they are: over Serve
+                # a client that hangs up would take another's work, or a worker, down.
+                self._put(queued)
             except (RayError, TimeoutError) as error:
                 self._retire(slot, worker, owner)
                 self._retry(queued, error)

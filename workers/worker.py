@@ -152,7 +152,8 @@ class Worker:
             return task.failed(_failure(task, error))
 
     def _is_cancelled(self, task: Task) -> bool:
-        return task.owner in self._cancelled
+        # Ray's own word is for a run that nobody listens to any more (see Pool).
+        return task.owner in self._cancelled or ray.get_runtime_context().is_canceled()
 
     def _counted(self, owner: str) -> Counters:
         # Requests come and go: they are counted together, jobs each by themselves.

@@ -108,6 +108,16 @@ def test_what_is_asked_twice_at_once_is_computed_once(client: httpx.Client) -> N
     assert settled(client) - before == sum(clips_of(found[0]))
 
 
+@pytest.mark.parametrize("seconds", [0.3, 0.9, 1.2, 1.5])
+def test_whoever_goes_away_leaves_no_work_behind(client: httpx.Client, seconds: float) -> None:
+    before = settled(client)
+    query = {"fps": 120 + seconds}
+    with pytest.raises(httpx.ReadTimeout):
+        client.get(f"/v1/takes/{BETA}/features", params=query, headers=NPZ, timeout=seconds)
+    # Three streams of 6.3 s at 120 fps and stride 16 are about 140 clips.
+    assert settled(client) - before < 70
+
+
 def test_jobs_are_followed_to_their_end_and_can_be_stopped(client: httpx.Client) -> None:
     body = {"select": {"take_names": [BETA]}, "store": {"unit_frames": 64}, "grid": {"stride": 8}}
     job = client.post("/v1/jobs", json=body)
