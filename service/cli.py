@@ -7,12 +7,12 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from types import FrameType
 from typing import NoReturn
 
 from configs.load import SettingsError
 from service.flags import Parser, add_filters, add_job, add_place, add_serve, add_storage
+from takestream.version import own_version
 
 EXAMPLES = """examples:
   takestream takes s3://bucket/egoexo --universities cmu
@@ -74,7 +74,7 @@ def build_parser() -> Parser:
         description="Synchronised per-camera video features, streamed from S3 into Zarr.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("--version", action="version", version=version("takestream"))
+    parser.add_argument("--version", action="version", version=own_version())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     takes = commands.add_parser("takes", help="list takes and streams, sizes, what is missing")

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from configs.load import SettingsError
@@ -12,7 +11,7 @@ from configs.schema import JobSpec, ServeSpec
 from models.errors import ModelError
 from service.catalogue import Unknown
 from service.launch import choose_takes
-from service.records import JobRecord, Records, new_job_id
+from service.records import ENDED, JobRecord, Records, new_job_id, now
 from service.report import write_report
 from workers.dataset import DatasetError
 from workers.dispatch import Pool
@@ -24,7 +23,6 @@ from workers.unit import FinishedTake, Record
 
 log = logging.getLogger(__name__)
 
-ENDED = frozenset({"succeeded", "failed", "stopped"})
 # Jobs that run at a time; they share the workers, so more would only finish later together.
 AT_ONCE = 2
 # How often a running job's record is written, and its followers hear of it, in seconds.
@@ -66,7 +64,7 @@ class Jobs:
             job_id=new_job_id(),
             kind="service",
             status="queued",
-            submitted_at=_now(),
+            submitted_at=now(),
             submitted_by=by,
             spec=job.model_dump(mode="json"),
         )
@@ -147,7 +145,7 @@ class Jobs:
             await self._say(job_id, words)
         finally:
             if end:
-                await self._change(job_id, finished_at=_now(), **end)
+                await self._change(job_id, finished_at=now(), **end)
                 self._known.pop(job_id, None)
             self._running.pop(job_id, None)
             self._stopping.discard(job_id)
@@ -156,9 +154,7 @@ class Jobs:
         job = JobSpec.model_validate(self._known[job_id].spec)
         recipe = await asyncio.to_thread(make_recipe, job)
         takes = await asyncio.to_thread(choose_takes, job)
-        await self._change(
-            job_id, status="running", started_at=_now(), encoder_id=recipe.encoder_id
-        )
+        await self._change(job_id, status="running", started_at=now(), encoder_id=recipe.encoder_id)
         await self._say(job_id, f"{len(takes)} takes with {recipe.encoder_id}")
         news = _News(self, job_id)
         report = await run_job(self._pool, recipe, takes, news, owner=job_id, interval=TELL_SECONDS)
@@ -187,7 +183,7 @@ class Jobs:
             changed.set()
 
     async def _say(self, job_id: str, *lines: str) -> None:
-        stamped = [f"{_now()} {line}" for line in lines]
+        stamped = [f"{now()} {line}" for line in lines]
         try:
             await asyncio.to_thread(self._records.append_log, job_id, stamped)
         except StoreError as error:
@@ -221,10 +217,10 @@ class _News:
             await self._say()
 
     async def _write(self, facts: dict[str, Any]) -> None:
-        now = asyncio.get_running_loop().time()
-        save = now - self._saved > SAVE_SECONDS
+        clock = asyncio.get_running_loop().time()
+        save = clock - self._saved > SAVE_SECONDS
         if save:
-            self._saved = now
+            self._saved = clock
         await self._jobs._change(self._job_id, save=save, progress=facts)
         if self._lines:
             await self._say()
@@ -242,10 +238,6 @@ def progress_facts(progress: Progress) -> dict[str, Any]:
 
 def _failure(failure: Any) -> dict[str, Any]:
     return {"take": failure.take, "stream": failure.stream, "reason": failure.reason}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def within(uri: str, root: str) -> bool:

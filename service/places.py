@@ -85,7 +85,7 @@ class InOutput:
         self._output, self._records = output, Records(output, s3)
 
     def submit(self, file: str | None, given: Mapping[str, Any]) -> Facts:
-        raise NotImplementedError
+        raise SettingsError("an output only remembers; submit where jobs run: --address or --url")
 
     def list(self, limit: int) -> Sequence[Facts]:
         return [record.facts() for record in self._records.list(limit)]

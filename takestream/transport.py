@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import metadata
 from typing import Any
 
 import httpx
@@ -14,6 +13,7 @@ import httpx
 from takestream import errors
 from takestream.errors import TakestreamError
 from takestream.problems import of_response, torn, unexpected
+from takestream.version import own_version
 
 log = logging.getLogger("takestream.client")
 TRIES = 5
@@ -42,7 +42,7 @@ class Transport:
 
     def __init__(self, url: str, key: str | None, timeout: float) -> None:
         self.url = _checked_url(url)
-        headers = {"User-Agent": f"takestream/{_version()}"}
+        headers = {"User-Agent": f"takestream/{own_version()}"}
         if key is not None:
             headers["Authorization"] = f"Bearer {_checked_key(key)}"
         self.timeout = timeout
@@ -236,10 +236,3 @@ def _checked_key(key: str) -> str:
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise ValueError("that is no API key: keys are printable ASCII without spaces")
     return key
-
-
-def _version() -> str:
-    try:
-        return metadata.version("takestream")
-    except metadata.PackageNotFoundError:
-        return "checkout"

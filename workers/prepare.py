@@ -10,6 +10,7 @@ import av
 
 from takestream.schema import COMPLETE, Reason
 from takestream.storage import S3Options
+from takestream.version import own_version
 from workers.dataset import Take
 from workers.grid import Grid, make_grid
 from workers.index import Index
@@ -188,7 +189,7 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "libavcodec": libav,
-        "takestream": version("takestream"),
+        "takestream": own_version(),
         **{name: version(name) for name in RECORDED},
     }
 

@@ -1,14 +1,14 @@
 """The FastAPI app of one front door."""
 
-from importlib.metadata import version
-
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from service.api import features, jobs, moments, operation, problems, takes
 from service.api.front import Edge, Front
+from takestream.version import own_version
 
 ABOUT = """Synchronised per-camera video features, read from stores or computed on demand.
 
@@ -28,9 +28,10 @@ def create_app(door: Front) -> FastAPI:
                 expose_headers=["ETag", "X-Request-ID", "X-Takestream-Clips", "Location"],
             )
         )
-    app = FastAPI(
+    # As FastAPI, with the files of /docs from here and not from a CDN.
+    app = FastAPIOffline(
         title="takestream",
-        version=version("takestream"),
+        version=own_version(),
         description=ABOUT,
         middleware=middleware,
         separate_input_output_schemas=False,

@@ -1,15 +1,10 @@
 """`/v1/takes/{take}/features` and `/v1/features`: synchronised features, stored or computed."""
 
 import asyncio
-import io
 import json
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any
 
-import numpy as np
-import pyarrow as pa
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
@@ -21,19 +16,17 @@ from service.answers import (
     JSON,
     NDJSON,
     NPZ,
-    arrow_batch,
-    arrow_schema,
     dumped,
     npz,
     plain_list,
 )
 from service.api.front import Front, Reader, TheFront
+from service.api.negotiation import accepted, matches
 from service.api.problems import Problem, responses
+from service.api.streaming import arrow, chained, head, ndjson, rows_of, tail
 from service.engine import Refusal
 from service.jobs import recipe_job
 from service.keys import Key
-from takestream.schema import Reason
-from workers.unit import ClipPart
 
 router = APIRouter(tags=["features"])
 KINDS = (JSON, NPZ, ARROW, NDJSON)
@@ -270,180 +263,3 @@ async def as_job(door: Front, caller: Key, plan: Plan) -> Response:
         202,
         {"Location": url, "Retry-After": "10", "Cache-Control": "no-store"},
     )
-
-
-async def ndjson(door: Front, plan: Plan) -> AsyncGenerator[bytes, None]:
-    """Lines as clips are ready: first what the store has."""
-    names = plan.asked.streams
-    async with aclosing(door.answering.parts(plan)) as parts:
-        part = await started(parts)
-        yield head(plan)
-        for line in rows_of(plan):
-            yield line
-        try:
-            while part is not None:
-                at = names.index(part.stream)
-                yield b"".join(_row(plan, part, row, at) for row in range(len(part.reason)))
-                part = await anext(parts, None)
-        except (Failed, Refused) as error:
-            yield _line({"error": _problem(error).body(None)})
-            return
-    door.metrics.clips(plan.cached, plan.missing)
-    yield tail(plan)
-
-
-async def arrow(door: Front, plan: Plan) -> AsyncGenerator[bytes, None]:
-    """Record batches as clips are ready; without its end mark the stream is torn."""
-    schema = arrow_schema(plan.store.store.dim, plan.attributes)
-    sink = io.BytesIO()
-    async with aclosing(door.answering.parts(plan)) as parts:
-        part = await started(parts)
-        writer = pa.ipc.new_stream(sink, schema)
-        have = np.argwhere(plan.block.have & plan.wanted[:, None])
-        if len(have):
-            rows, columns = have[:, 0], have[:, 1]
-            writer.write_batch(
-                arrow_batch(
-                    schema,
-                    plan.clips,
-                    rows,
-                    np.array(plan.asked.streams, dtype=object)[columns],
-                    plan.block.features[rows, columns],
-                    plan.block.reason[rows, columns],
-                    plan.block.frame_time[rows, columns],
-                    plan.block.valid[rows, columns],
-                )
-            )
-        first = int(plan.clips.clip[0])
-        try:
-            while part is not None:
-                rows = np.arange(len(part.reason)) + part.first - first
-                writer.write_batch(
-                    arrow_batch(
-                        schema,
-                        plan.clips,
-                        rows,
-                        np.full(len(rows), part.stream, dtype=object),
-                        part.features,
-                        part.reason,
-                        part.frame_time,
-                        part.reason == Reason.VALID,
-                    )
-                )
-                yield taken(sink)
-                part = await anext(parts, None)
-        except (Failed, Refused) as error:
-            raise _problem(error) from None
-        writer.close()
-    door.metrics.clips(plan.cached, plan.missing)
-    yield taken(sink)
-
-
-def taken(sink: io.BytesIO) -> bytes:
-    """What was written to `sink` since the last time."""
-    data = sink.getvalue()
-    sink.seek(0)
-    sink.truncate()
-    return data
-
-
-async def started(parts: AsyncGenerator[ClipPart, None]) -> ClipPart | None:
-    """The first part; its errors become problems as long as no answer has begun."""
-    try:
-        return await anext(parts, None)
-    except (Failed, Refused) as error:
-        raise _problem(error) from None
-
-
-def head(plan: Plan) -> bytes:
-    """The first line: what will come."""
-    clips = plan.clips
-    times = {name: plain_list(getattr(clips, name)) for name in clips.__dataclass_fields__}
-    return _line({"attributes": plan.attributes, "stream": list(plan.asked.streams), **times})
-
-
-def tail(plan: Plan) -> bytes:
-    """The last line: without it the answer is torn."""
-    count = int(plan.wanted.sum()) * len(plan.asked.streams)
-    return _line({"end": True, "clips": count, "cached": plan.cached, "computed": plan.missing})
-
-
-def rows_of(plan: Plan) -> list[bytes]:
-    """Lines of the clips that are known already."""
-    block, lines = plan.block, []
-    for row, at in np.argwhere(block.have & plan.wanted[:, None]):
-        part = ClipPart(
-            plan.asked.streams[at],
-            int(plan.clips.clip[row]),
-            block.features[row : row + 1, at],
-            block.reason[row : row + 1, at],
-            block.frame_time[row : row + 1, at],
-        )
-        lines.append(_row(plan, part, 0, at))
-    return lines
-
-
-def _row(plan: Plan, part: ClipPart, row: int, at: int) -> bytes:
-    valid = bool(part.reason[row] == Reason.VALID)
-    return _line(
-        {
-            "clip": part.first + row,
-            "stream": plan.asked.streams[at],
-            "valid": valid,
-            "reason": int(part.reason[row]),
-            "frame_time": plain_list(part.frame_time[row : row + 1])[0],
-            "features": plain_list(part.features[row]) if valid else None,
-        }
-    )
-
-
-def _line(value: Mapping[str, Any]) -> bytes:
-    return dumped(value).encode() + b"\n"
-
-
-def _problem(error: Failed | Refused) -> Problem:
-    if isinstance(error, Refused):
-        return Problem.of_refusal(error.refusal)
-    return Problem.of_failure(error.failure)
-
-
-async def chained(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """`first`, then the rest; closed with it."""
-    async with aclosing(rest):
-        yield first
-        async for piece in rest:
-            yield piece
-
-
-def accepted(accept: str | None, kinds: tuple[str, ...]) -> str:
-    """The best of `kinds` for an Accept header; the first when anything will do.
-
-    Raises Problem 406.
-    """
-    if not accept:
-        return kinds[0]
-    best, quality = "", 0.0
-    for entry in accept[:1000].split(","):
-        name, *parameters = (part.strip().lower() for part in entry.split(";"))
-        q = next((p[2:] for p in parameters if p.startswith("q=")), "1")
-        try:
-            weight = float(q)
-        except ValueError:
-            weight = 0.0
-        group = name.partition("/")[0]
-        for kind in kinds:
-            if name in (kind, "*/*", f"{group}/*" if kind.startswith(f"{group}/") else kind):
-                if weight > quality:
-                    best, quality = kind, weight
-                break
-    if not best:
-        raise Problem(406, f"this comes as {', '.join(kinds)}, not as '{accept[:200]}'")
-    return best
-
-
-def matches(header: str | None, etag: str) -> bool:
-    """Whether If-None-Match names `etag`, by the weak comparison of RFC 9110."""
-    if header is None:
-        return False
-    names = {name.strip().removeprefix("W/") for name in header.split(",")}
-    return "*" in names or etag.removeprefix("W/") in names

@@ -146,6 +146,8 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", []), *HEADERS]
+                if scope["path"].startswith("/static/"):  # a new page never meets old modules
+                    message["headers"].append((b"cache-control", b"no-cache"))
             size += len(message.get("body", b""))
             await send(message)
 

@@ -14,8 +14,8 @@ from service.api.front import Front, Reader, Submitter, TheFront
 from service.api.problems import Problem, responses
 from service.catalogue import Unknown
 from service.engine import Refusal
-from service.jobs import ENDED, checked_job
-from service.records import JobRecord
+from service.jobs import checked_job
+from service.records import ENDED, JobRecord
 from workers.dataset import DatasetError, select
 
 router = APIRouter(tags=["jobs"])

@@ -109,8 +109,9 @@ async def _scores(
         row, at = _row_at(plan, body.moment.time), names.index(body.moment.stream)
         if row is None or not block.valid[row, at]:
             raise Problem(404, f"moment: no valid clip of {body.moment.stream} shows that time")
-        wanted = analysis.directions(block.features[row, at], True)
-        scores = analysis.directions(block.features, block.valid) @ wanted
+        scores = await asyncio.to_thread(
+            analysis.cosines, block.features, block.valid, block.features[row, at]
+        )
         return scores, {"moment": body.moment.model_dump(), "clip": int(plan.clips.clip[row])}
     if not caller.may("compute"):
         raise Problem(403, "text and images are encoded first, and this key may only read")

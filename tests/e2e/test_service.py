@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import takestream
+
 pytestmark = pytest.mark.e2e
 
 ALPHA, BETA = "alpha_street01_1", "beta_meadow01_2"
@@ -174,6 +176,22 @@ def test_killed_workers_engines_and_doors_cost_time_and_nothing_else(
     np.testing.assert_array_equal(
         arrays(ask(client, NPZ, BETA, fps=20, start=0, end=2))["features"], right["features"]
     )
+
+
+def test_the_client_people_import_gets_what_http_gives(serving: Any, client: httpx.Client) -> None:
+    with takestream.Client(serving.url) as service:
+        assert [take.take_name for take in service.takes()] == [ALPHA, BETA]
+        found = service.features(ALPHA, start=1, end=3, streams=["cam*"])
+        plain = arrays(ask(client, NPZ, start=1, end=3, streams="cam*"))
+        np.testing.assert_array_equal(found.features, plain["features"])
+        np.testing.assert_array_equal(found.valid, plain["valid"])
+        assert found.attrs["take"]["take_name"] == ALPHA
+        job = service.submit(select={"take_names": [BETA]}, grid={"stride": 9})
+        *_, last = job.events()
+        assert job.refresh().status == "succeeded", last
+        assert "complete" in job.logs()
+        with pytest.raises(takestream.errors.NotFound, match="did you mean"):
+            service.features("alpha_street01_2")
 
 
 def test_segments_and_moments(client: httpx.Client) -> None:

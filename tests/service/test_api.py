@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from fastapi.testclient import TestClient
 from configs.load import SettingsError, parse
 from configs.schema import ServeSpec
 from service.api.app import create_app
-from service.api.features import KINDS, accepted, matches
+from service.api.features import KINDS
 from service.api.front import Front
+from service.api.negotiation import accepted, matches
 from service.api.problems import Problem
 from service.app import checked
 from service.keys import KeyRing
@@ -274,3 +276,12 @@ def test_an_open_service_listens_on_loopback_only(
         "TAKESTREAM_API_KEYS", "- {name: a, sha256: '" + "0" * 64 + "', scopes: [read]}"
     )
     checked(spec_of(root, host="0.0.0.0"))
+
+
+def test_the_api_page_comes_from_here_alone(client: TestClient) -> None:
+    page = client.get("/docs").text
+    links = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert links
+    for link in links:
+        assert link.startswith("/"), link
+        assert client.get(link).status_code == 200
