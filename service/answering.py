@@ -4,7 +4,6 @@ import asyncio
 import fnmatch
 import hashlib
 import json
-import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -208,9 +207,8 @@ class Answering:
     ) -> None:
         streams, first, stop = window
         asked, dtype = plan.asked, plan.block.features.dtype
-        asker = uuid.uuid4().hex
         answers = self._engine.window.options(stream=True).remote(
-            asked.variant.recipe, asked.take, streams, first, stop, asker
+            asked.variant.recipe, asked.take, streams, first, stop
         )
         try:
             async for item in answers:
@@ -223,7 +221,6 @@ class Answering:
                 elif isinstance(item, UnitRecord) and item.outcome != "done":
                     out.put_nowait(_lost(item, plan))
         except BaseException as error:
-            self._engine.leave.remote(asker)
             answers.cancel()
             if isinstance(error, asyncio.CancelledError):
                 raise

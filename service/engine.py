@@ -108,20 +108,15 @@ class Engine:
             return Refusal(str(error), error.retry_after)
 
     async def window(
-        self, recipe: Recipe, take: Take, streams: Sequence[str], start: int, stop: int, asker: str
+        self, recipe: Recipe, take: Take, streams: Sequence[str], start: int, stop: int
     ) -> AsyncIterator[Part | Refusal]:
         """See `OnDemand.window`."""
         await self._ready.wait()
         try:
-            async for part in self.ondemand.window(recipe, take, streams, start, stop, asker):
+            async for part in self.ondemand.window(recipe, take, streams, start, stop):
                 yield part
         except Busy as error:
             yield Refusal(str(error), error.retry_after)
-
-    async def leave(self, asker: str) -> None:
-        """See `OnDemand.leave`."""
-        await self._ready.wait()
-        self.ondemand.leave(asker)
 
     async def query(self, recipe: Recipe, text: str | None, image: bytes | None) -> Query:
         """See `Pool.query`."""

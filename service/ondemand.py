@@ -2,7 +2,6 @@
 
 import asyncio
 import uuid
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +12,6 @@ from workers.unit import ClipPart, PreparedTake, Task, Unit, UnitRecord
 
 # A part as it travels to the front door.
 Part = ClipPart | UnitRecord
-# Askers that left, for those whose asking comes after it.
-REMEMBERED = 1000
 
 
 class Busy(Exception):
@@ -28,16 +25,13 @@ class Busy(Exception):
 class OnDemand:
     """Runs urgent tasks on a pool; askers of the same thing share one run of it.
 
-    Work is cancelled when the last who asked for it is gone, or says so by `leave`: over Ray Serve
-    a generator whose caller went away may be closed late, or never.
+    Work is cancelled when the last who asked for it is gone.
     """
 
     def __init__(self, pool: Pool, queue: int) -> None:
         self._pool = pool
         self._queue = queue
         self._under_way: dict[object, _Shared] = {}
-        self._asked: dict[str, tuple[object, _Shared]] = {}
-        self._gone: deque[str] = deque(maxlen=REMEMBERED)
 
     async def prepare(self, recipe: Recipe, take: Take, streams: Sequence[str]) -> PreparedTake:
         """Probe a take and make its store stand ready for these streams. Raises Busy."""
@@ -52,17 +46,11 @@ class OnDemand:
         raise RuntimeError(f"{take.name}: prepared without a record")
 
     async def window(
-        self,
-        recipe: Recipe,
-        take: Take,
-        streams: Sequence[str],
-        start: int,
-        stop: int,
-        asker: str | None = None,
+        self, recipe: Recipe, take: Take, streams: Sequence[str], start: int, stop: int
     ) -> AsyncIterator[Part]:
         """Clips `[start, stop)` of the streams, part by part, then a record or several.
 
-        asker: a name to `leave` by. A part may come twice when a worker was lost. Raises Busy.
+        A part may come twice when a worker was lost. Raises Busy.
         """
 
         def task(owner: str) -> Task:
@@ -70,16 +58,13 @@ class OnDemand:
             return Task("window", recipe, take, owner, unit=unit)
 
         key = ("window", recipe.key, take, tuple(streams), start, stop)
-        async for item in self._shared(key, task, clips=(stop - start) * len(streams), asker=asker):
+        async for item in self._shared(key, task, clips=(stop - start) * len(streams)):
             assert isinstance(item, ClipPart | UnitRecord)
             yield item
 
     async def _shared(
-        self, key: object, make: Callable[[str], Task], clips: int, asker: str | None = None
+        self, key: object, make: Callable[[str], Task], clips: int
     ) -> AsyncIterator[object]:
-        asker = asker or uuid.uuid4().hex
-        if asker in self._gone:
-            return
         shared = self._under_way.get(key)
         if shared is None:
             if self._pool.waiting >= self._queue:
@@ -89,28 +74,16 @@ class OnDemand:
             self._under_way[key] = shared
             self._pool.submit([task], shared.add, urgent=True)
         shared.followers += 1
-        self._asked[asker] = key, shared
         try:
             async for item in shared.follow():
                 yield item
         finally:
-            self._end(asker)
-
-    def leave(self, asker: str) -> None:
-        """This asker wants nothing more; also when its asking is only on its way."""
-        self._gone.append(asker)
-        self._end(asker)
-
-    def _end(self, asker: str) -> None:
-        if asker not in self._asked:
-            return
-        key, shared = self._asked.pop(asker)
-        shared.followers -= 1
-        if shared.done or not shared.followers:
-            if self._under_way.get(key) is shared:
-                del self._under_way[key]
-            if not shared.done:
-                self._pool.cancel(shared.owner)
+            shared.followers -= 1
+            if shared.done or not shared.followers:
+                if self._under_way.get(key) is shared:
+                    del self._under_way[key]
+                if not shared.done:
+                    self._pool.cancel(shared.owner)
 
 
 @dataclass

@@ -31,6 +31,7 @@ URGENT_PRIORITY = {"finish": 1, "window": 1, "extract": 1, "prepare": 1}
 POLL_SECONDS = 1.0
 PARTING_SECONDS = 3.0
 CORES_PER_WORKER = 4
+TRIES = 10
 
 # What a task gives: its record, and before it the parts of a window.
 Sink = Callable[[Any], None]
@@ -74,6 +75,7 @@ class Pool:
         self._cancelled: set[str] = set()
         self._open: Counter[str] = Counter()
         self._loops: list[asyncio.Task[None]] = []
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         for slot in self._slots:
@@ -126,6 +128,8 @@ class Pool:
         worker = await self._hired(slot)
         try:
             found: Query = await worker.query.remote(recipe, text, image)
+        except TaskCancelledError:
+            raise
         except RayError:
             self._retire(slot, worker, "")
             raise
@@ -152,8 +156,9 @@ class Pool:
         self._cancelled.add(owner)
         for slot in self._slots:
             if slot.worker is not None:
-                with suppress(RayError):
-                    slot.worker.cancel.remote(owner)
+                telling = asyncio.create_task(_tell_cancelled(slot.worker, owner))
+                self._telling.add(telling)
+                telling.add_done_callback(self._telling.discard)
 
     def counts(self, owner: str | None = None) -> Counts:
         """Work done so far, by dead workers too: for one owner, or for all."""
@@ -286,6 +291,19 @@ class Pool:
             # Owners come and go for as long as a service runs.
             del self._open[owner]
             self._cancelled.discard(owner)
+
+
+async def _tell_cancelled(worker: Any, owner: str) -> None:
+    # The call that was cancelled may be what asks for this: then Ray takes it back with it.
+    for _ in range(TRIES):
+        try:
+            await worker.cancel.remote(owner)
+        except TaskCancelledError:
+            continue
+        except RayError:
+            return
+        else:
+            return
 
 
 async def _record(worker: Any, queued: _Queued) -> Record:
