@@ -210,16 +210,27 @@ class Answering:
         answers = self._engine.window.options(stream=True).remote(
             asked.variant.recipe, asked.take, streams, first, stop
         )
+        # Not more than one answer may compute at once: a long stream is not kept whole.
+        keep = (stop - first) * len(streams) <= self._limits.compute_clips
+        parts: list[ClipPart] = []
         try:
             async for item in answers:
                 if isinstance(item, ClipPart):
                     with np.errstate(over="ignore"):
                         features = item.features.astype(dtype)
-                    out.put_nowait(_finite(item, features))
+                    part = _finite(item, features)
+                    out.put_nowait(part)
+                    if keep and isinstance(part, ClipPart):
+                        parts.append(part)
                 elif isinstance(item, Refusal):
                     raise Refused(item)
                 elif isinstance(item, UnitRecord) and item.outcome != "done":
                     out.put_nowait(_lost(item, plan))
+                elif isinstance(item, UnitRecord):
+                    # Only now is it sure that the videos did not change meanwhile.
+                    for part in parts:
+                        if part.stream in item.unit.streams:
+                            plan.store.keep(part)
         except BaseException as error:
             answers.cancel()
             if isinstance(error, asyncio.CancelledError):

@@ -15,11 +15,14 @@ from takestream.storage import S3Options
 from workers.metadata import UNDECODABLE
 from workers.objects import StoreError, StoreNotFound
 from workers.store import TakeStore
+from workers.unit import ClipPart
 
 Array = NDArray[Any]
 # Stores whose metadata stay open: some 100 kB each.
 KEPT_STORES = 200
 NOT_EXTRACTED = int(schema.Reason.NOT_EXTRACTED)
+# What was computed here lies beside what the store has, under keys of its own.
+_COMPUTED = "computed"
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,15 @@ class Block:
     reason: Array
     frame_time: Array
     have: Array
+
+    def fill(self, rows: slice, at: int, features: Array, reason: Array, time: Array) -> None:
+        """Put in the clips `rows` of the stream in column `at`."""
+        self.features[rows, at] = features
+        self.reason[rows, at] = reason
+        self.frame_time[rows, at] = time
+        # An object that was deleted by hand reads as fill values.
+        lost = np.isnan(features[:, 0]) & (reason == schema.Reason.VALID)
+        self.have[rows, at] = ~lost & (reason != NOT_EXTRACTED)
 
     @property
     def valid(self) -> Array:
@@ -104,6 +116,7 @@ class OpenStore:
         self.clips = clips
         self.attributes = store.attributes
         self._cache = cache
+        self._keeping = threading.Lock()
         self._known: set[tuple[int, str]] = set()
 
     def read(self, streams: Sequence[str], first: int, stop: int) -> Block | None:
@@ -121,8 +134,15 @@ class OpenStore:
         )
         if not n or not streams:
             return block
+        self._recall(streams, first, block)
         units = range(first // store.unit_clips, -(-stop // store.unit_clips))
-        there = self._there(streams, units)
+        wanted = {
+            (unit, name)
+            for unit in units
+            for at, name in enumerate(streams)
+            if not block.have[self._rows_of(unit, first), at].all()
+        }
+        there = self._there(wanted)
         fetched = False
         for unit in units:
             names = [name for name in streams if (unit, name) in there]
@@ -131,13 +151,57 @@ class OpenStore:
             return None
         return block
 
-    def _there(self, streams: Sequence[str], units: range) -> set[tuple[int, str]]:
-        wanted = {(unit, name) for unit in units for name in streams}
+    def keep(self, part: ClipPart) -> None:
+        """Remember clips that were computed on demand; features in the store's dtype."""
+        size, stop = self.store.chunk_clips, part.first + len(part.reason)
+        for chunk in range(part.first // size, -(-stop // size)):
+            key = (id(self), _COMPUTED, chunk, part.stream)
+            low, high = max(part.first, chunk * size), min(stop, (chunk + 1) * size)
+            inside, rows = (
+                slice(low % size, low % size + high - low),
+                slice(low - part.first, high - part.first),
+            )
+            with self._keeping:
+                known = self._cache.get(key)
+                # Copies: others may be reading.
+                features, reason, time = (
+                    [array.copy() for array in known] if known else self._unknown(size)
+                )
+                features[inside] = part.features[rows]
+                reason[inside] = part.reason[rows]
+                time[inside] = part.frame_time[rows]
+                self._cache.put(key, (features, reason, time), keep=self)
+
+    def _recall(self, streams: Sequence[str], first: int, block: Block) -> None:
+        """Fill in what was computed before."""
+        size, stop = self.store.chunk_clips, first + len(block.have)
+        for chunk in range(first // size, -(-stop // size)):
+            low, high = max(first, chunk * size), min(stop, (chunk + 1) * size)
+            rows, inside = slice(low - first, high - first), slice(low % size, None)
+            for at, name in enumerate(streams):
+                kept = self._cache.get((id(self), _COMPUTED, chunk, name))
+                if kept is not None:
+                    block.fill(rows, at, *(array[inside][: high - low] for array in kept))
+
+    def _unknown(self, clips: int) -> tuple[Array, Array, Array]:
+        store = self.store
+        return (
+            np.full((clips, store.dim), np.nan, dtype=store.dtype),
+            np.full(clips, schema.Reason.NOT_EXTRACTED, dtype=np.uint8),
+            np.full(clips, np.nan),
+        )
+
+    def _rows_of(self, unit: int, first: int) -> slice:
+        size = self.store.unit_clips
+        return slice(max(0, unit * size - first), max(0, (unit + 1) * size - first))
+
+    def _there(self, wanted: set[tuple[int, str]]) -> set[tuple[int, str]]:
         if self.store.status == schema.COMPLETE or wanted <= self._known:
             return wanted
+        streams = sorted({name for _, name in wanted})
         absent = {
             (gap.start // self.store.unit_clips, name)
-            for gap in self.store.missing(list(streams))
+            for gap in self.store.missing(streams)
             for name in gap.streams
         }
         # A chunk that exists stays as long as the root does; one that does not may come.
@@ -163,14 +227,9 @@ class OpenStore:
             for name in names:
                 kept = self._cache.get((id(self), chunk, name))
                 # Others may have pushed it out again.
-                features, reason, time = kept or self._load(chunk, [name])[name]
-                at, length = order.index(name), end - begin
-                block.features[rows, at] = features[inside][:length]
-                block.reason[rows, at] = reason[inside][:length]
-                block.frame_time[rows, at] = time[inside][:length]
-                # An object that was deleted by hand reads as fill values.
-                lost = np.isnan(block.features[rows, at, 0]) & (block.reason[rows, at] == 0)
-                block.have[rows, at] = ~lost & (block.reason[rows, at] != NOT_EXTRACTED)
+                kept = kept or self._load(chunk, [name])[name]
+                parts = (array[inside][: end - begin] for array in kept)
+                block.fill(rows, order.index(name), *parts)
         return fetched
 
     def _load(self, chunk: int, names: list[str]) -> dict[str, tuple[Array, Array, Array]]:
@@ -221,7 +280,7 @@ class _Cache:
         """Keep `column`, and with it the object whose id is in the key."""
         with self._lock:
             if key in self._columns:
-                return
+                self._size -= _bytes(self._columns.pop(key)[0])
             self._columns[key] = column, keep
             self._size += _bytes(column)
             while self._size > self._limit and self._columns:

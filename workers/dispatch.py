@@ -6,16 +6,17 @@ the stream that kills the decoder is found and left out while the others are wri
 """
 
 import asyncio
+import contextvars
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import ray
-from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError, TaskCancelledError
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError
 
 from configs.schema import RunSpec
 from workers.recipe import Recipe
@@ -31,11 +32,11 @@ URGENT_PRIORITY = {"finish": 1, "window": 1, "extract": 1, "prepare": 1}
 POLL_SECONDS = 1.0
 PARTING_SECONDS = 3.0
 CORES_PER_WORKER = 4
-TRIES = 10
 
 # What a task gives: its record, and before it the parts of a window.
 Sink = Callable[[Any], None]
 Counts = dict[str, float]
+T = TypeVar("T")
 
 
 @dataclass(order=True)
@@ -75,9 +76,10 @@ class Pool:
         self._cancelled: set[str] = set()
         self._open: Counter[str] = Counter()
         self._loops: list[asyncio.Task[None]] = []
-        self._telling: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
+        self._context = contextvars.copy_context()
         for slot in self._slots:
             queues = [self._batch, *[self._urgent] * URGENT_LANES]
             self._loops += [asyncio.create_task(self._serve(slot, queue)) for queue in queues]
@@ -119,21 +121,24 @@ class Pool:
 
         Raises RayError when a worker dies of it.
         """
-        found = await asyncio.gather(*(self._load(slot, recipe) for slot in self._slots))
+        calls = [self._call(self._load(slot, recipe)) for slot in self._slots]
+        found = await asyncio.gather(*calls)
         return next((why for why in found if why), "")
 
     async def query(self, recipe: Recipe, text: str | None, image: bytes | None) -> Query:
         """A text or a picture as a vector. Raises RayError when the worker dies of it."""
         slot = self._slots[0]
-        worker = await self._hired(slot)
-        try:
-            found: Query = await worker.query.remote(recipe, text, image)
-        except TaskCancelledError:
-            raise
-        except RayError:
-            self._retire(slot, worker, "")
-            raise
-        return found
+
+        async def ask() -> Query:
+            worker = await self._hired(slot)
+            try:
+                found: Query = await worker.query.remote(recipe, text, image)
+            except RayError:
+                self._retire(slot, worker, "")
+                raise
+            return found
+
+        return await asyncio.shield(self._call(ask()))
 
     def submit(self, tasks: Sequence[Task], sink: Sink, *, urgent: bool = False) -> None:
         """Queue tasks; `sink` gets what comes of them, in the event loop.
@@ -156,9 +161,7 @@ class Pool:
         self._cancelled.add(owner)
         for slot in self._slots:
             if slot.worker is not None:
-                telling = asyncio.create_task(_tell_cancelled(slot.worker, owner))
-                self._telling.add(telling)
-                telling.add_done_callback(self._telling.discard)
+                self._call(_tell_cancelled(slot.worker, owner))
 
     def counts(self, owner: str | None = None) -> Counts:
         """Work done so far, by dead workers too: for one owner, or for all."""
@@ -168,6 +171,18 @@ class Pool:
                 if owner in (None, name):
                     _add(total, counts)
         return total
+
+    def _call(self, call: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Make a call to a worker as the pool's own, whoever asks for it.
+
+        When a client hangs up, Serve has Ray cancel its call and all calls made on its behalf, by
+        asyncio context. Ray never delivers a call that was cancelled on its way, and an actor
+        waits for it before it takes any later one: the worker would be deaf from then on.
+        """
+        task = asyncio.get_running_loop().create_task(call, context=self._context)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+        return task
 
     def _put(self, queued: _Queued) -> None:
         queue = self._urgent if queued.urgent else self._batch
@@ -191,14 +206,13 @@ class Pool:
                     record = await self._watched(slot, worker, queued)
                 finally:
                     slot.running -= 1
-            except TaskCancelledError:
-                # Ray cancels the tasks of a cancelled call with it, whosever they are: over Serve
-                # a client that hangs up would take another's work, or a worker, down.
-                self._put(queued)
             except (RayError, TimeoutError) as error:
                 self._retire(slot, worker, owner)
                 self._retry(queued, error)
             else:
+                if _gave_up(record) and owner not in self._cancelled:
+                    self._put(queued)  # nobody asked for that
+                    continue
                 self._tell(queued, record)
                 if queued.urgent:  # nobody waits for its counts
                     await self._poll(slot, worker)
@@ -294,16 +308,12 @@ class Pool:
 
 
 async def _tell_cancelled(worker: Any, owner: str) -> None:
-    # The call that was cancelled may be what asks for this: then Ray takes it back with it.
-    for _ in range(TRIES):
-        try:
-            await worker.cancel.remote(owner)
-        except TaskCancelledError:
-            continue
-        except RayError:
-            return
-        else:
-            return
+    with suppress(RayError):
+        await worker.cancel.remote(owner)
+
+
+def _gave_up(record: Record) -> bool:
+    return isinstance(record, UnitRecord) and record.outcome == "stopped"
 
 
 async def _record(worker: Any, queued: _Queued) -> Record:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 URGENT_LANES = 2
 # Encoders that stay on the device, and recipes whose takes' indexes stay in memory.
 KEPT_ENCODERS, KEPT_RECIPES = 2, 8
+PATIENCE_SECONDS = 3.0
 # Cancelled owners to remember, for tasks that are on their way when the word comes.
 REMEMBERED = 1000
 
@@ -54,7 +56,8 @@ KINDS: dict[type[Exception], str] = {
 class Worker:
     """Encoders on one device. Methods never raise: what goes wrong is in the record.
 
-    Between two of its micro-batches a batch task waits for as long as urgent work is under way.
+    Between two of its micro-batches a batch task waits while urgent work is under way, but never
+    longer than `PATIENCE_SECONDS`: requests without end must not stop a job for good.
     """
 
     def __init__(self, device: str, threads: int) -> None:
@@ -218,10 +221,11 @@ class _Urgent:
                 self._changed.notify_all()
 
     def wait(self, counters: Counters, stop: Callable[[], bool]) -> None:
-        """Return when no urgent work is under way; the waiting counts, so it is no stall."""
+        """Return when no urgent work is under way, or after a while."""
+        until = time.monotonic() + PATIENCE_SECONDS
         with self._changed:
-            while self._count and not stop():
-                self._changed.wait(1.0)
+            while self._count and not stop() and (left := until - time.monotonic()) > 0:
+                self._changed.wait(min(left, 1.0))
                 counters.add(seconds_paused=1)
 
 
