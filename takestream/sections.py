@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from takestream import schema
-from takestream.storage import S3Options
+from takestream.storage import S3Options, reached
 from takestream.stores import StoredTake
 
 # Where windows reach into the next chunk, so many chunks make a section: the chunk between two
@@ -102,18 +102,22 @@ class Plan:
         return int((self._rows[:, 2] - self._rows[:, 1]).sum())
 
     def share(
-        self, order: NDArray[np.int64] | None, parts: Sequence[tuple[int, int]], even: bool
+        self,
+        order: NDArray[np.int64] | None,
+        parts: Sequence[tuple[int, int]],
+        even: bool,
+        batch: int = 1,
     ) -> list[tuple[int, int, int]]:
         """Somebody's part of the sections: (take, first window, window after the last).
 
         order: of the sections. parts: (index, of how many), first among the ranks, then among the
         workers of the rank. All parts together are everything, and no two differ by more than one
         window: a section on a border is cut. even: ranks have the same number, the last few
-        windows are left out.
+        windows are left out. batch: workers get so many windows at a time instead of one.
         """
         rows = self._rows if order is None else self._rows[order]
         ends = np.cumsum(rows[:, 2] - rows[:, 1])
-        low, high = share_of(self.windows, parts, even)
+        low, high = share_of(self.windows, parts, even, batch)
         if low >= high:
             return []
         found = rows[np.searchsorted(ends, low, "right") : np.searchsorted(ends, high, "left") + 1]
@@ -141,14 +145,19 @@ class Plan:
         return max(sizes)
 
 
-def share_of(total: int, parts: Sequence[tuple[int, int]], even: bool) -> tuple[int, int]:
+def share_of(
+    total: int, parts: Sequence[tuple[int, int]], even: bool, batch: int = 1
+) -> tuple[int, int]:
     """The windows `[low, high)` of one part; see `Plan.share`."""
     low, high = 0, total
     for level, (index, count) in enumerate(parts):
         size = high - low
         if even and level == 0:
             size -= size % count
-        low, high = low + size * index // count, low + size * (index + 1) // count
+        step = batch if level else 1
+        steps = -(-size // step)
+        first, last = steps * index // count * step, steps * (index + 1) // count * step
+        low, high = low + min(size, first), low + min(size, last)
     return low, high
 
 
@@ -174,30 +183,38 @@ def _s3_filesystem(pid: int, s3: S3Options) -> Any:
 def read(take: StoredTake, first: int, stop: int, streams: Sequence[str], s3: S3Options) -> Section:
     """Clips `[first, stop)` of a take, those of `streams` that it has.
 
-    Raises ValueError when the store changed since it was found, or lacks a chunk.
+    Raises ValueError when the store changed since it was found, or lacks a chunk; ConnectionError
+    and PermissionError of S3.
     """
-    import zarr
-
     try:
-        group = zarr.open_group(zarr_store(take.uri, s3), mode="r", zarr_format=3)
-        names = list(group.attrs.get("streams", []))  # type: ignore[arg-type]
-        if group.attrs.get("clips_sha256") != take.digest or not set(take.streams) <= set(names):
-            raise ValueError(f"{take.uri} is not what it was: make the data set anew")
-        rows = slice(first, stop)
-        mine = [name for name in streams if name in take.streams]
-        columns = [names.index(name) for name in mine]
-        whole = columns == list(range(len(names)))
-
-        def part(name: str, more: tuple[slice, ...] = ()) -> NDArray[Any]:
-            array: Any = group[name]
-            picked = array[rows] if whole else array.oindex[(rows, columns, *more)]
-            return np.asarray(picked)
-
-        features, mask = part(schema.FEATURES, (slice(None),)), part(schema.VALID)
-        times: Any = [np.asarray(group[n][rows]) for n in (schema.START_TIME, schema.END_TIME)]  # type: ignore[index]
+        with reached(take.uri, s3):
+            return _read(take, first, stop, streams, s3)
     except Exception as error:
         error.add_note(f"while reading clips {first} to {stop} of take {take.name}, {take.uri}")
         raise
+
+
+def _read(
+    take: StoredTake, first: int, stop: int, streams: Sequence[str], s3: S3Options
+) -> Section:
+    import zarr
+
+    group = zarr.open_group(zarr_store(take.uri, s3), mode="r", zarr_format=3)
+    names = list(group.attrs.get("streams", []))  # type: ignore[arg-type]
+    if group.attrs.get("clips_sha256") != take.digest or not set(take.streams) <= set(names):
+        raise ValueError(f"{take.uri} is not what it was: make the data set anew")
+    rows = slice(first, stop)
+    mine = [name for name in streams if name in take.streams]
+    columns = [names.index(name) for name in mine]
+    whole = columns == list(range(len(names)))
+
+    def part(name: str, more: tuple[slice, ...] = ()) -> NDArray[Any]:
+        array: Any = group[name]
+        picked = array[rows] if whole else array.oindex[(rows, columns, *more)]
+        return np.asarray(picked)
+
+    features, mask = part(schema.FEATURES, (slice(None),)), part(schema.VALID)
+    times: Any = [np.asarray(group[n][rows]) for n in (schema.START_TIME, schema.END_TIME)]  # type: ignore[index]
     # An object that is not there reads as NaN.
     absent = mask & np.isnan(features[:, :, 0])
     if absent.any():

@@ -57,18 +57,12 @@ def find_takes(
     Without `partial`, stores that are not complete are left out with a warning; when they were
     asked for by name, that is a ValueError. Raises FileNotFoundError when there is none.
     """
-    stores = _of_encoder(_stores(output, s3), encoder, output)
-    if takes is not None and set(takes) <= {_uid(uri) for uri in stores}:
-        stores = [uri for uri in stores if _uid(uri) in set(takes)]
-    fs, _ = open_filesystem(output, s3)
-    roots = [f"{open_filesystem(uri, s3)[1]}/zarr.json" for uri in stores]
-    found = []
-    for uri, data in zip(stores, fs.cat_ranges(roots, None, None, on_error="return"), strict=True):
-        if isinstance(data, FileNotFoundError):
-            continue  # a store whose creation was cut short
-        if isinstance(data, BaseException):
-            raise data
-        found.append(_described(uri, data))
+    if takes is not None and not takes:
+        raise ValueError("takes=[] chooses none; leave it out for all")
+    stores = _of_encoder(list_stores(output, s3), encoder, output)
+    if takes is not None and set(takes) <= {uid_of(uri) for uri in stores}:
+        stores = [uri for uri in stores if uid_of(uri) in set(takes)]
+    found = [_described(uri, data) for uri, data in read_roots(stores, s3).items()]
     if takes is not None:
         found = _named(found, takes, output)
     waiting = [take for take in found if not take.complete]
@@ -89,9 +83,13 @@ def find_takes(
 def choose_streams(takes: Sequence[StoredTake], patterns: Sequence[str] | None) -> tuple[str, ...]:
     """The names over all takes: sorted, or in the order of the patterns that match them.
 
-    Raises ValueError for a pattern that matches none.
+    Raises ValueError for a pattern that matches none, and when nothing is chosen.
     """
+    if patterns is not None and not patterns:
+        raise ValueError("streams=[] chooses none; leave it out for all")
     there = sorted({stream for take in takes for stream in take.streams})
+    if not there:
+        raise ValueError(f"{takes[0].uri} and the other stores have no streams")
     if patterns is None:
         return tuple(there)
     chosen: dict[str, None] = {}
@@ -103,19 +101,24 @@ def choose_streams(takes: Sequence[StoredTake], patterns: Sequence[str] | None) 
     return tuple(chosen)
 
 
-def _stores(output: str, s3: S3Options) -> list[str]:
-    if output.rstrip("/").endswith(".zarr"):
-        return [output.rstrip("/")]
+def list_stores(output: str, s3: S3Options) -> list[str]:
+    """The stores at `output`: itself, those of one encoder's folder, or those of all encoders.
+
+    Raises FileNotFoundError when there is no such folder.
+    """
+    if output.endswith(".zarr"):
+        return [output]
     fs, path = open_filesystem(output, s3)
-    if not fs.exists(path):
-        raise FileNotFoundError(f"{output}: no such folder")
 
     def folders(path: str) -> list[str]:
         entries = fs.ls(path, detail=True)
         names = [e["name"] for e in entries if e["type"] == "directory"]
         return sorted(posixpath.basename(name.rstrip("/")) for name in names)
 
-    top = folders(path)
+    try:
+        top = folders(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(f"{output}: no such folder") from error
     if here := [join(output, name) for name in top if name.endswith(".zarr")]:
         return here  # the folder of one encoder
     return [
@@ -124,6 +127,22 @@ def _stores(output: str, s3: S3Options) -> list[str]:
         for store in folders(f"{path.rstrip('/')}/{name}")
         if store.endswith(".zarr")
     ]
+
+
+def read_roots(stores: Sequence[str], s3: S3Options) -> dict[str, bytes]:
+    """The `zarr.json` of each store, all read at once; those that were only half made have none."""
+    if not stores:
+        return {}
+    fs, _ = open_filesystem(stores[0], s3)
+    paths = [f"{open_filesystem(uri, s3)[1]}/zarr.json" for uri in stores]
+    found = {}
+    for uri, data in zip(stores, fs.cat_ranges(paths, None, None, on_error="return"), strict=True):
+        if isinstance(data, FileNotFoundError | NotADirectoryError):
+            continue
+        if isinstance(data, BaseException):
+            raise data
+        found[uri] = data
+    return found
 
 
 def _of_encoder(stores: list[str], encoder: str | None, output: str) -> list[str]:
@@ -148,8 +167,8 @@ def _described(uri: str, data: bytes) -> StoredTake:
         take = attributes.get("take", {})
         return StoredTake(
             uri,
-            str(take.get("take_uid") or _uid(uri)),
-            str(take.get("take_name") or _uid(uri)),
+            str(take.get("take_uid") or uid_of(uri)),
+            str(take.get("take_name") or uid_of(uri)),
             tuple(attributes["streams"]),
             int(clips),
             int(features["chunk_grid"]["configuration"]["chunk_shape"][0]),
@@ -172,5 +191,6 @@ def _named(found: list[StoredTake], takes: Sequence[str], output: str) -> list[S
     return sorted({by_name[name] for name in takes}, key=lambda take: take.uid)
 
 
-def _uid(uri: str) -> str:
+def uid_of(uri: str) -> str:
+    """The uid of the take that a store is of."""
     return posixpath.basename(uri).removesuffix(".zarr")

@@ -4,7 +4,9 @@ windows = takestream.Windows("s3://bucket/features", streams=["aria*_rgb", "cam*
 loader = torch.utils.data.DataLoader(windows, batch_size=32, num_workers=4)
 """
 
+import os
 import random
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from takestream import sections
 from takestream.sections import Cut, Plan, Section
-from takestream.storage import S3Options
+from takestream.storage import S3Options, as_uri, reached
 from takestream.stores import StoredTake, choose_streams, find_takes
 
 if TYPE_CHECKING:
@@ -46,11 +48,14 @@ class Windows(IterableDataset[Sample]):
     last window of a take ends with its last clip. whole_takes: one sample is a whole take instead;
     batch with `collate_fn=Windows.collate`, which pads.
     takes: uids or names, all by default. streams: names or patterns; which streams a sample has,
-    and their order, is the same over the whole data set: see `streams`.
+    and their order, is the same over the whole data set: see `streams`. Takes with none of them are
+    left out with a warning.
     dtype: of the features. partial: take stores that are not complete as they are.
     rank, world_size: which part of the windows is ours; those of torch.distributed by default.
     even: give all ranks the same number of windows; up to `world_size - 1` are left out, others in
     each epoch.
+    batch_size: that of the DataLoader, if it has several workers: all of them but one then end with
+    a whole batch, so that `len(loader)` is right and `drop_last` drops one batch at most.
     memory: bytes of features that one worker may hold to mix from.
     profile, endpoint_url: how to reach S3, as for `takestream.open`.
 
@@ -65,18 +70,19 @@ class Windows(IterableDataset[Sample]):
     worker iterates, so it goes through fork and spawn.
 
     Raises FileNotFoundError and ValueError for what is not there or does not fit together,
-    ModuleNotFoundError without torch. Iterating raises ValueError when a store was changed.
+    ConnectionError and PermissionError of S3, ModuleNotFoundError without torch. Iterating raises
+    ValueError when a store was changed.
     """
 
     def __init__(
         self,
-        output: str,
+        output: str | os.PathLike[str],
         *,
         encoder: str | None = None,
         length: int = 16,
         step: int | None = None,
         whole_takes: bool = False,
-        takes: Sequence[str] | None = None,
+        takes: str | Sequence[str] | None = None,
         streams: str | Sequence[str] | None = None,
         shuffle: bool = True,
         seed: int = 0,
@@ -85,6 +91,7 @@ class Windows(IterableDataset[Sample]):
         rank: int | None = None,
         world_size: int | None = None,
         even: bool = False,
+        batch_size: int = 1,
         memory: int = 128 * 2**20,
         profile: str | None = None,
         endpoint_url: str | None = None,
@@ -97,6 +104,8 @@ class Windows(IterableDataset[Sample]):
         step = length if step is None else step
         if length < 1 or step < 1 or seed < 0:
             raise ValueError(f"length and step are 1 or more, seed 0 or more: {length, step, seed}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size is 1 or more, not {batch_size}")
         if (rank is None) != (world_size is None):
             raise ValueError("rank and world_size belong together")
         if rank is not None and world_size is not None and not 0 <= rank < world_size:
@@ -105,14 +114,27 @@ class Windows(IterableDataset[Sample]):
             raise ValueError(f"dtype is float32, float16 or bfloat16, not {dtype!r}")
         self._s3 = S3Options(profile, endpoint_url)
         self._cut = None if whole_takes else Cut(length, step)
-        self._shuffle, self._seed, self._even = shuffle, seed, even
+        self._shuffle, self._seed, self._even, self._batch = shuffle, seed, even, batch_size
         self._dtype: torch.dtype = getattr(torch, dtype)
         self._place = None if rank is None or world_size is None else (rank, world_size)
         patterns = [streams] if isinstance(streams, str) else streams
-        #: The takes, in the order of their uids.
-        self.takes: list[StoredTake] = find_takes(output, encoder, takes, partial, self._s3)
+        wanted = [takes] if isinstance(takes, str) else takes
+        where = as_uri(output)
+        with reached(where, self._s3):
+            found = find_takes(where, encoder, wanted, partial, self._s3)
         #: The streams of every sample, in their order.
-        self.streams = choose_streams(self.takes, patterns)
+        self.streams = choose_streams(found, patterns)
+        without = [take.name for take in found if set(self.streams).isdisjoint(take.streams)]
+        if without:
+            warnings.warn(
+                f"{where}: {len(without)} of {len(found)} takes have none of the streams"
+                f" {', '.join(self.streams)} and are left out (first: {without[0]})",
+                stacklevel=2,
+            )
+        #: The takes, in the order of their uids.
+        self.takes: list[StoredTake] = [
+            take for take in found if not set(self.streams).isdisjoint(take.streams)
+        ]
         #: The length of a feature vector.
         self.dim = self.takes[0].dim
         self._plan = Plan(self.takes, self._cut)
@@ -139,7 +161,7 @@ class Windows(IterableDataset[Sample]):
         info = get_worker_info()
         worker = (0, 1) if info is None else (info.id, info.num_workers)
         order = self._plan.order(self._seed, epoch) if self._shuffle else None
-        work = self._plan.share(order, [rank, worker], self._even)
+        work = self._plan.share(order, [rank, worker], self._even, self._batch)
         return self._mix(work, random.Random(repr((self._seed, epoch, rank, worker))))
 
     @staticmethod
@@ -161,16 +183,17 @@ class Windows(IterableDataset[Sample]):
         return batch
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker that is spawned is in no process group, so it is told here.
-        return {**self.__dict__, "_place": self._rank()}
+        # A worker that is spawned by a rank is in no process group, so it is told here. What is
+        # sent to the ranks themselves, before there is a group, must leave it to them.
+        return {**self.__dict__, "_place": self._place or _of_group()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # A copy has an epoch of its own, which its workers must see too.
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
 
     def _rank(self) -> tuple[int, int]:
-        if self._place is not None:
-            return self._place
-        distributed = torch.distributed
-        if distributed.is_available() and distributed.is_initialized():
-            return distributed.get_rank(), distributed.get_world_size()
-        return 0, 1
+        return self._place or _of_group() or (0, 1)
 
     def _mix(self, work: list[tuple[int, int, int]], rng: random.Random) -> Iterator[Sample]:
         """Samples drawn from up to `_mixed` sections at once."""
@@ -246,6 +269,14 @@ class Windows(IterableDataset[Sample]):
             times[name] = torch.full((length,), _FILL[name], dtype=torch.float64)
             times[name][:n] = torch.from_numpy(getattr(section, name)[rows])
         return {"features": features, "mask": valid, "clip": clip, **times, "take": take.uid}
+
+
+def _of_group() -> tuple[int, int] | None:
+    """(rank, of how many) in the process group, None where there is none."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return None
 
 
 _FILL = {

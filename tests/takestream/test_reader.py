@@ -1,5 +1,6 @@
 """Opening stores by URI and by take, with errors that say what is there."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -66,5 +67,55 @@ def test_errors_say_what_is_there(output: str) -> None:
         takestream.open(output, "uid-1", encoder="clip")
     with pytest.raises(FileNotFoundError, match="no such folder"):
         takestream.open(f"{output}-not")
+    store = f"{output}/videomae-base-0123456789/uid-1.zarr"
+    with pytest.raises(FileNotFoundError, match="is of encoder videomae-base-0123456789, not clip"):
+        takestream.open(store, encoder="clip")
+    assert takestream.open(store, encoder="videomae-base").sizes["clip"] == 3
+    with pytest.raises(ValueError, match="which folder"):
+        takestream.open("")
     with pytest.raises(FileNotFoundError, match="is of take uid-1"):
         takestream.open(f"{output}/videomae-base-0123456789/uid-1.zarr", "other")
+
+
+def test_paths_as_people_write_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_store(tmp_path / "out", "e-0123456789", "uid-1", "cmu_bike01_2")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for given in (tmp_path / "out", f"file://{tmp_path}/out/", "~/out"):
+        assert takestream.open(given, "uid-1").sizes["clip"] == 3
+
+
+def test_a_store_half_made_harms_no_other(tmp_path: Path) -> None:
+    make_store(tmp_path, "e-0123456789", "uid-1", "cmu_bike01_2")
+    half = tmp_path / "e-0123456789" / "uid-0.zarr"
+    half.mkdir()
+    assert takestream.open(tmp_path, "cmu_bike01_2").attrs["take"]["take_uid"] == "uid-1"
+    with pytest.raises(FileNotFoundError, match="did you mean 'cmu_bike01_2'"):
+        takestream.open(tmp_path, "cmu_bike01_3")
+    with pytest.raises(FileNotFoundError, match="half made"):
+        takestream.open(half)
+
+
+def test_a_store_that_is_not_complete_says_so(tmp_path: Path) -> None:
+    uri = make_store(tmp_path, "e-0123456789", "uid-1", "cmu_bike01_2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        takestream.open(uri)
+    root = Path(uri) / "zarr.json"
+    root.write_text(root.read_text().replace('"complete"', '"partial"'))
+    with pytest.warns(UserWarning, match="is not complete"):
+        takestream.open(uri)
+
+
+def test_an_endpoint_that_is_not_there_is_no_missing_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setattr("takestream.storage.S3_TRIES", 1)
+    for read in (takestream.open, takestream.Windows):
+        for uri in ("s3://bucket", "s3a://bucket/folder", "s3://bucket/x.zarr"):
+            with pytest.raises(ConnectionError, match=r"endpoint http://127\.0\.0\.1:9") as caught:
+                read(uri, endpoint_url="http://127.0.0.1:9")
+            assert uri.removeprefix("s3a://") in str(caught.value)
+        with pytest.raises(PermissionError, match="profile nope"):
+            read("s3://bucket", profile="nope")

@@ -121,6 +121,8 @@ def test_samples_hold_what_the_stores_hold(output: str) -> None:
     chosen = takestream.Windows(output, length=8, streams=["cam*", RGB], dtype="bfloat16")
     assert chosen.streams == (EXO, "cam02_0", RGB)
     assert next(iter(chosen))["features"].dtype == torch.bfloat16
+    one = takestream.Windows(Path(output), takes="uid-b")
+    assert [take.uid for take in one.takes] == ["uid-b"]
     few = takestream.Windows(output, takes=["name of uid-c", "uid-a"], streams=RGB, length=5)
     assert ([take.uid for take in few.takes], few.streams) == (["uid-a", "uid-c"], (RGB,))
     for sample in few:
@@ -261,6 +263,44 @@ def test_rank_is_that_of_the_process_group(output: str, monkeypatch: pytest.Monk
     assert len(pickle.loads(spawned)) == 14 // 4  # noqa: S301
 
 
+def test_what_is_sent_to_ranks_leaves_the_rank_to_them(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = pickle.dumps(takestream.Windows(output, length=8))
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    found = []
+    for rank in range(2):
+        monkeypatch.setattr("torch.distributed.get_rank", lambda rank=rank: rank)
+        found += shown(pickle.loads(sent))  # noqa: S301
+    assert Counter(found) == all_windows(8, 8)
+
+
+def test_workers_of_a_copy_see_its_epochs(output: str) -> None:
+    windows = pickle.loads(pickle.dumps(takestream.Windows(output, length=4)))  # noqa: S301
+    loader = DataLoader(windows, batch_size=None, num_workers=1, persistent_workers=True)
+    first = shown(loader)
+    windows.set_epoch(1)
+    assert shown(loader) != first
+
+
+def test_workers_end_with_whole_batches(output: str) -> None:
+    windows = takestream.Windows(output, length=4, batch_size=4)
+    loader = DataLoader(windows, batch_size=4, num_workers=2)
+    sizes = [len(batch["take"]) for batch in loader]
+    assert (len(sizes), sum(sizes)) == (len(loader), len(windows))
+    assert sizes.count(4) >= len(loader) - 1
+
+
+def test_takes_without_the_streams_are_left_out(output: str) -> None:
+    with pytest.warns(UserWarning, match=r"1 of 3 takes have none .*first: name of uid-b"):
+        windows = takestream.Windows(output, length=8, streams="aria*")
+    found = list(windows)
+    assert len(found) == len(windows) == 5 + 8
+    for sample in found:
+        check(sample, (RGB,))
+
+
 def test_whole_takes(output: str) -> None:
     windows = takestream.Windows(output, whole_takes=True, dtype="float16")
     assert len(windows) == 3
@@ -303,6 +343,9 @@ def test_errors_say_what_is_there(output: str) -> None:
         ({"streams": ["gp*"]}, "there is aria01_rgb, cam01_0, cam02_0"),
         ({"encoder": "clip"}, "there is .*encoder-0123456789"),
         ({"length": 0}, "length and step"),
+        ({"batch_size": 0}, "batch_size is"),
+        ({"streams": []}, r"streams=\[\] chooses none"),
+        ({"takes": []}, r"takes=\[\] chooses none"),
         ({"rank": 1}, "belong together"),
         ({"rank": 2, "world_size": 2}, "rank 2 is not one of 2"),
         ({"dtype": "int8"}, "dtype is"),
