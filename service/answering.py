@@ -4,6 +4,7 @@ import asyncio
 import fnmatch
 import hashlib
 import json
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -19,9 +20,15 @@ from service.engine import Refusal
 from service.stored import Array, Block, Clips, OpenStore, StoredFeatures
 from takestream.schema import Reason
 from workers.dataset import Take
+from workers.prepare import videos_changed
+from workers.source import Counters, SourceError
 from workers.unit import ClipPart, Failure, UnitRecord
 
+log = logging.getLogger(__name__)
+
 ATTEMPTS = 3
+# Windows of one answer that are computed at a time: the others would only fill the queue.
+AT_ONCE = 4
 KEPT = ("take", "grid", "encoder", "provenance", "problems")
 
 
@@ -38,6 +45,16 @@ class Asked:
 
 class CannotCompute(LookupError):
     """Something is missing that this service cannot compute, or this asker may not have."""
+
+
+class TooMuch(Exception):
+    """More clips, counted per stream, than one answer may have."""
+
+    def __init__(self, clips: int, limit: int) -> None:
+        super().__init__(
+            f"{clips} clips × streams in one answer, {limit} are allowed: ask for a shorter time "
+            "or fewer streams"
+        )
 
 
 class Refused(Exception):
@@ -61,6 +78,7 @@ class Plan:
     """What an answer will hold: the clips, what is known of them, and what is still to compute.
 
     wanted: bool [n], which clips of the range matter. windows: (streams, first, stop) in clips.
+    cached: clips, times streams, that were known before any was computed.
     """
 
     asked: Asked
@@ -69,11 +87,7 @@ class Plan:
     block: Block
     wanted: Array
     windows: tuple[tuple[tuple[str, ...], int, int], ...]
-
-    @property
-    def cached(self) -> int:
-        """Clips, times streams, that the store had."""
-        return int(self.block.have[self.wanted].sum())
+    cached: int = 0
 
     @property
     def missing(self) -> int:
@@ -89,18 +103,31 @@ class Plan:
         provenance["streams"] = _only(provenance.get("streams", {}), streams)
         return {**found, "provenance": provenance, "problems": _only(found["problems"], streams)}
 
-    def etag(self, kind: str) -> str:
-        """Weak: the same provenance gives the same features, to the last bit or so."""
-        sources = self.attributes["provenance"]["streams"]
+    def answer(self) -> Answer:
+        """The answer as far as it is known."""
+        return Answer(self.attributes, self.asked.streams, self.clips, self.block)
+
+    def etag(self, kind: str) -> str | None:
+        """Weak: the same provenance gives the same features, to the last bit or so.
+
+        None as long as a clip is not known, or was left out and may come yet.
+        """
+        if not self.block.have[self.wanted].all():
+            return None
+        provenance = self.attributes["provenance"]
         facts = [
             self.asked.variant.encoder_id,
             self.asked.take.uid,
-            [(name, sources.get(name, {}).get("etag")) for name in self.asked.streams],
-            [sources.get(name, {}).get("size") for name in self.asked.streams],
+            provenance["streams"],
+            provenance.get("versions"),
+            str(self.block.features.dtype),
             self.clips.clip[self.wanted].tolist(),
+            self.block.reason[self.wanted].tolist(),
+            self.asked.streams,
             kind,
         ]
-        return f'W/"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}"'
+        text = json.dumps(facts, sort_keys=True, default=str)
+        return f'W/"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
 class Answering:
@@ -112,6 +139,7 @@ class Answering:
         self._catalogue, self._stored = catalogue, stored
         self._engine = engine
         self._limits = limits
+        self._looks: set[asyncio.Task[None]] = set()
 
     def asked(
         self,
@@ -131,18 +159,25 @@ class Answering:
         """Read what is there; name what is not.
 
         compute: whether it may be computed. wanted: from clips to bool [n], which of them matter.
-        Raises CannotCompute, Refused, Failed, StoreError.
+        Raises TooMuch, CannotCompute, Refused, Failed, StoreError.
         """
         uri = self._catalogue.store_uri(asked.variant.encoder_id, asked.take.uid)
         for _ in range(ATTEMPTS):
             store = await asyncio.to_thread(self._stored.open, uri)
-            if store is None or not set(asked.streams) <= set(store.store.streams):
+            able = compute and asked.variant.recipe is not None
+            if (
+                store is None
+                or not set(asked.streams) <= set(store.store.streams)
+                or (store.changed and able)
+            ):
                 await self._prepare(asked, compute=compute)
                 store = await asyncio.to_thread(self._stored.open, uri)
             if store is None:
                 continue  # removed again because its videos changed
-            plan = await asyncio.to_thread(_read, asked, store, wanted)
+            limit = self._limits.answer_clips
+            plan = await asyncio.to_thread(_read, asked, store, wanted, limit)
             if plan is not None:
+                self._look(plan)
                 if plan.windows and (not compute or asked.variant.recipe is None):
                     raise CannotCompute(_why_not(asked, compute))
                 return plan
@@ -159,7 +194,8 @@ class Answering:
         Raises Refused, Failed. Closing it cancels the work.
         """
         merged: asyncio.Queue[object] = asyncio.Queue()
-        tasks = [asyncio.create_task(self._run(plan, w, merged)) for w in plan.windows]
+        turn = asyncio.Semaphore(AT_ONCE)
+        tasks = [asyncio.create_task(self._run(plan, w, merged, turn)) for w in plan.windows]
         left = len(tasks)
         told = np.zeros(plan.block.have.shape, dtype=bool)
         try:
@@ -189,7 +225,26 @@ class Answering:
         async with aclosing(self.parts(plan)) as parts:
             async for part in parts:
                 put(block, part, plan)
-        return Answer(plan.attributes, plan.asked.streams, plan.clips, block)
+        return plan.answer()
+
+    def _look(self, plan: Plan) -> None:
+        """See in the background whether the videos behind an answer are still the same."""
+        if not plan.store.due_for_a_look():
+            return
+
+        async def look() -> None:
+            take, store = plan.asked.take, plan.store
+            s3 = self._catalogue.source_s3
+            try:
+                store.changed = await asyncio.to_thread(
+                    videos_changed, store.store, take, plan.asked.streams, s3, Counters()
+                )
+            except SourceError as error:  # what is stored is good all the same
+                log.warning("%s", error)
+
+        task = asyncio.create_task(look())
+        self._looks.add(task)
+        task.add_done_callback(self._looks.discard)
 
     async def _prepare(self, asked: Asked, *, compute: bool) -> None:
         if not compute or asked.variant.recipe is None:
@@ -203,6 +258,21 @@ class Answering:
             raise Failed(prepared.failures[0])
 
     async def _run(
+        self,
+        plan: Plan,
+        window: tuple[tuple[str, ...], int, int],
+        out: "asyncio.Queue[object]",
+        turn: asyncio.Semaphore,
+    ) -> None:
+        try:
+            async with turn:
+                await self._window(plan, window, out)
+        except Exception as error:  # noqa: BLE001 - raised in whoever reads the parts
+            out.put_nowait(error)
+        else:
+            out.put_nowait(None)
+
+    async def _window(
         self, plan: Plan, window: tuple[tuple[str, ...], int, int], out: "asyncio.Queue[object]"
     ) -> None:
         streams, first, stop = window
@@ -231,13 +301,9 @@ class Answering:
                     for part in parts:
                         if part.stream in item.unit.streams:
                             plan.store.keep(part)
-        except BaseException as error:
+        except BaseException:
             answers.cancel()
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            out.put_nowait(error)
-        else:
-            out.put_nowait(None)
+            raise
 
 
 def chosen_streams(take: Take, asked: Sequence[str]) -> tuple[str, ...]:
@@ -262,13 +328,10 @@ def put(block: Block, part: ClipPart, plan: Plan) -> None:
     at = plan.asked.streams.index(part.stream)
     first = part.first - int(plan.clips.clip[0])
     rows = slice(first, first + len(part.reason))
-    block.features[rows, at] = part.features
-    block.reason[rows, at] = part.reason
-    block.frame_time[rows, at] = part.frame_time
-    block.have[rows, at] = True
+    block.fill(rows, at, part.features, part.reason, part.frame_time)
 
 
-def _read(asked: Asked, store: OpenStore, wanted: Any) -> Plan | None:
+def _read(asked: Asked, store: OpenStore, wanted: Any, limit: int) -> Plan | None:
     clips = store.clips.within(asked.start, asked.end)
     matters = np.ones(len(clips.clip), dtype=bool) if wanted is None else wanted(clips)
     rows = np.flatnonzero(matters)
@@ -277,11 +340,14 @@ def _read(asked: Asked, store: OpenStore, wanted: Any) -> Plan | None:
         clips = Clips(*(getattr(clips, n)[keep] for n in clips.__dataclass_fields__))
         matters = matters[keep]
     n = len(clips.clip)
+    if n * len(asked.streams) > limit:
+        raise TooMuch(n * len(asked.streams), limit)
     first = int(clips.clip[0]) if n else 0
     block = store.read(asked.streams, first, first + n)
     if block is None:
         return None
-    return Plan(asked, store, clips, block, matters, _windows(asked.streams, first, block, matters))
+    windows = _windows(asked.streams, first, block, matters)
+    return Plan(asked, store, clips, block, matters, windows, int(block.have[matters].sum()))
 
 
 def _windows(
@@ -319,7 +385,10 @@ def _from(part: ClipPart, row: int) -> ClipPart:
 
 def _lost(record: UnitRecord, plan: Plan) -> ClipPart | Failed:
     unit = record.unit
-    failure = record.failures[0] if record.failures else Failure(unit.take.name, None, "stopped")
+    if not record.failures:
+        words = "its computation was stopped, as when the service restarts; ask again"
+        return Failed(Failure(unit.take.name, None, words, kind="unavailable"))
+    failure = record.failures[0]
     alone = len(unit.streams) == 1 and len(plan.asked.streams) > 1
     if failure.kind != "crash" or not alone:
         return Failed(failure)

@@ -1,12 +1,12 @@
 """What features look like on the wire: npz, Arrow, JSON, and lines of JSON."""
 
 import io
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 
 from service.stored import Array, Block, Clips
@@ -39,7 +39,7 @@ class Answer:
             return self._arrow()
         return self._json()
 
-    def _arrays(self) -> dict[str, Array]:
+    def _arrays(self) -> dict[str, Any]:
         block, clips = self.block, self.clips
         return {
             "features": block.features,
@@ -53,9 +53,8 @@ class Answer:
 
     def _json(self) -> bytes:
         arrays = self._arrays()
-        arrays.pop("attributes")
-        plain = {name: plain_list(values) for name, values in arrays.items()}
-        return dumped({"attributes": self.attributes, **plain}).encode()
+        arrays["features"] = exact(arrays["features"])
+        return encoded({**arrays, "attributes": self.attributes})
 
     def _arrow(self) -> bytes:
         sink = io.BytesIO()
@@ -90,22 +89,26 @@ def npz(arrays: Mapping[str, Array]) -> bytes:
     return file.getvalue()
 
 
-def plain_list(values: Array) -> Any:
-    """Nested lists for JSON, with None where a number is not one."""
-    if values.dtype.kind != "f":
-        return values.tolist()
-    # As float64, what a float16 holds is written in full.
-    wide = values.astype(np.float64)
-    if np.isnan(wide).any():
-        boxed = wide.astype(object)
-        boxed[np.isnan(wide)] = None
-        return boxed.tolist()
-    return wide.tolist()
-
-
 def dumped(value: Any) -> str:
-    """Compact JSON without NaN."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":"), default=str)
+    """As `encoded`, for short things."""
+    return encoded(value).decode()
+
+
+def encoded(value: Any) -> bytes:
+    """Compact JSON; arrays become nested lists, and what is no number in them null."""
+    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+    return orjson.dumps(value, default=_plain, option=options)
+
+
+def exact(values: Array) -> Array:
+    """float16 as float64, so that JSON shows in full what it holds."""
+    return np.ascontiguousarray(values, dtype=np.float64) if values.dtype == np.float16 else values
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):  # what orjson does not take: text, views
+        return value.tolist() if value.dtype.kind in "OU" else np.ascontiguousarray(value)
+    return str(value)
 
 
 def arrow_schema(dim: int, attributes: Mapping[str, Any]) -> pa.Schema:

@@ -1,12 +1,14 @@
 """What a service has to offer: takes, and the encoders they may be encoded with."""
 
+import re
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from configs.load import SettingsError, did_you_mean
 from configs.schema import EncoderChoice, GridChoice, JobSpec, ServeSpec
+from service.kept import Kept
 from takestream.storage import S3Options, join
 from workers.dataset import Take, read_takes
 from workers.objects import Objects
@@ -15,6 +17,8 @@ from workers.source import ObjectIdentity, Source
 
 # How long the list of takes and the listing of stores may be behind the storage, in seconds.
 FRESH_SECONDS = 10.0
+# Other folders in the output are none of ours.
+ENCODER_ID = re.compile(r"[A-Za-z0-9._-]+-[0-9a-f]{10}")
 
 
 class Unknown(LookupError):
@@ -29,6 +33,15 @@ class Variant:
     recipe: Recipe | None
 
 
+@dataclass(frozen=True)
+class _Listed:
+    """The takes of one version of `takes.json`, by uid, and their uids by name."""
+
+    identity: ObjectIdentity | None
+    takes: Mapping[str, Take]
+    uids: Mapping[str, str]
+
+
 class Catalogue:
     """The takes of the data set, the encoders on offer, and which stores there are.
 
@@ -38,13 +51,9 @@ class Catalogue:
     def __init__(self, spec: ServeSpec) -> None:
         self.spec = spec
         self._lock = threading.Lock()
-        self._takes: dict[str, Take] = {}
-        self._names: dict[str, str] = {}
-        self._identity: ObjectIdentity | None = None
-        self._checked = 0.0
         self._recipes: dict[tuple[str, float | None], Recipe] = {}
-        self._stores: Mapping[str, frozenset[str]] = {}
-        self._listed = 0.0
+        self._takes = Kept(self._read, FRESH_SECONDS)
+        self._stores = Kept(self._list, FRESH_SECONDS)
 
     @property
     def default(self) -> str:
@@ -58,17 +67,15 @@ class Catalogue:
 
     def takes(self) -> list[Take]:
         """All takes, in the data set's order. Raises DatasetError, SourceError."""
-        with self._lock:
-            if time.monotonic() - self._checked > FRESH_SECONDS:
-                self._read()
-            return list(self._takes.values())
+        return list(self._takes.get().takes.values())
 
     def take(self, name: str) -> Take:
-        """A take by its uid or its name. Raises Unknown."""
-        self.takes()
-        found = self._takes.get(name) or self._takes.get(self._names.get(name, ""))
+        """A take by its uid or its name. Raises Unknown, DatasetError, SourceError."""
+        listed = self._takes.get()
+        found = listed.takes.get(name) or listed.takes.get(listed.uids.get(name, ""))
         if found is None:
-            near = did_you_mean(name[:200], [*self._names, *self._takes]).split("; valid")[0]
+            names = [*listed.uids, *listed.takes]
+            near = did_you_mean(name[:200], names).split("; valid")[0]
             raise Unknown(f"the data set has no take '{name[:200]}'{near}")
         return found
 
@@ -109,11 +116,11 @@ class Catalogue:
 
     def stores(self) -> Mapping[str, frozenset[str]]:
         """By encoder_id, the uids of the takes that have a store. Raises StoreError."""
-        with self._lock:
-            if time.monotonic() - self._listed > FRESH_SECONDS:
-                self._stores = self._list()
-                self._listed = time.monotonic()
-            return self._stores
+        return self._stores.get()
+
+    def encoder_ids(self) -> Sequence[str]:
+        """The encoder_ids that there are stores of, as of now. Raises StoreError."""
+        return [name for name in self._objects().folders() if ENCODER_ID.fullmatch(name)]
 
     def store_uri(self, encoder_id: str, take_uid: str) -> str:
         """Where the store of a take is."""
@@ -145,30 +152,33 @@ class Catalogue:
             changes["grid"] = grid.model_copy(update={"fps": fps})
         return job.model_copy(update=changes)
 
-    def _read(self) -> None:
+    def _read(self, old: _Listed | None) -> _Listed:
         job = self.spec.job
         s3 = S3Options(**job.s3.model_dump())
         try:
             identity = Source(join(job.dataset, "takes.json"), s3).identity()
         except FileNotFoundError:
             identity = None  # reading it says so properly
-        if identity is None or identity != self._identity:
-            takes = read_takes(job.dataset, job.select.resolution, s3)
-            self._takes = {take.uid: take for take in takes}
-            self._names = {take.name: take.uid for take in takes}
-            self._identity = identity
-        self._checked = time.monotonic()
+        if old is not None and identity is not None and identity == old.identity:
+            return old
+        takes = read_takes(job.dataset, job.select.resolution, s3)
+        by_uid = {take.uid: take for take in takes}
+        return _Listed(identity, by_uid, {take.name: take.uid for take in takes})
 
-    def _list(self) -> Mapping[str, frozenset[str]]:
+    def _list(self, old: Mapping[str, frozenset[str]] | None) -> Mapping[str, frozenset[str]]:
+        def uids(encoder_id: str) -> frozenset[str]:
+            stores = self._objects(encoder_id).folders()
+            return frozenset(n.removesuffix(".zarr") for n in stores if n.endswith(".zarr"))
+
+        ids = self.encoder_ids()
+        with ThreadPoolExecutor(8) as pool:
+            found = zip(ids, pool.map(uids, ids), strict=True)
+            return {encoder_id: some for encoder_id, some in found if some}
+
+    def _objects(self, *folder: str) -> Objects:
         job = self.spec.job
         s3 = S3Options(**(job.output_s3 or job.s3).model_dump())
-        found = {}
-        for encoder_id in Objects(job.output, s3).folders():
-            stores = Objects(join(job.output, encoder_id), s3).folders()
-            uids = {name.removesuffix(".zarr") for name in stores if name.endswith(".zarr")}
-            if uids:
-                found[encoder_id] = frozenset(uids)
-        return found
+        return Objects(join(job.output, *folder), s3)
 
 
 def check_offer(spec: ServeSpec) -> None:

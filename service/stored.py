@@ -1,6 +1,7 @@
 """Features that stores have already, kept in memory as long as they stay true."""
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +19,10 @@ from workers.store import TakeStore
 from workers.unit import ClipPart
 
 Array = NDArray[Any]
-# Stores whose metadata stay open: some 100 kB each.
-KEPT_STORES = 200
+# Stores whose metadata stay open: so many, and so many clips in all (40 bytes each).
+KEPT_STORES, KEPT_CLIPS = 200, 2_000_000
+# Seconds after which it is looked again whether a store's videos are still the same.
+LOOK_SECONDS = 60.0
 NOT_EXTRACTED = int(schema.Reason.NOT_EXTRACTED)
 # What was computed here lies beside what the store has, under keys of its own.
 _COMPUTED = "computed"
@@ -103,21 +106,36 @@ class StoredFeatures:
         with self._lock:
             self._stores[uri] = known
             self._stores.move_to_end(uri)
-            while len(self._stores) > KEPT_STORES:
-                self._stores.popitem(last=False)
+            clips = sum(store.store.clips for store in self._stores.values())
+            while len(self._stores) > KEPT_STORES or (clips > KEPT_CLIPS and len(self._stores) > 1):
+                _, old = self._stores.popitem(last=False)
+                clips -= old.store.clips
         return known
 
 
 class OpenStore:
-    """A store with the metadata that it had when it was opened."""
+    """A store with the metadata that it had when it was opened.
+
+    changed: whether its videos were seen to be others since.
+    """
 
     def __init__(self, store: TakeStore, clips: Clips, cache: "_Cache") -> None:
         self.store = store
         self.clips = clips
         self.attributes = store.attributes
+        self.changed = False
+        self._looked = float("-inf")
         self._cache = cache
         self._keeping = threading.Lock()
         self._known: set[tuple[int, str]] = set()
+
+    def due_for_a_look(self) -> bool:
+        """Whether it is time to compare the videos again; if so, the asker does it."""
+        now = time.monotonic()
+        due = now - self._looked > LOOK_SECONDS
+        if due:
+            self._looked = now
+        return due
 
     def read(self, streams: Sequence[str], first: int, stop: int) -> Block | None:
         """Clips `[first, stop)` of the streams, as far as they are there.

@@ -77,6 +77,18 @@ def _is_up_to_date(
 ) -> bool:
     if store.status != COMPLETE or not set(streams) <= set(store.streams):
         return False
+    return not videos_changed(store, take, streams, s3, counters) and not store.missing(
+        list(streams)
+    )
+
+
+def videos_changed(
+    store: TakeStore, take: Take, streams: Sequence[str], s3: S3Options, counters: Counters
+) -> bool:
+    """Whether any of the streams' objects is another one than the store was made from.
+
+    One HEAD per stream; an object that is gone has not changed. Raises SourceError.
+    """
     known = _known_identities(store)
     for stream in take.streams:
         if stream.key not in streams or stream.uri is None:
@@ -86,8 +98,8 @@ def _is_up_to_date(
         except FileNotFoundError:
             continue
         if known.get(stream.key) != now:
-            return False
-    return not store.missing(list(streams))
+            return True
+    return False
 
 
 def _known_identities(store: TakeStore) -> dict[str, ObjectIdentity | None]:

@@ -1,7 +1,7 @@
 """`/v1/takes/{take}/features` and `/v1/features`: synchronised features, stored or computed."""
 
 import asyncio
-import json
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -10,22 +10,13 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from service import segments
-from service.answering import CannotCompute, Failed, Plan, Refused
-from service.answers import (
-    ARROW,
-    JSON,
-    NDJSON,
-    NPZ,
-    dumped,
-    npz,
-    plain_list,
-)
+from service.answering import CannotCompute, Failed, Plan, Refused, TooMuch
+from service.answers import ARROW, JSON, NDJSON, NPZ, Answer
 from service.api.front import Front, Reader, TheFront
 from service.api.negotiation import accepted, matches
 from service.api.problems import Problem, responses
-from service.api.streaming import arrow, chained, head, ndjson, rows_of, tail
+from service.api.streaming import arrow, chained, ndjson
 from service.engine import Refusal
-from service.jobs import recipe_job
 from service.keys import Key
 
 router = APIRouter(tags=["features"])
@@ -45,7 +36,7 @@ class FeaturesQuery(BaseModel):
     )
     start: Seconds | None = Field(None, description="seconds on the take's clock")
     end: Seconds | None = Field(None, description="seconds; clips that show any of [start, end)")
-    fps: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = Field(
+    fps: Annotated[float, Field(ge=0.01, le=1000, allow_inf_nan=False)] | None = Field(
         None, description="frames per second of the grid, instead of the encoder's own"
     )
 
@@ -120,6 +111,8 @@ async def features(
 ) -> Response:
     """The features of all clips that show any of `[start, end)`, from the store or computed now."""
     kind = accepted(request.headers.get("accept"), KINDS)
+    if asked.start is not None and asked.end is not None and asked.end <= asked.start:
+        raise Problem(422, f"end: {asked.end} is not after start, {asked.start}")
     what = await asyncio.to_thread(
         door.answering.asked,
         take,
@@ -129,40 +122,49 @@ async def features(
         asked.end,
         asked.fps,
     )
-    if None not in (asked.start, asked.end) and asked.end <= asked.start:  # type: ignore[operator]
-        raise Problem(422, f"end: {asked.end} is not after start, {asked.start}")
     plan = await planned(door, caller, what)
-    total = int(plan.wanted.sum()) * len(what.streams)
-    if total > door.spec.limits.answer_clips:
-        raise Problem(
-            413,
-            f"{total} clips × streams in one answer, {door.spec.limits.answer_clips} are allowed: "
-            "ask for a shorter time or fewer streams",
-        )
-    headers = {
-        "ETag": plan.etag(kind),
+    headers = _headers(plan, kind)
+    if "ETag" in headers and matches(request.headers.get("if-none-match"), headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    if kind == NDJSON or (kind == ARROW and plan.missing):
+        return await _streamed(door, caller, plan, kind)
+    if plan.missing > door.spec.limits.compute_clips:
+        return await as_job(door, caller, [plan])
+    plan, answer = await resolved(door, caller, plan)
+    door.metrics.clips(plan.cached, plan.missing)
+    body = await asyncio.to_thread(answer.encode, kind)
+    return Response(body, media_type=kind, headers=_headers(plan, kind))
+
+
+async def _streamed(door: Front, caller: Key, plan: Plan, kind: str) -> Response:
+    """An answer that comes as clips are ready; its first piece is made before it begins, so that
+    what stands against it is told properly."""
+    make = ndjson if kind == NDJSON else arrow
+    lines = make(door, plan)
+    try:
+        first = await anext(lines)
+    except Problem as problem:
+        if problem.kind != "changed":
+            raise
+        plan = await renewed(door, caller, plan)
+        lines = make(door, plan)
+        first = await anext(lines)
+    headers = _headers(plan, kind)
+    return StreamingResponse(chained(first, lines), media_type=kind, headers=headers)
+
+
+def _headers(plan: Plan, kind: str) -> dict[str, str]:
+    """What an answer says of itself; an ETag when it is all there."""
+    hit = "hit" if not plan.missing else f"fwd={'partial' if plan.cached else 'miss'}"
+    found = {
         "Cache-Control": "private, no-cache",
         "Vary": "Accept, Authorization",
-        "X-Takestream-Encoder-Id": what.variant.encoder_id,
+        "X-Takestream-Encoder-Id": plan.asked.variant.encoder_id,
         "X-Takestream-Clips": f"cached={plan.cached}; computed={plan.missing}",
-        "Cache-Status": "takestream; hit" if not plan.missing else
-        f"takestream; fwd={'partial' if plan.cached else 'miss'}",
-    }  # fmt: skip
-    if matches(request.headers.get("if-none-match"), headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    if kind in (NDJSON, ARROW) and plan.missing:
-        lines = ndjson(door, plan) if kind == NDJSON else arrow(door, plan)
-        # The first piece is made before the answer begins, so that its errors are answers too.
-        first = await anext(lines)
-        return StreamingResponse(chained(first, lines), media_type=kind, headers=headers)
-    if plan.missing > door.spec.limits.compute_clips:
-        return await as_job(door, caller, plan)
-    answer = await resolved(door, caller, plan)
-    door.metrics.clips(plan.cached, plan.missing)
-    if kind == NDJSON:
-        whole = b"".join([head(plan), *rows_of(plan), tail(plan)])
-        return Response(whole, media_type=kind, headers=headers)
-    return Response(await asyncio.to_thread(answer.encode, kind), media_type=kind, headers=headers)
+        "Cache-Status": f"takestream; {hit}",
+    }
+    etag = plan.etag(kind)
+    return found if etag is None else {"ETag": etag, **found}
 
 
 @router.post(
@@ -172,6 +174,7 @@ async def features(
             "description": "One vector per segment and stream",
             "content": {JSON: {}, NPZ: {}},
         },
+        202: {"description": "Too much to compute at once: a job does it", "content": {JSON: {}}},
         **responses(406, 413),
     },
 )
@@ -194,36 +197,51 @@ async def segment_features(
     limit = door.spec.limits.segments
     if len(found) > limit:
         raise Problem(413, f"{len(found)} segments in one request, {limit} are allowed")
+    for number, segment in enumerate(found):
+        if segment.end <= segment.start:
+            raise Problem(422, f"segment {number}: end {segment.end} is not after its start")
     names = [name.strip() for text in body.streams for name in text.split(",") if name.strip()]
     by_take: dict[str, list[int]] = {}
     for number, segment in enumerate(found):
         by_take.setdefault(segment.take, []).append(number)
-    results = []
-    for take, numbers in by_take.items():
-        what = await asyncio.to_thread(door.answering.asked, take, body.encoder, names)
+    # All names first: nothing is computed for a request that is wrong.
+    whats = [
+        await asyncio.to_thread(door.answering.asked, take, body.encoder, names) for take in by_take
+    ]
+    entries = sum(len(n) * len(w.streams) for n, w in zip(by_take.values(), whats, strict=True))
+    if entries > door.spec.limits.answer_clips:
+        raise Problem(
+            413,
+            f"{entries} segments × streams in one answer, {door.spec.limits.answer_clips} are "
+            "allowed: ask for fewer segments or streams",
+        )
+    results: list[segments.Pooled] = []
+    lacking: list[tuple[list[int], Plan]] = []
+    for numbers, what in zip(by_take.values(), whats, strict=True):
         mine = [found[number] for number in numbers]
-        for number, segment in zip(numbers, mine, strict=True):
-            if segment.end <= segment.start:
-                raise Problem(422, f"segment {number}: end {segment.end} is not after its start")
-        wanted = partial(segments.seen, segments=mine)
-        plan = await planned(door, caller, what, wanted)
-        if plan.missing > door.spec.limits.compute_clips:
-            return await as_job(door, caller, plan)
-        answer = await resolved(door, caller, plan, wanted)
+        plan = await planned(door, caller, what, partial(segments.seen, segments=mine))
+        if plan.missing:
+            lacking.append((numbers, plan))
+        else:
+            door.metrics.clips(plan.cached, 0)
+            results.append(await asyncio.to_thread(segments.pooled, plan.answer(), numbers, mine))
+    if sum(plan.missing for _, plan in lacking) > door.spec.limits.compute_clips:
+        return await as_job(door, caller, [plan for _, plan in lacking])
+    for numbers, plan in lacking:
+        mine = [found[number] for number in numbers]
+        plan, answer = await resolved(door, caller, plan, partial(segments.seen, segments=mine))
         door.metrics.clips(plan.cached, plan.missing)
-        results.append((numbers, answer, segments.pooled(answer, mine)))
-    arrays = segments.assembled(found, results)
-    if kind == NPZ:
-        return Response(npz(arrays), media_type=NPZ)
-    attributes = json.loads(str(arrays.pop("attributes")))
-    plain = {name: plain_list(values) for name, values in arrays.items()}
-    return Response(dumped({"attributes": attributes, **plain}), media_type=JSON)
+        results.append(await asyncio.to_thread(segments.pooled, answer, numbers, mine))
+    body_bytes = await asyncio.to_thread(segments.assembled, found, results, kind)
+    return Response(body_bytes, media_type=kind)
 
 
 async def planned(door: Front, caller: Key, what: Any, wanted: Any = None) -> Plan:
     """The plan, with what stands against it as problems."""
     try:
         return await door.answering.plan(what, compute="compute" in caller.scopes, wanted=wanted)
+    except TooMuch as error:
+        raise Problem(413, str(error)) from None
     except CannotCompute as error:
         status = 403 if "compute" not in caller.scopes else 404
         raise Problem(status, str(error)) from None
@@ -233,31 +251,46 @@ async def planned(door: Front, caller: Key, what: Any, wanted: Any = None) -> Pl
         raise Problem.of_failure(error.failure) from None
 
 
-async def resolved(door: Front, caller: Key, plan: Plan, wanted: Any = None) -> Any:
-    """The complete answer of a plan; once more from the start when its videos changed."""
+async def resolved(door: Front, caller: Key, plan: Plan, wanted: Any = None) -> tuple[Plan, Answer]:
+    """The complete answer of a plan; of another one when the videos changed under it."""
     for last in (False, True):
         try:
-            return await door.answering.complete(plan)
+            return plan, await door.answering.complete(plan)
         except Refused as error:
             raise Problem.of_refusal(error.refusal) from None
         except Failed as error:
             if error.failure.kind != "changed" or last:
                 raise Problem.of_failure(error.failure) from None
-            await door.answering.renew(plan.asked)
-            plan = await planned(door, caller, plan.asked, wanted)
+            plan = await renewed(door, caller, plan, wanted)
     raise AssertionError
 
 
-async def as_job(door: Front, caller: Key, plan: Plan) -> Response:
-    """202: a job extracts the take's streams whole."""
-    recipe = plan.asked.variant.recipe
+async def renewed(door: Front, caller: Key, plan: Plan, wanted: Any = None) -> Plan:
+    """The same plan for the take's videos as they are now."""
+    try:
+        await door.answering.renew(plan.asked)
+    except Refused as error:
+        raise Problem.of_refusal(error.refusal) from None
+    except Failed as error:
+        raise Problem.of_failure(error.failure) from None
+    return await planned(door, caller, plan.asked, wanted)
+
+
+async def as_job(door: Front, caller: Key, plans: Sequence[Plan]) -> Response:
+    """202: one job extracts the streams of these takes whole."""
+    asked = [plan.asked for plan in plans]
+    recipe = asked[0].variant.recipe
     assert recipe is not None
-    job = recipe_job(recipe, plan.asked.take.uid, plan.asked.streams)
+    uids = tuple(one.take.uid for one in asked)
+    streams = tuple(dict.fromkeys(name for one in asked for name in one.streams))
+    select = recipe.job.select.model_copy(update={"uids": uids, "streams": streams})
+    job = recipe.job.model_copy(update={"select": select})
     record = await door.engine.submit.remote(job, caller.name or None)
     if isinstance(record, Refusal):
         raise Problem.of_refusal(record)
     url = f"/v1/jobs/{record.job_id}"
-    detail = f"{plan.missing} clips × streams are missing: a job computes them, then ask again"
+    missing = sum(plan.missing for plan in plans)
+    detail = f"{missing} clips × streams are missing: a job computes them, then ask again"
     return JSONResponse(
         {"job_id": record.job_id, "url": url, "detail": detail},
         202,

@@ -8,10 +8,10 @@ import numpy as np
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.joint import has_joint_space
 from models.joint import scores as joint_scores
 from service import analysis
-from service.answering import Asked, Plan
-from service.answers import plain_list
+from service.answering import Asked, Plan, chosen_streams
 from service.api.features import Seconds, ShortName
 from service.api.front import Front, Reader, TheFront
 from service.api.problems import Problem, responses
@@ -21,6 +21,8 @@ from takestream.schema import Reason
 
 router = APIRouter(tags=["moments"])
 MAP_POINTS = 4000
+# Clips × streams of a take that fit in the memory of a request.
+LARGEST = 200_000
 # Moments this near to a better one show the same thing.
 APART_SECONDS = 1.0
 
@@ -67,7 +69,7 @@ async def search(body: SearchBody, door: TheFront, caller: Reader) -> dict[str, 
     """The moments of each stream most like the query."""
     plan = await _stored(door, body.take, body.encoder)
     names, clips, valid = plan.asked.streams, plan.clips, plan.block.valid
-    chosen = door.answering.asked(body.take, body.encoder, body.streams).streams
+    chosen = chosen_streams(plan.asked.take, body.streams)
     step = float(np.median(np.diff(clips.start_time))) if len(clips.clip) > 1 else 1.0
     gap = max(1, round(APART_SECONDS / max(step, 1e-6)))
     scores, asked = await _scores(door, caller, body, plan)
@@ -118,13 +120,21 @@ async def _scores(
     recipe = plan.asked.variant.recipe
     if recipe is None:
         raise Problem(404, f"{plan.asked.variant.encoder_id}: its encoder is not on offer here")
+    if not has_joint_space(recipe.encoder):
+        raise Problem(
+            422,
+            f"{recipe.encoder.name} knows no text and compares no other images: search by moment, "
+            "or with an encoder that `GET /v1/encoders` calls joint",
+        )
     try:
         image = None if body.image is None else base64.b64decode(body.image, validate=True)
     except ValueError:
         raise Problem(422, "image: not base64") from None
     query = await door.engine.query.remote(recipe, body.text, image)
     if query.vector is None:
-        raise Problem(422 if query.asked else 503, query.error, kind="model")
+        if query.asked:
+            raise Problem(422, query.error, kind="model")
+        raise Problem(503, query.error, kind="model", retry_after=60)
     n, streams, dim = block.features.shape
     flat = await asyncio.to_thread(
         joint_scores, block.features.reshape(-1, dim), query.vector, query.project
@@ -153,7 +163,9 @@ async def timeline(
                 "is_ego": ego[name],
                 "valid": block.valid[:, at].astype(int).tolist(),
                 "reason": block.reason[:, at].tolist(),
-                "similarity": plain_list(likeness[:, at].round(4)),
+                "similarity": [
+                    None if np.isnan(x) else round(x, 4) for x in likeness[:, at].tolist()
+                ],
                 "drift": facts.get(name, {}).get("drift"),
                 "problems": plan.attributes["problems"].get(name, []),
             }
@@ -201,6 +213,12 @@ async def _stored(door: Front, take: str, encoder: str | None) -> Plan:
                 "a request for its features makes one"
             )
         streams = tuple(s.key for s in asked.take.streams if s.key in opened.store.streams)
+        if opened.store.clips * len(streams) > LARGEST:
+            raise Problem(
+                413,
+                f"take {asked.take.name} has {opened.store.clips} clips of {len(streams)} streams: "
+                "too many to compare here; open its store with xarray",
+            )
         block = await asyncio.to_thread(opened.read, streams, 0, opened.store.clips)
         if block is not None:
             mine = Asked(asked.take, asked.variant, streams)

@@ -1,5 +1,6 @@
 """Answers that begin before they are complete: lines of JSON, and Arrow record batches."""
 
+import asyncio
 import io
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -9,25 +10,25 @@ import numpy as np
 import pyarrow as pa
 
 from service.answering import Failed, Plan, Refused
-from service.answers import arrow_batch, arrow_schema, dumped, plain_list
+from service.answers import arrow_batch, arrow_schema, encoded, exact
 from service.api.front import Front
 from service.api.problems import Problem
 from takestream.schema import Reason
 from workers.unit import ClipPart
 
+CLIPS_AT_A_TIME = 16
+
 
 async def ndjson(door: Front, plan: Plan) -> AsyncGenerator[bytes, None]:
     """Lines as clips are ready: first what the store has."""
-    names = plan.asked.streams
     async with aclosing(door.answering.parts(plan)) as parts:
         part = await started(parts)
         yield head(plan)
-        for line in rows_of(plan):
-            yield line
+        async for lines in stored_rows(plan):
+            yield lines
         try:
             while part is not None:
-                at = names.index(part.stream)
-                yield b"".join(_row(plan, part, row, at) for row in range(len(part.reason)))
+                yield _rows(part)
                 part = await anext(parts, None)
         except (Failed, Refused) as error:
             yield _line({"error": _problem(error).body(None)})
@@ -102,7 +103,7 @@ async def started(parts: AsyncGenerator[ClipPart, None]) -> ClipPart | None:
 def head(plan: Plan) -> bytes:
     """The first line: what will come."""
     clips = plan.clips
-    times = {name: plain_list(getattr(clips, name)) for name in clips.__dataclass_fields__}
+    times = {name: getattr(clips, name) for name in clips.__dataclass_fields__}
     return _line({"attributes": plan.attributes, "stream": list(plan.asked.streams), **times})
 
 
@@ -112,37 +113,50 @@ def tail(plan: Plan) -> bytes:
     return _line({"end": True, "clips": count, "cached": plan.cached, "computed": plan.missing})
 
 
-def rows_of(plan: Plan) -> list[bytes]:
-    """Lines of the clips that are known already."""
-    block, lines = plan.block, []
-    for row, at in np.argwhere(block.have & plan.wanted[:, None]):
-        part = ClipPart(
-            plan.asked.streams[at],
-            int(plan.clips.clip[row]),
-            block.features[row : row + 1, at],
-            block.reason[row : row + 1, at],
-            block.frame_time[row : row + 1, at],
+async def stored_rows(plan: Plan) -> AsyncGenerator[bytes, None]:
+    """Lines of the clips that are known already, some at a time: others want to be served too."""
+    block, wanted = plan.block, plan.block.have & plan.wanted[:, None]
+    for first in range(0, len(wanted), CLIPS_AT_A_TIME):
+        lines = []
+        for at, name in enumerate(plan.asked.streams):
+            rows = np.flatnonzero(wanted[first : first + CLIPS_AT_A_TIME, at]) + first
+            for row in rows.tolist():
+                known = slice(row, row + 1)
+                part = ClipPart(
+                    name,
+                    int(plan.clips.clip[row]),
+                    block.features[known, at],
+                    block.reason[known, at],
+                    block.frame_time[known, at],
+                )
+                lines.append(_rows(part))
+        if lines:
+            yield b"".join(lines)
+        await asyncio.sleep(0)
+
+
+def _rows(part: ClipPart) -> bytes:
+    features = exact(part.features)
+    lines = []
+    for row, reason in enumerate(part.reason.tolist()):
+        valid = reason == Reason.VALID
+        lines.append(
+            _line(
+                {
+                    "clip": part.first + row,
+                    "stream": part.stream,
+                    "valid": valid,
+                    "reason": reason,
+                    "frame_time": float(part.frame_time[row]),
+                    "features": features[row] if valid else None,
+                }
+            )
         )
-        lines.append(_row(plan, part, 0, at))
-    return lines
-
-
-def _row(plan: Plan, part: ClipPart, row: int, at: int) -> bytes:
-    valid = bool(part.reason[row] == Reason.VALID)
-    return _line(
-        {
-            "clip": part.first + row,
-            "stream": plan.asked.streams[at],
-            "valid": valid,
-            "reason": int(part.reason[row]),
-            "frame_time": plain_list(part.frame_time[row : row + 1])[0],
-            "features": plain_list(part.features[row]) if valid else None,
-        }
-    )
+    return b"".join(lines)
 
 
 def _line(value: Mapping[str, Any]) -> bytes:
-    return dumped(value).encode() + b"\n"
+    return encoded(value) + b"\n"
 
 
 def _problem(error: Failed | Refused) -> Problem:
