@@ -40,18 +40,21 @@ class Objects:
     """Objects below `uri`, by their key relative to it.
 
     uri: a local path (made absolute), `file://…`, or any fsspec URI.
+    patient: whether requests to S3 that fail are tried for half a minute, or for seconds only.
 
     Every method raises StoreDenied or StoreError, never an error of fsspec or botocore.
     """
 
-    def __init__(self, uri: str, s3: S3Options | None = None) -> None:
+    def __init__(self, uri: str, s3: S3Options | None = None, *, patient: bool = True) -> None:
         self.uri = absolute(uri)
         self.local = "://" not in self.uri
         self._options = (s3 or S3Options()).for_uri(self.uri)
-        if self.uri.startswith(("s3://", "s3a://")):
+        on_s3 = self.uri.startswith(("s3://", "s3a://"))
+        if on_s3:
             # Otherwise s3fs asks for the size before each read, to split large ones: twice the
             # requests for objects as small as ours.
             self._options["max_concurrency"] = 1
+        if on_s3 and patient:
             # Nobody above tries a write again within a run, so the client is patient here.
             self._options["config_kwargs"] = {
                 "connect_timeout": 5,
@@ -64,6 +67,9 @@ class Objects:
             with translated(self.uri, "open"):
                 self._fs, root = fsspec.core.url_to_fs(self.uri, **self._options)
             self._root = root.rstrip("/")
+            if on_s3 and not patient:
+                # s3fs's own tries come on top of its client's.
+                self._fs.retries = 1
 
     def get(self, key: str) -> bytes | None:
         """The bytes of one object, None when it does not exist."""
@@ -154,9 +160,10 @@ class Objects:
 def probe_writable(output_uri: str, s3: S3Options | None = None) -> None:
     """Write and delete a small object below `output_uri`, before any work is done for it.
 
+    Not patient: whoever mistyped an endpoint waits for the answer.
     Raises StoreError (StoreDenied for permissions) saying what is wrong.
     """
-    objects = Objects(output_uri, s3)
+    objects = Objects(output_uri, s3, patient=False)
     key = f".takestream-probe-{uuid.uuid4().hex}"
     objects.put(key, b"takestream checks that it may write here\n")
     objects.delete_many([key])
