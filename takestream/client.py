@@ -7,6 +7,7 @@ with takestream.Client("http://127.0.0.1:8000") as client:
 import base64
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,14 +21,14 @@ from takestream.answers import FeatureStream
 from takestream.jobs import Job
 from takestream.problems import as_object, unexpected
 from takestream.records import Encoder, Record, SearchResult, TakeDetails, TakeSummary
-from takestream.transport import Transport, lines
+from takestream.transport import Transport, lines, plain
 
 if TYPE_CHECKING:
     import xarray
 
 URL_VARIABLE = "TAKESTREAM_URL"
 KEY_VARIABLE = "TAKESTREAM_API_KEY"
-# How often an answer may be "a job computes that" after the job has ended.
+# How often an answer may be "a job computes that" after a job of the same take has ended.
 ROUNDS = 3
 PAGE = 200
 
@@ -44,9 +45,12 @@ class Client:
     timeout: seconds of silence after which features and searches are given up: what has to be
     computed first is silent until it is there. What is only looked up has a minute.
 
-    What fails for a moment (429, 502 to 504, a lost connection) is tried again up to four times
-    and for a minute, as the service's Retry-After says. Methods raise `takestream.errors`, of which
-    TakestreamError is the base, and ValueError for what makes no sense before it is asked.
+    What fails for a moment (502 to 504, a lost connection) is tried again up to four times, and a
+    key that is busy (429) as often as the service's Retry-After says; all of that for a minute, or
+    `timeout` for features and searches. Methods raise `takestream.errors`, of which TakestreamError
+    is the base, and ValueError for what makes no sense before it is asked.
+
+    It goes through fork and pickle, to the workers of a DataLoader or a pool; a pickle has the key.
     """
 
     def __init__(
@@ -179,7 +183,7 @@ class Client:
             data = image if isinstance(image, bytes) else Path(image).read_bytes()
             body["image"] = base64.b64encode(data).decode()
         elif moment is not None:
-            body["moment"] = {"stream": moment[0], "time": moment[1]}
+            body["moment"] = {"stream": moment[0], "time": float(moment[1])}
         else:
             body["text"] = text
         return answers.search_result(
@@ -245,13 +249,13 @@ class Client:
     def _computed(
         self, method: str, path: str, wait: bool, row: str, **options: Any
     ) -> "xarray.Dataset":
-        failed: errors.JobFailed | None = None
-        for _ in range(ROUNDS):
+        # A job is of some takes, and other takes of the same request may need other jobs.
+        rounds: Counter[str] = Counter()
+        failed: dict[str, errors.JobFailed] = {}
+        while True:
             response = self._transport.ask(method, path, accept=answers.NPZ, slow=True, **options)
             if response.status_code != 202:
                 return answers.dataset(response, row)
-            if failed is not None:
-                raise failed
             told = as_object(response)
             if not isinstance(told.get("job_id"), str):
                 raise unexpected(response, "202 without a job_id")
@@ -259,25 +263,43 @@ class Client:
             if not wait:
                 words = str(told.get("detail") or "the features are not there yet")
                 raise errors.StillComputing(f"{words} (job {job.id})", job, status=202)
+            takes = _takes_of(job)
+            for take in takes:
+                if take in failed:
+                    raise failed[take]
+                if rounds[take] == ROUNDS:
+                    raise errors.ServiceFault(
+                        f"{ROUNDS} jobs in a row succeeded, and the features are not there (next:"
+                        f" {job.id})"
+                    )
+            rounds.update(takes)
             try:
                 job.wait()
             except errors.JobFailed as error:
                 if job.status == "stopped":
                     raise
                 # A job that failed somewhere may still have written what is wanted here.
-                failed = error
-        raise errors.ServiceFault(
-            f"{ROUNDS} jobs in a row succeeded, and the features are not there (last: {job.id})"
-        )
+                failed |= dict.fromkeys(takes, error)
 
 
 def _asked(**values: Any) -> dict[str, Any]:
-    """What was really given; one name becomes a list of one."""
+    """What was really given; one name becomes a list of one, a number Python's own."""
     asked = {name: value for name, value in values.items() if value is not None}
-    if "streams" in asked:
-        streams = asked["streams"]
-        asked["streams"] = [streams] if isinstance(streams, str) else list(streams)
+    for name, value in asked.items():
+        if name == "streams":
+            asked[name] = [value] if isinstance(value, str) else list(value)
+            if not asked[name]:
+                raise ValueError("streams=[] chooses none; leave it out for all")
+        elif hasattr(value, "item"):
+            asked[name] = plain(value)
     return asked
+
+
+def _takes_of(job: Job) -> list[str]:
+    """The uids of a job's takes; where its settings name none, one word for all takes."""
+    select = job.spec.get("select")
+    uids = select.get("uids") if isinstance(select, Mapping) else None
+    return [str(uid) for uid in uids] if isinstance(uids, list) and uids else ["all"]
 
 
 def _quoted(take: str) -> str:

@@ -54,11 +54,14 @@ class _TryAgain(TakestreamError):
 
 
 class TooManyRequests(_TryAgain):
-    """429, still after some tries: this key has too many requests under way."""
+    """429, still after a while: this key has too many requests under way."""
 
 
 class Unavailable(_TryAgain):
-    """502, 503 or 504, still after some tries: queue full, not ready, or storage away."""
+    """502, 503 or 504, still after some tries: queue full, not ready, or storage away.
+
+    Also a 404 that is not the service's own: what stands before it while it starts, or a wrong URL.
+    """
 
 
 class ServiceFault(TakestreamError):
@@ -77,23 +80,25 @@ class TornAnswer(UnexpectedAnswer):
     """The answer broke off, or is not whole."""
 
 
-class StillComputing(TakestreamError):
+class _OfJob(TakestreamError):
+    def __init__(self, message: str, job: "Job", **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.job = job
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickled, so that it gets out of the process of a DataLoader or a pool.
+        return type(self), (str(self), self.job), self.__dict__
+
+
+class StillComputing(_OfJob):
     """The features are not there yet; a job computes them (`features(..., wait=False)`).
 
     job: ask again when `job.wait()` has returned.
     """
 
-    def __init__(self, message: str, job: "Job", **facts: Any) -> None:
-        super().__init__(message, **facts)
-        self.job = job
 
-
-class JobFailed(TakestreamError):
+class JobFailed(_OfJob):
     """A job that was waited for failed or was stopped; `job.failures` says where."""
-
-    def __init__(self, message: str, job: "Job", **facts: Any) -> None:
-        super().__init__(message, **facts)
-        self.job = job
 
 
 class JobTimeout(TakestreamError, TimeoutError):

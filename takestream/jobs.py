@@ -1,6 +1,7 @@
 """Extraction jobs of the service, from afar."""
 
 import json
+import math
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -16,13 +17,22 @@ from takestream.records import Record
 from takestream.transport import Transport, lines
 
 ENDED = frozenset({"succeeded", "failed", "stopped"})
-# Lost connections in a row before `events` gives up. After some seconds of silence the connection
-# is made anew, because one whose other end went away says nothing either.
+# Connections in a row that bring nothing new before `events` gives up. After some seconds of
+# silence the connection is made anew: the service says at least that it is there.
 RECONNECTS = 4
 SILENCE = 60.0
 # Seconds that `wait` puts up with a service that is away: it is started anew now and then, and the
-# job with it.
+# job with it. Meanwhile what stands before it answers in all sorts of ways.
 AWAY = 180.0
+PASSING = (
+    errors.ConnectionFailed,
+    errors.Unavailable,
+    errors.TooManyRequests,
+    errors.TornAnswer,
+    errors.ServiceFault,
+)
+# One look waits so long for its answer at least, and so long for the next look at most.
+_LEAST, _MOST = 1.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -105,26 +115,30 @@ class Job:
         return self
 
     def events(self) -> Iterator[JobState]:
-        """The job whenever it changed, from now to its end.
+        """The job as it is now, and again whenever it changed, to its end.
 
         A lost connection is made again and goes on where it broke off. Raises ConnectionFailed
-        when that fails several times in a row.
+        when several in a row bring nothing.
         """
         last: str | None = None
+        shown: JobState | None = None
         lost = 0
         while True:
+            why: Exception | None = None
             try:
-                for number, state, ends in self._events(last):
-                    last, lost = number or last, 0
-                    self.state = state
-                    yield state
+                for event in self._events(last):
+                    if event is None:
+                        lost = 0  # a word that the service is there
+                        continue
+                    number, state, ends = event
+                    last, self.state = number or last, state
+                    if state != shown:
+                        lost, shown = 0, state
+                        yield state
                     if ends:
                         return
-                why: Exception | None = None
-            except (errors.ConnectionFailed, errors.TornAnswer) as error:
+            except PASSING as error:
                 why = error
-                if isinstance(error.__cause__, httpx.ReadTimeout):
-                    continue
             lost += 1
             if lost > RECONNECTS:
                 raise errors.ConnectionFailed(
@@ -135,23 +149,30 @@ class Job:
     def wait(self, timeout: float | None = None) -> "Job":
         """Wait until it has ended; itself.
 
-        timeout: seconds, None for as long as it takes. Raises JobFailed when it did not succeed,
-        JobTimeout when it has not ended in time.
+        timeout: seconds, None for as long as it takes. A service that is away for some minutes is
+        waited for. Raises JobFailed when it did not succeed, JobTimeout when it has not ended in
+        time.
         """
-        now = time.monotonic()
-        until, pause = None if timeout is None else now + timeout, 0.2
+        heard = time.monotonic()
+        until = math.inf if timeout is None else heard + timeout
+        pause, away = 0.2, ""
         # Not by events: asking now and then gets through every proxy, and a job takes minutes.
         while True:
+            asked = 0.0
             try:
-                if self.refresh().state.ended:
+                silence = max(_LEAST, until - time.monotonic())
+                self.state = parsed(self._transport.look(_path(self.id), silence))
+                if self.state.ended:
                     break
-                now = time.monotonic()
-            except (errors.ConnectionFailed, errors.Unavailable):
-                if time.monotonic() - now > AWAY:
+                heard, away = time.monotonic(), ""
+            except PASSING as error:
+                if time.monotonic() - heard > AWAY:
                     raise
-            if until is not None and time.monotonic() + pause > until:
-                raise errors.JobTimeout(f"job {self.id} is {self.status} after {timeout} s")
-            time.sleep(pause)
+                asked, away = getattr(error, "retry_after", None) or 0.0, f" ({error})"
+            left = until - time.monotonic()
+            if left <= 0:
+                raise errors.JobTimeout(f"job {self.id} is {self.status} after {timeout} s{away}")
+            time.sleep(min(left, _MOST, max(pause, asked)))
             pause = min(pause * 1.5, 5.0)
         if self.status != "succeeded":
             raise errors.JobFailed(f"job {self.id} {self.status}{_why(self.state)}", self)
@@ -167,7 +188,8 @@ class Job:
         self.state = parsed(response)
         return self
 
-    def _events(self, last: str | None) -> Iterator[tuple[str | None, JobState, bool]]:
+    def _events(self, last: str | None) -> Iterator[tuple[str | None, JobState, bool] | None]:
+        """(number, job, whether that is the end) for each event, None for a comment."""
         headers = {"Cache-Control": "no-cache"} | ({"Last-Event-ID": last} if last else {})
         kind = "text/event-stream"
         with self._transport.stream(
@@ -177,7 +199,9 @@ class Job:
                 raise unexpected(response, "no stream of events")
             name, number, data = "", last, list[str]()
             for line in lines(response):
-                if line:
+                if line.startswith(b":"):
+                    yield None
+                elif line:
                     key, _, value = line.decode(errors="replace").partition(":")
                     value = value.removeprefix(" ")
                     if key == "event":
@@ -186,15 +210,16 @@ class Job:
                         number = value
                     elif key == "data":
                         data.append(value)
-                    continue
-                # An event without the empty line after it is cut, and comes again.
-                if data:
-                    try:
-                        state = JobState.of(json.loads("\n".join(data)))
-                    except (ValueError, KeyError, TypeError, AttributeError) as error:
-                        raise unexpected(response, f"an event that is no job ({error})") from error
-                    yield number, state, name == "end" or state.ended
-                name, data = "", []
+                else:
+                    # An event without the empty line after it is cut, and comes again.
+                    if data:
+                        try:
+                            state = JobState.of(json.loads("\n".join(data)))
+                        except (ValueError, KeyError, TypeError, AttributeError) as error:
+                            why = f"an event that is no job ({error})"
+                            raise unexpected(response, why) from error
+                        yield number, state, name == "end" or state.ended
+                    name, data = "", []
 
 
 def state_of(transport: Transport, job_id: str) -> JobState:

@@ -67,6 +67,13 @@ def of_response(response: httpx.Response) -> TakestreamError:
         location = response.headers.get("location")
         if response.is_redirect and location:
             reason = f"moved to {location}; give that URL"
+        if response.status_code == 404:
+            # The service's own have a body that says so.
+            return errors.Unavailable(
+                f"{_what(response)} was answered by: {reason}, but not by takestream: does the"
+                " service start just now, or is it at another URL?",
+                status=404,
+            )
     request_id = response.headers.get("x-request-id")
     return of_problem(
         {"request_id": request_id, **problem},

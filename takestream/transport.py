@@ -1,7 +1,9 @@
 """Requests to the service: the key, retries, and answers that are errors."""
 
+import ipaddress
 import json
 import logging
+import os
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -17,8 +19,6 @@ from takestream.version import own_version
 
 log = logging.getLogger("takestream.client")
 TRIES = 5
-# Seconds that one call waits in all between its tries; asked to wait longer, it gives up at once.
-PATIENCE = 60.0
 # Seconds of silence that are long enough for a connection, and for what is only looked up.
 CONNECT = 10.0
 QUICK = 60.0
@@ -32,21 +32,24 @@ _LOST = (*_NEVER_SENT, httpx.NetworkError, httpx.RemoteProtocolError)
 
 
 class Transport:
-    """HTTP to one service. May be used from several threads.
+    """HTTP to one service. For several threads; goes through fork, and through pickle with its key.
 
     url: where it is, with the path before `/v1` if it has one. key: sent with each request and
     shown nowhere. timeout: seconds of silence after which a request is given up.
 
-    Raises ValueError for a URL or a key that cannot be one.
+    Raises ValueError for a URL or a key that cannot be one, and for a proxy that cannot be used.
     """
 
     def __init__(self, url: str, key: str | None, timeout: float) -> None:
-        self.url = _checked_url(url)
-        headers = {"User-Agent": f"takestream/{own_version()}"}
-        if key is not None:
-            headers["Authorization"] = f"Bearer {_checked_key(key)}"
-        self.timeout = timeout
-        self._http = httpx.Client(headers=headers)
+        self.url, self.timeout = _checked_url(url), timeout
+        self._key = None if key is None else _checked_key(key)
+        self._pid, self._http = os.getpid(), self._connected()
+
+    def __getstate__(self) -> tuple[str, str | None, float]:
+        return self.url, self._key, self.timeout
+
+    def __setstate__(self, state: tuple[str, str | None, float]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
 
     def close(self) -> None:
         self._http.close()
@@ -65,19 +68,24 @@ class Transport:
         """A whole answer, its status 2xx; what fails for a moment is tried again.
 
         repeatable: whether asking twice does no harm. If not, only what was surely not carried out
-        is tried again. slow: something may have to be computed first. Raises TakestreamError.
+        is tried again. slow: something may have to be computed first. Raises TakestreamError, and
+        ValueError for a body that is not JSON.
         """
-        waits = _Waits()
         silence = self.timeout if slow else min(self.timeout, QUICK)
+        waits = _Waits(silence)
         request = self._request(method, path, params, body, accept, {}, silence)
         while True:
             try:
-                with self._send(request, repeatable) as response:
-                    self._read(response)
-                    return response
+                return self._whole(request, repeatable)
             except TakestreamError as error:
                 if not _passing(error, repeatable) or not waits.wait(error):
                     raise
+
+    def look(self, path: str, silence: float) -> httpx.Response:
+        """A whole answer to a GET that is tried once, with so many seconds of silence at most."""
+        silence = min(silence, self.timeout, QUICK)
+        request = self._request("GET", path, None, None, "application/json", {}, silence)
+        return self._whole(request, True)
 
     @contextmanager
     def stream(
@@ -93,10 +101,9 @@ class Transport:
 
         silence: seconds without a byte after which it is given up, instead of `timeout`.
         """
-        waits = _Waits()
-        request = self._request(
-            "GET", path, params, None, accept, headers or {}, silence or self.timeout
-        )
+        silence = silence or self.timeout
+        waits = _Waits(silence)
+        request = self._request("GET", path, params, None, accept, headers or {}, silence)
         while True:
             sending = self._send(request, True)
             try:
@@ -111,6 +118,21 @@ class Transport:
                 sending.__exit__(None, None, None)
             return
 
+    def _connected(self) -> httpx.Client:
+        headers = {"User-Agent": f"takestream/{own_version()}"}
+        if self._key is not None:
+            headers["Authorization"] = f"Bearer {self._key}"
+        if _is_here(self.url):
+            # A transport of our own: no proxy of the environment can reach our loopback.
+            return httpx.Client(headers=headers, transport=httpx.HTTPTransport())
+        try:
+            return httpx.Client(headers=headers)
+        except (ImportError, ValueError) as error:
+            raise ValueError(
+                f"the environment's proxy (ALL_PROXY, HTTPS_PROXY, HTTP_PROXY) cannot be used: "
+                f"{error} NO_PROXY={httpx.URL(self.url).host} goes without it"
+            ) from error
+
     def _request(
         self,
         method: str,
@@ -124,8 +146,15 @@ class Transport:
         content = None
         sent = {"Accept": accept, **headers}
         if body is not None:
-            content = json.dumps(body, allow_nan=False).encode()
+            try:
+                content = json.dumps(body, allow_nan=False, default=plain).encode()
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"what is asked cannot be sent as JSON: {error}") from error
             sent["Content-Type"] = "application/json"
+        if self._pid != os.getpid():
+            # Forked: on the parent's connections our answers and its own would be mixed up. They
+            # are not closed either, which would say goodbye in its name.
+            self._pid, self._http = os.getpid(), self._connected()
         return self._http.build_request(
             method,
             self.url + path,
@@ -134,6 +163,11 @@ class Transport:
             headers=sent,
             timeout=httpx.Timeout(silence, connect=min(silence, CONNECT)),
         )
+
+    def _whole(self, request: httpx.Request, repeatable: bool) -> httpx.Response:
+        with self._send(request, repeatable) as response:
+            self._read(response)
+            return response
 
     @contextmanager
     def _send(self, request: httpx.Request, repeatable: bool) -> Iterator[httpx.Response]:
@@ -157,17 +191,20 @@ class Transport:
 
 
 class _Waits:
-    """The waits between the tries of one call."""
+    """The waits between the tries of one call: so many seconds in all."""
 
-    def __init__(self) -> None:
-        self._tries, self._left = 1, PATIENCE
+    def __init__(self, seconds: float) -> None:
+        self._tries, self._left = 1, seconds
 
     def wait(self, error: TakestreamError) -> bool:
         """Wait as long as `error` asks or as is usual; False when it is time to give up."""
         asked = getattr(error, "retry_after", None)
+        # A key that is busy is refused as often as it asks, until its other requests are through.
+        busy = asked is not None and isinstance(error, errors.TooManyRequests)
+        usual = 0.25 if busy else 0.25 * 2 ** (self._tries - 1)
         # Some more than asked, by chance, so that those who were refused together part.
-        seconds = max(asked or 0.0, 0.25 * 2 ** (self._tries - 1)) * random.uniform(1, 1.5)
-        if self._tries >= TRIES or seconds > self._left:
+        seconds = max(asked or 0.0, usual) * random.uniform(1, 1.5)
+        if seconds > self._left or (self._tries >= TRIES and not busy):
             return False
         log.info("try %d failed (%s); again in %.1f s", self._tries, error, seconds)
         self._tries += 1
@@ -217,6 +254,21 @@ def lines(response: httpx.Response) -> Iterator[bytes]:
         raise torn(response, str(error) or type(error).__name__) from error
     if rest:
         yield bytes(rest)
+
+
+def plain(value: Any) -> Any:
+    """A single number of numpy, xarray or torch as Python's own. Raises TypeError, ValueError."""
+    if not hasattr(value, "item"):
+        raise TypeError(f"{type(value).__name__} {value!r} is not JSON")
+    return value.item()
+
+
+def _is_here(url: str) -> bool:
+    host = httpx.URL(url).host
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _checked_url(url: str) -> str:

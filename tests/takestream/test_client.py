@@ -4,17 +4,23 @@ import http.server
 import io
 import json
 import logging
+import multiprocessing
+import pickle
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import xarray
 
 import takestream
 from takestream import errors
 from takestream.client import Client
+from takestream.jobs import Job, JobState
 from takestream.schema import Reason
 from tests.takestream.test_reader import make_store
 
@@ -27,6 +33,8 @@ Answer = tuple[int, dict[str, str], bytes] | str
 class Server(http.server.ThreadingHTTPServer):
     """Gives the `answers` in their order; `seen` is what was asked: (line, headers, body).
 
+    `ports` are those that asked.
+
     An answer is (status, headers, body) or one of: "drop", the connection closes without a word.
     A header `X-Cut` makes it promise more than it sends.
     """
@@ -37,6 +45,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers: list[Answer] = []
         self.seen: list[tuple[str, dict[str, str], bytes]] = []
+        self.ports: list[int] = []
 
     def handle_error(self, *_: object) -> None:
         pass
@@ -50,6 +59,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.seen.append((f"{self.command} {self.path}", headers, body))
+        self.server.ports.append(self.client_address[1])
         given = self.server.answers.pop(0)
         if isinstance(given, str):
             self.close_connection = True
@@ -267,7 +277,7 @@ def test_what_takes_long_becomes_a_job(server: Server, client: Client) -> None:
     assert caught.value.job.id == "j1"
     failures = [{"take": "t", "stream": "cam01_0", "reason": "no video in it"}]
     server.answers = [later, plain(job()), plain(job("failed", failures=failures))]
-    server.answers.append(later)
+    server.answers += [later, plain(job())]
     with pytest.raises(errors.JobFailed, match="failed: t cam01_0: no video") as failed:
         client.features("t")
     assert failed.value.job.failures[0].stream == "cam01_0"
@@ -275,9 +285,30 @@ def test_what_takes_long_becomes_a_job(server: Server, client: Client) -> None:
     away = problem(503, "starts", **{"Retry-After": "60"})
     server.answers = [later, plain(job()), away, "drop", plain(job("failed")), ready]
     assert client.features("t").sizes["clip"] == 2
-    server.answers = [later, plain(job("succeeded")), plain(job("succeeded"))] * 3
+    server.answers = [later, plain(job("succeeded")), plain(job("succeeded"))] * 4
     with pytest.raises(errors.ServiceFault, match="3 jobs in a row"):
         client.features("t")
+
+
+def of_take(number: int, status: str) -> list[Answer]:
+    """A job of one take, from the answer that names it to its end."""
+    name = f"j{number}"
+    now = plain(job(status, spec={"select": {"uids": [f"uid-{number}"]}}) | {"job_id": name})
+    return [plain({"job_id": name}, 202), now, now]
+
+
+def test_each_take_of_a_request_may_need_its_own_job(server: Server, client: Client) -> None:
+    ready: Answer = (200, {"Content-Type": NPZ}, npz(**clips_2_to_4()))
+    one_each = [answer for number in range(6) for answer in of_take(number, "succeeded")]
+    server.answers = [*one_each, ready]
+    segments = [(f"uid-{number}", 0, 1) for number in range(6)]
+    assert client.segments(segments).sizes["segment"] == 2
+    # What failed for one take is no reason to leave another.
+    server.answers = [*of_take(1, "failed"), *of_take(2, "succeeded"), ready]
+    assert client.segments(segments).sizes["segment"] == 2
+    server.answers = [*of_take(1, "failed"), *of_take(2, "succeeded"), *of_take(1, "running")[:2]]
+    with pytest.raises(errors.JobFailed, match="job j1 failed"):
+        client.segments(segments)
 
 
 def stream_lines() -> list[bytes]:
@@ -391,6 +422,23 @@ def test_search(server: Server, client: Client) -> None:
         client.search("t", text="a", image=b"b")
 
 
+def test_numbers_of_numpy_and_xarray(server: Server, client: Client) -> None:
+    ready: Answer = (200, {"Content-Type": NPZ}, npz(**clips_2_to_4()))
+    server.answers = [ready, ready, plain(job())]
+    client.features("t", start=xarray.DataArray(3.0), end=np.float32(4))  # type: ignore[arg-type]
+    assert server.seen[-1][0].endswith("features?start=3.0&end=4.0")
+    client.segments([{"take": "t", "start": np.int64(1), "end": xarray.DataArray(2.5)}])
+    assert json.loads(server.seen[-1][2]) == {"segments": [{"take": "t", "start": 1, "end": 2.5}]}
+    client.submit(grid={"stride": np.int64(3)})
+    assert json.loads(server.seen[-1][2]) == {"grid": {"stride": 3}}
+    for wrong in ({"grid": {"fps": float("nan")}}, {"select": {"uids": {"a"}}}):
+        with pytest.raises(ValueError, match="cannot be sent as JSON"):
+            client.submit(wrong)
+    with pytest.raises(ValueError, match="chooses none"):
+        client.features("t", streams=[])
+    assert len(server.seen) == 3
+
+
 def test_takes_come_page_by_page(server: Server, client: Client) -> None:
     names = [f"take{number}" for number in range(5)]
     records = [{"take_uid": f"u-{name}", "take_name": name, "streams": ["a"]} for name in names]
@@ -432,6 +480,119 @@ def test_events_go_on_where_they_broke_off(server: Server, client: Client) -> No
     server.answers = [plain(job())]
     with pytest.raises(errors.UnexpectedAnswer, match="no stream of events"):
         list(found.events())
+
+
+def test_events_that_bring_nothing_new_end(server: Server, client: Client) -> None:
+    same: Answer = (200, {"Content-Type": SSE}, event(1, "progress", job()))
+    server.answers = [same] * 20
+    found = Job(client._transport, JobState("j1", "queued"))
+    states = []
+    with pytest.raises(errors.ConnectionFailed, match="5 times in a row; the job goes on"):
+        states.extend(found.events())
+    assert (len(server.seen), len(states)) == (5, 1)
+    # But a word now and then that the service is there is enough, however long it takes.
+    server.answers = [(200, {"Content-Type": SSE}, event(1, "progress", job()) + b": here\n\n")] * 9
+    server.answers.append((200, {"Content-Type": SSE}, event(2, "end", job("succeeded"))))
+    assert [state.status for state in found.events()] == ["running", "succeeded"]
+
+
+def test_events_of_a_service_that_stays_silent_end(
+    waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("takestream.jobs.SILENCE", 0.05)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        Client(f"http://127.0.0.1:{silent.getsockname()[1]}") as client,
+    ):
+        found = Job(client._transport, JobState("j1", "queued"))
+        with pytest.raises(errors.ConnectionFailed, match="5 times in a row"):
+            list(found.events())
+
+
+def test_wait_outlives_a_restart(
+    server: Server, client: Client, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy: Answer = (404, {"Content-Type": "text/plain"}, b"Path '/v1/jobs/j1' not found.")
+    cut: Answer = (200, {"Content-Type": "application/json", "X-Cut": "1"}, b'{"job_id": ')
+    server.answers = ["drop", proxy, problem(500), cut, problem(503, "x", **{"Retry-After": "12"})]
+    server.answers.append(plain(job("succeeded")))
+    found = Job(client._transport, JobState("j1", "running"))
+    assert found.wait().status == "succeeded"
+    assert (len(server.seen), waits[-1]) == (6, 12)
+    server.answers = [problem(404, "there is no job 'j1'")]
+    with pytest.raises(errors.NotFound):
+        found.wait()
+    monkeypatch.setattr("takestream.jobs.AWAY", -1)
+    server.answers = [proxy]
+    with pytest.raises(errors.Unavailable, match="does the service start just now"):
+        found.wait()
+
+
+def test_wait_ends_in_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("takestream.jobs._LEAST", 0.1)
+    later = problem(503, "queue full", **{"Retry-After": "12"})
+    server.answers = [later] * 9
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        Client(f"http://127.0.0.1:{server.server_port}") as busy,
+        Client(f"http://127.0.0.1:{silent.getsockname()[1]}") as dead,
+        Client("http://127.0.0.1:9") as nobody,
+    ):
+        for client, why in ((busy, "queue full"), (dead, "no answer"), (nobody, "refused")):
+            begun = time.monotonic()
+            with pytest.raises(errors.JobTimeout, match=rf"is running after 0.3 s \(.*{why}"):
+                Job(client._transport, JobState("j1", "running")).wait(timeout=0.3)
+            assert 0.3 <= time.monotonic() - begun < 2
+
+
+def test_a_busy_key_is_patient(server: Server, client: Client, waits: list[float]) -> None:
+    server.answers = [problem(429, "busy", **{"Retry-After": "0"})] * 6 + [plain({"encoders": []})]
+    assert client.encoders() == []
+    server.answers = [problem(429, "busy")] * 9
+    with pytest.raises(errors.TooManyRequests):
+        client.encoders()
+    assert len(server.seen) == 7 + 5
+
+
+def test_a_forked_process_has_its_own_connection(server: Server, client: Client) -> None:
+    server.answers = [plain({"encoders": []})] * 4
+    client.encoders()
+    client.encoders()
+    forked = multiprocessing.get_context("fork").Process(target=client.encoders)
+    forked.start()
+    forked.join(20)
+    client.encoders()
+    first, second, child, last = server.ports
+    assert first == second == last != child
+
+
+def test_client_jobs_and_errors_are_pickled(server: Server, client: Client) -> None:
+    server.answers = [plain(job()), plain({"encoders": []})]
+    found = client.job("j1")
+    for error in (
+        errors.JobFailed("failed", found, status=202),
+        errors.Unavailable("away", status=503, retry_after=3, errors=("a",)),
+    ):
+        again = pickle.loads(pickle.dumps(error))  # noqa: S301
+        assert (type(again), str(again), again.status) == (type(error), str(error), error.status)
+    again = pickle.loads(pickle.dumps(errors.StillComputing("later", found)))  # noqa: S301
+    assert (again.job.id, again.job.state) == ("j1", found.state)
+    unpickled = pickle.loads(pickle.dumps(client))  # noqa: S301
+    assert unpickled.encoders() == []
+    assert server.seen[-1][1]["authorization"] == f"Bearer {KEY}"
+    assert KEY not in f"{client!r} {vars(client)} {again.job!r}"
+
+
+def test_proxies(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    server.answers = [plain({"encoders": []})]
+    with Client(f"http://127.0.0.1:{server.server_port}") as client:
+        assert client.encoders() == []
+    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:1080")
+    with pytest.raises(ValueError, match=r"proxy .* cannot be used: .*NO_PROXY=gpu\.lab"):
+        Client("http://gpu.lab:8000")
 
 
 def test_jobs(server: Server, client: Client) -> None:
