@@ -39,6 +39,8 @@ format: install ## format and sort imports
 
 bench: install ## the benchmarks; ratios taken in one run
 	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.service
+	$(BIN)/python -m tests.benchmarks.windows
 
 clean: ## forget the set-up and the demo
 	rm -rf $(VENV) demo

@@ -44,13 +44,13 @@ class FreeEncoder:
         return torch.zeros(len(clips), self.spec.dim or 1)
 
 
-def make_take(folder: Path) -> list[Path]:
+def make_take(folder: Path, streams: int = STREAMS) -> list[Path]:
     """A data set of one take; its videos."""
     rng = np.random.default_rng(0)
     base = np.kron(rng.integers(0, 255, (56, 100, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))
     grain = rng.integers(0, 8, (8, *SIZE, 1), dtype=np.uint8)
     videos = []
-    for stream in range(STREAMS):
+    for stream in range(streams):
         path = folder / "takes" / "bench" / f"cam{stream:02d}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         pictures = (

@@ -1,0 +1,166 @@
+"""The service against what its answers cost by themselves: one take of six cameras, ten seconds.
+
+A real `takestream serve` over the embedded S3 server, asked over loopback by one client.
+"""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import s3fs
+import torch
+from torch import Tensor
+
+from configs.load import load_job
+from models.encoder import load_encoder
+from models.preprocess import frame_to_tensor, resize_and_crop
+from service.launch import choose_takes
+from service.objectstore import ObjectStore
+from takestream.storage import join
+from tests.benchmarks.__main__ import in_threads, make_take, show, timed
+from tests.e2e.conftest import Serving, service
+from workers.dataset import Take
+from workers.decode import decode, rgb
+from workers.grid import make_grid
+from workers.probe import probe_take
+from workers.recipe import Recipe, make_recipe
+from workers.source import Counters, Source
+
+STREAMS, START, END, ASKED = 6, 12, 22, 300
+NPZ = "application/x-npz"
+ARROW = "application/vnd.apache.arrow.stream"
+NDJSON = "application/x-ndjson"
+
+
+def main() -> None:
+    """Print every figure beside its goal."""
+    with tempfile.TemporaryDirectory() as temporary, ObjectStore(Path(temporary) / "s3") as server:
+        folder = Path(temporary) / "dataset"
+        videos = {path.stem: path for path in make_take(folder, STREAMS)}
+        os.environ.update(server.environment(os.environ))
+        dataset = join(server.make_bucket("bench"), "dataset")
+        output = join(server.make_bucket("bench"), "features")
+        s3fs.S3FileSystem(**server.storage_options()).put(
+            f"{folder}/", f"{dataset}/", recursive=True
+        )
+        recipe = make_recipe(load_job(None, {"dataset": dataset, "output": output}))
+        ((take, _),) = choose_takes(recipe.job)
+        before = alone(recipe, take, videos)
+        arguments = ("--dataset", dataset, "--output", output)
+        with service(Path(temporary) / "log", dict(os.environ), *arguments) as serving:
+            figures(serving, before, lambda: alone(recipe, take, videos)[0])
+
+
+def figures(serving: Serving, before: tuple[float, int], again: Callable[[], float]) -> None:
+    """Ask for an uncached window, then for the same again and again."""
+    seconds, touched = before
+    with httpx.Client(base_url=serving.url, timeout=300) as client:
+
+        def ask(kind: str, **more: float) -> httpx.Response:
+            query = {"start": START, "end": END, **more}
+            answer = client.get("/v1/takes/bench/features", params=query, headers={"Accept": kind})
+            assert answer.status_code == 200, answer.text
+            return answer
+
+        read = _metric(client, "takestream_source_bytes_total")
+        whole = timed(lambda: ask(NPZ))
+        read = _metric(client, "takestream_source_bytes_total") - read
+        first, streamed = _first_feature(client)
+        seconds = (seconds + again()) / 2
+        show("bytes on demand ÷ bytes of the GOPs touched and the index", read / touched, "≤ 1.25")
+        show(
+            "first feature, uncached 10 s × 6 ÷ its bytes + decode + encode",
+            first / seconds,
+            "≤ 1.25",
+        )
+        show("the whole streamed answer ÷ the same", streamed / seconds, "")
+        show("the whole answer of a take never seen ÷ the same", whole / seconds, "")
+        for kind in (NPZ, ARROW, "application/json"):
+            times = [timed(lambda k=kind: ask(k)) * 1000 for _ in range(ASKED)]  # type: ignore[misc]
+            show(f"cached 10 s × 6 streams as {kind}, p50, ms", statistics.median(times), "≤ 25")
+        resident = {title: _resident(serving, title) for title in ("Door", "Engine")}
+        for _ in range(3000):
+            ask(NPZ)
+        for title, size in resident.items():
+            grown = _resident(serving, title) / size
+            show(f"memory of the {title.lower()} after 3,000 more answers ÷ before", grown, "1.0")
+
+
+def _first_feature(client: httpx.Client) -> tuple[float, float]:
+    """Seconds to the first feature line and to the last, of a window of another grid."""
+    query: Mapping[str, Any] = {"start": START, "end": END, "fps": 29.5}
+    url, began, first = "/v1/takes/bench/features", time.perf_counter(), 0.0
+    with client.stream("GET", url, params=query, headers={"Accept": NDJSON}, timeout=300) as answer:
+        for line in answer.iter_lines():
+            if not first and '"features":[' in line:
+                first = time.perf_counter() - began
+    return first, time.perf_counter() - began
+
+
+def alone(recipe: Recipe, take: Take, videos: Mapping[str, Path]) -> tuple[float, int]:
+    """Seconds for a window's bytes, its decoding and its encoding, one after the other, each with
+    all cores; and the bytes of the groups of pictures it touches with the files' indexes."""
+    counters = Counters()
+    probe, indexes = probe_take(take, recipe.source_s3, counters)
+    grid = make_grid(probe.frames, probe.rate, recipe.grid)
+    clips = np.flatnonzero((grid.end_time() > START) & (grid.start_time() < END))
+    seen = grid.source[grid.sampled(recipe.encoder.frames)[clips]]
+    first, last = int(grid.start[clips[0]]), int(grid.stop[clips[-1]])
+    wanted = frozenset(seen.ravel().tolist())
+    spec = recipe.encoder.preprocess
+    assert spec is not None
+    touched, reads = 0, []
+    for stream in take.streams:
+        index = indexes[stream.key]
+        packets = slice(*index.packets(first, last))
+        start = int(index.position[packets][0])
+        stop = int((index.position + index.size)[packets].max())
+        touched += int(index.size[packets].sum()) + _index_bytes(videos[stream.cam_id])
+        assert stream.uri is not None
+        reads.append((Source(stream.uri, recipe.source_s3), start, stop))
+    fetching = timed(lambda: in_threads([lambda r=r: r[0].read(*r[1:]) for r in reads]))  # type: ignore[misc]
+
+    def decoded(name: str, source: Source) -> None:
+        convert: Callable[[Any], Tensor] = lambda f: resize_and_crop(frame_to_tensor(rgb(f)), spec)  # noqa: E731
+        for _ in decode(source, indexes[name], first, last, wanted.__contains__, convert):
+            pass
+
+    work = [lambda s=s: decoded(s.key, Source(s.uri, recipe.source_s3)) for s in take.streams]
+    decoding = timed(lambda: in_threads(work)) - fetching
+    encoder = load_encoder(recipe.encoder, torch.device("cpu"))
+    shape = (8, recipe.encoder.frames, *spec.size, 3)
+    batch = torch.randint(0, 256, shape, dtype=torch.uint8).permute(0, 1, 4, 2, 3)
+    encoder.encode(batch)
+    encoding = timed(lambda: [encoder.encode(batch) for _ in range(8)]) / 64
+    return fetching + decoding + encoding * len(clips) * len(take.streams), touched
+
+
+def _index_bytes(video: Path) -> int:
+    """The size of the file's boxes but the media."""
+    size = 0
+    with video.open("rb") as file:
+        while header := file.read(8):
+            length, kind = int.from_bytes(header[:4], "big"), header[4:]
+            size += 0 if kind == b"mdat" else length
+            file.seek(length - 8, os.SEEK_CUR)
+    return size
+
+
+def _metric(client: httpx.Client, name: str) -> float:
+    lines = client.get("/metrics").text.splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + " "))
+
+
+def _resident(serving: Serving, title: str) -> int:
+    (pid,) = serving.pids(f"ray::ServeReplica:takestream:{title}")
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+
+
+if __name__ == "__main__":
+    main()
