@@ -3,9 +3,11 @@
 Exit codes: 0 done, 1 some of it failed, 2 bad input, 130 interrupted (run it again to go on).
 """
 
+import importlib
 import os
 import signal
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
@@ -21,6 +23,10 @@ EXAMPLES = """examples:
 """
 
 
+# Commands that need neither torch nor, most of them, Ray.
+REMOTE = ("submit", "jobs", "logs", "stop", "keys", "perform")
+
+
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     signal.signal(signal.SIGTERM, _interrupt)
@@ -33,9 +39,9 @@ def run(argv: Sequence[str]) -> int:
     found = parser.parse_args(argv)
     try:
         # Imported late: torch and Ray take seconds that `--help` should not.
-        from service import commands
-
-        return int(getattr(commands, found.command.replace("-", "_"))(found))
+        home = "service.remote" if found.command in REMOTE else "service.commands"
+        command = getattr(importlib.import_module(home), found.command.replace("-", "_"))
+        return int(command(found))
     except KeyboardInterrupt:
         print(
             "\ntakestream: interrupted. What was written is kept: run the same command again to "
@@ -117,7 +123,7 @@ def build_parser() -> Parser:
     )
     jobs = commands.add_parser("jobs", help="list submitted jobs, or show one")
     jobs.add_argument("job_id", nargs="?", metavar="JOB")
-    jobs.add_argument("--limit", type=int, default=20, metavar="N")
+    jobs.add_argument("--limit", type=_positive, default=20, metavar="N")
     logs = commands.add_parser("logs", help="what a submitted job said")
     logs.add_argument("job_id", metavar="JOB")
     logs.add_argument("--follow", action="store_true", help="until it ends")
@@ -166,22 +172,30 @@ def build_parser() -> Parser:
 
 
 def _exit_code(error: Exception) -> int | None:
+    if isinstance(error, SettingsError):
+        return 2
     from models.errors import ModelError
     from service.objectstore import ObjectStoreError
+    from service.places import OutOfSight
     from workers.dataset import DatasetError
     from workers.objects import StoreDenied, StoreError, StoreMismatch, StoreNotFound
     from workers.session import RayUnavailable
     from workers.source import SourceDenied, SourceError
 
     bad_input = (
-        SettingsError, DatasetError, ModelError, RayUnavailable, StoreDenied, StoreMismatch,
-        StoreNotFound, SourceDenied,
+        DatasetError, ModelError, RayUnavailable, StoreDenied, StoreMismatch, StoreNotFound,
+        SourceDenied,
     )  # fmt: skip
     if isinstance(error, bad_input):
         return 2
-    if isinstance(error, StoreError | SourceError | ObjectStoreError | ModuleNotFoundError):
-        return 1
-    return None
+    failed = StoreError | SourceError | ObjectStoreError | OutOfSight | ModuleNotFoundError
+    return 1 if isinstance(error, failed) else None
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"'{text}' is no number from 1 on")
+    return int(text)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

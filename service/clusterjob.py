@@ -121,9 +121,13 @@ class _Diary:
         self._writing = self._thread.submit(self._write, self._record, lines)
 
     def _write(self, record: JobRecord, lines: list[str]) -> None:
+        # The log first: who sees that the job has ended reads it to its last line.
         try:
-            self._records.save(record)
             if lines:
                 self._records.append_log(record.job_id, lines)
+        except StoreError as error:
+            log.error("the log of job %s cannot be written: %s", record.job_id, error)
+        try:
+            self._records.save(record)
         except StoreError as error:
             log.error("the record of job %s cannot be written: %s", record.job_id, error)

@@ -5,6 +5,8 @@ however fast the hash. Slow, salted hashes are for passwords, which people choos
 cost every request some 100 ms and gain nothing.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import hmac
 import logging
@@ -13,7 +15,7 @@ import re
 import secrets
 import stat
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -155,10 +157,16 @@ def new_key(name: str, scopes: Iterable[str]) -> tuple[str, KeyEntry]:
 def add_to_file(entry: KeyEntry, file: str) -> None:
     """Append the entry to a keys file, which only its owner can read afterwards (0600).
 
-    What is in the file stays as it is, comments too. A file that does not exist is made.
-    Raises SettingsError, and leaves the file alone, when it or the name is no good.
+    What is in the file stays as it is, comments and its owner too. A file that does not exist is
+    made. Several may do this at once. Raises SettingsError, and leaves the file alone, when it or
+    the name is no good.
     """
     path = Path(os.path.realpath(file))
+    with _alone(path.parent):
+        _add(entry, path, file)
+
+
+def _add(entry: KeyEntry, path: Path, file: str) -> None:
     before = _read(file, warn=False) if path.exists() else ""
     entries = _entries(before, file) if before.strip() else []
     _refuse_twice([*entries, entry], file)
@@ -175,6 +183,9 @@ def add_to_file(entry: KeyEntry, file: str) -> None:
         number, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         try:
             with os.fdopen(number, "w", encoding="utf-8") as out:
+                if path.exists() and (owner := path.stat()).st_uid != os.geteuid():
+                    # As root, mostly: the service must be able to read its keys as before.
+                    os.fchown(number, owner.st_uid, owner.st_gid)
                 out.write(text)
                 out.flush()
                 os.fsync(out.fileno())
@@ -184,6 +195,22 @@ def add_to_file(entry: KeyEntry, file: str) -> None:
             raise
     except OSError as error:
         raise SettingsError(f"{file}: cannot write the keys file: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else changes a keys file in the folder; the file itself is replaced, so no lock."""
+    try:
+        number = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise SettingsError(f"{folder}: cannot be opened: {error.strerror}") from error
+    try:
+        # Some network file systems lock no folders; then two at once may lose an entry.
+        with contextlib.suppress(OSError):
+            fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 def _digest(text: str) -> bytes:

@@ -6,26 +6,37 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from configs.load import SettingsError, did_you_mean, load_job, merge, read_yaml
-from service.cluster import Cluster, UnknownJobError
 from service.records import ENDED, Records
-from takestream.storage import S3Options
+from takestream.storage import S3Options, absolute, open_filesystem
+from workers.objects import StoreDenied, StoreError, translated
 
+T = TypeVar("T")
 Facts = dict[str, Any]
 # How often a job is looked at: soon at first, then less and less often.
 POLL_SECONDS, POLL_MOST_SECONDS = 0.3, 3.0
+# So long a place may be away while a job there is watched: a service is started anew now and then.
+AWAY_SECONDS = 180.0
 _HERE = {"localhost", "127.0.0.1", "::1"}
 
 
 class JobsAway(SettingsError):
-    """The service cannot be reached, or refuses."""
+    """The service refuses, or what was asked makes no sense."""
+
+
+class PlaceAway(JobsAway):
+    """The place cannot be reached at the moment."""
+
+
+class OutOfSight(Exception):
+    """A place was away for too long to go on watching its job; the job goes on."""
 
 
 class Place(Protocol):
-    """Somewhere jobs are. Facts are a job as JSON."""
+    """Somewhere jobs are. Facts are a job as JSON. Methods raise PlaceAway, and others."""
 
     def submit(self, file: str | None, given: Mapping[str, Any]) -> Facts: ...
     def list(self, limit: int) -> Sequence[Facts]: ...
@@ -39,6 +50,8 @@ class OnCluster:
     """Jobs of a Ray cluster; `memory` is asked for those that it has forgotten."""
 
     def __init__(self, address: str, memory: Records | None, *, working_dir: bool) -> None:
+        from service.cluster import Cluster  # with it comes Ray, which nothing else here needs
+
         self._cluster = Cluster(address)
         self._memory, self._working_dir = memory, working_dir
         if memory is not None:
@@ -60,10 +73,24 @@ class OnCluster:
         return [record.facts() for record in self._cluster.jobs(limit)]
 
     def job(self, job_id: str) -> Facts:
+        from service.cluster import ClusterError, UnknownJobError
+
         record = self._memory.load(job_id) if self._memory else None
-        return (record or self._cluster.job(job_id)).facts()
+        if record is not None and record.ended:
+            return record.facts()
+        try:
+            # Only the cluster knows of a driver that was killed before it could write its end.
+            return self._cluster.job(job_id).facts()
+        except UnknownJobError:
+            if record is None:
+                raise
+            return record.facts()
+        except ClusterError as error:
+            raise PlaceAway(str(error)) from error
 
     def logs(self, job_id: str) -> str:
+        from service.cluster import UnknownJobError
+
         try:
             return self._cluster.logs(job_id)
         except UnknownJobError:
@@ -82,13 +109,16 @@ class InOutput:
     """What an output remembers, with no cluster or service at all."""
 
     def __init__(self, output: str, s3: S3Options) -> None:
-        self._output, self._records = output, Records(output, s3)
+        self._output, self._s3, self._records = output, s3, Records(output, s3)
 
     def submit(self, file: str | None, given: Mapping[str, Any]) -> Facts:
         raise SettingsError("an output only remembers; submit where jobs run: --address or --url")
 
     def list(self, limit: int) -> Sequence[Facts]:
-        return [record.facts() for record in self._records.list(limit)]
+        found = [record.facts() for record in self._records.list(limit)]
+        if not found:
+            self._refuse_missing()
+        return found
 
     def job(self, job_id: str) -> Facts:
         record = self._records.load(job_id)
@@ -112,6 +142,17 @@ class InOutput:
                 "an output only remembers; stop the job where it runs: --address or --url"
             )
         return facts
+
+    def _refuse_missing(self) -> None:
+        there = True
+        with translated(self._output, "list"):
+            fs, path = open_filesystem(absolute(self._output), self._s3)
+            try:
+                fs.ls(path)
+            except (FileNotFoundError, NotADirectoryError):
+                there = False
+        if not there:
+            raise SettingsError(f"{self._output}: there is no such output")
 
 
 class OnService:
@@ -160,6 +201,7 @@ class OnService:
 def _answers() -> Iterator[None]:
     """Turn the client's errors into lines for a terminal."""
     from takestream.errors import TakestreamError
+    from takestream.jobs import PASSING
 
     try:
         yield
@@ -167,15 +209,50 @@ def _answers() -> Iterator[None]:
         lines = [str(error), *error.errors]
         if error.status == 401:
             lines.append("set TAKESTREAM_API_KEY to a key of this service")
-        raise JobsAway("\n".join(lines)) from error
+        raise (PlaceAway if isinstance(error, PASSING) else JobsAway)("\n".join(lines)) from error
+    except ValueError as error:
+        raise JobsAway(str(error)) from error
+
+
+class Watch:
+    """Looks at a job now and then, and puts up with a place that is away for a while."""
+
+    def __init__(self, job_id: str) -> None:
+        self._job_id = job_id
+        self._heard, self._away = time.monotonic(), False
+
+    def ask(self, question: Callable[[], T]) -> T | None:
+        """The answer, None while the place is away. Raises OutOfSight."""
+        try:
+            found = question()
+        except StoreDenied:
+            raise
+        except (PlaceAway, StoreError) as error:
+            if time.monotonic() - self._heard > AWAY_SECONDS:
+                raise OutOfSight(
+                    f"{error}\nso it is not watched any more; job {self._job_id} goes on, or is "
+                    "taken up again when the service is back"
+                ) from error
+            if not self._away:
+                print(f"takestream: {error}; trying again", file=sys.stderr, flush=True)
+            self._away = True
+            return None
+        self._heard, self._away = time.monotonic(), False
+        return found
 
 
 def _follow(place: Place, job_id: str, write: Callable[[str], None]) -> None:
-    """Pass on what is new in a log every now and then, until the job ends."""
+    """Pass on what is new in a log every now and then, until the job ends. Raises OutOfSight."""
+    place.job(job_id)  # a place that is away from the beginning is a mistake
+    watch = Watch(job_id)
     shown = ""
     for pause in pauses():
-        over = place.job(job_id)["status"] in ENDED
-        text = place.logs(job_id)
+        facts = watch.ask(lambda: place.job(job_id))
+        text = watch.ask(lambda: place.logs(job_id)) if facts else None
+        if facts is None or text is None:
+            time.sleep(pause)
+            continue
+        over = facts["status"] in ENDED
         # A long log loses its beginning: then go on after the last line that was shown.
         last = shown[-200:]
         at = text.rfind(last) + len(last) if last and last in text else 0

@@ -19,7 +19,7 @@ from configs.load import SettingsError
 from service.console import print_json, result_console
 from service.flags import overrides
 from service.keys import add_to_file, new_key
-from service.places import Facts, InOutput, OnCluster, OnService, Place, pauses
+from service.places import Facts, InOutput, OnCluster, OnService, Place, Watch, pauses
 from service.records import ENDED, Records
 from takestream.storage import S3Options
 
@@ -45,7 +45,7 @@ def submit(found: Namespace) -> int:
                 print(f"  {said}", file=sys.stderr)
         return 0
     try:
-        facts = _wait(place, job_id, _teller())
+        facts = _wait(place, facts, _teller())
     except KeyboardInterrupt:
         stop_it = shlex.join(["takestream", "stop", job_id, *words])
         print(f"\ntakestream: the job goes on; {stop_it} stops it", file=sys.stderr)
@@ -86,6 +86,8 @@ def jobs(found: Namespace) -> int:
 
 def logs(found: Namespace) -> int:
     """What a job said; with `--follow` until it ends."""
+    if found.follow and found.json:
+        raise SettingsError("--follow shows a log as it grows; --json waits for all of it")
     place, _ = _place(found)
 
     def write(text: str) -> None:
@@ -93,6 +95,8 @@ def logs(found: Namespace) -> int:
 
     if found.follow:
         place.follow(found.job_id, write)
+    elif found.json:
+        print_json({"job_id": found.job_id, "log": place.logs(found.job_id)})
     else:
         write(place.logs(found.job_id))
     return 0
@@ -104,7 +108,7 @@ def stop(found: Namespace) -> int:
     facts = place.stop(found.job_id)
     if facts["status"] not in ENDED:
         print("stopping …", file=sys.stderr, flush=True)
-        facts = _wait(place, found.job_id, lambda facts: None, STOP_SECONDS)
+        facts = _wait(place, facts, lambda facts: None, STOP_SECONDS)
     if found.json:
         print_json(facts)
     else:
@@ -162,16 +166,17 @@ def _place(found: Namespace) -> tuple[Place, list[str]]:
 
 
 def _wait(
-    place: Place, job_id: str, tell: Callable[[Facts], None], seconds: float | None = None
+    place: Place, facts: Facts, tell: Callable[[Facts], None], seconds: float | None = None
 ) -> Facts:
-    """Wait until the job ends, for so long at most; how it stands then."""
+    """Wait until a job ends, for so long at most; how it stands then. Raises OutOfSight."""
     until = float("inf") if seconds is None else time.monotonic() + seconds
-    facts = place.job(job_id)
-    pause = pauses()
+    job_id = facts["job_id"]
+    watch, pause = Watch(job_id), pauses()
+    facts = watch.ask(lambda: place.job(job_id)) or facts
     while facts["status"] not in ENDED and time.monotonic() < until:
         tell(facts)
         time.sleep(next(pause))
-        facts = place.job(job_id)
+        facts = watch.ask(lambda: place.job(job_id)) or facts
     tell(facts)
     return facts
 

@@ -1,6 +1,8 @@
 """The command line without Ray: what is printed, where, and with which exit code."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +52,27 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
         return code, out, err
 
     return call
+
+
+def test_jobs_and_keys_need_no_ray(tmp_path: Path) -> None:
+    script = """
+import sys
+import takestream.transport
+from service.cli import run
+takestream.transport.TRIES = 1
+codes = [
+    run(["keys", "new", "ann", "--file", sys.argv[1] + "/keys.yaml"]),
+    run(["keys", "new", "ann", "--file", sys.argv[1] + "/keys.yaml"]),
+    run(["jobs", "--output", sys.argv[1]]),
+    run(["jobs", "x", "--url", "http://127.0.0.1:1"]),
+]
+print(codes, sorted({"ray", "torch", "av"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout.endswith("[0, 2, 0, 2] []\n"), done.stdout + done.stderr
 
 
 def test_takes_lists_streams_sizes_and_what_is_missing(dataset: Path, say: Say) -> None:
@@ -103,6 +126,10 @@ def test_encoders_lists_what_one_has_to_know(say: Say) -> None:
         (("plan", "--job", "/nowhere.yaml"), "/nowhere.yaml"),
         (("plan", "--dataset", "x", "--output", "y", "--rotate", "cam01_0"), "--rotate"),
         (("plan", "--dataset", "x", "--output", "y", "--window", "0"), "grid.window"),
+        (("jobs", "--output", "/nowhere"), "/nowhere: there is no such output"),
+        (("jobs", "--output", "/nowhere", "--limit", "0"), "no number from 1 on"),
+        (("logs", "x", "--output", "/nowhere", "--follow", "--json"), "--follow"),
+        (("submit", "--url", "http://127.0.0.1:1", "--fps", "nan"), "cannot be sent as JSON"),
         (("inspect", "/nowhere.zarr"), "/nowhere.zarr"),
         (("verify", "/nowhere"), "/nowhere"),
     ],

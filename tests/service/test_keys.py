@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import logging
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -133,6 +134,33 @@ def test_adding_keeps_what_was_there(keys_file: Path) -> None:
     add_to_file(new_key("three", ["jobs"])[1], str(keys_file))
     assert KeyRing.load(str(keys_file), {}).names == ("one", "two", "three")
     assert os.listdir(keys_file.parent) == [keys_file.name]
+
+
+def test_the_owner_stays(keys_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_to_file(new_key("one", ["read"])[1], str(keys_file))
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr("os.fchown", lambda _, user, group: given.append((user, group)))
+    add_to_file(new_key("two", ["read"])[1], str(keys_file))
+    assert given == []
+    owner = keys_file.stat()
+    monkeypatch.setattr("os.geteuid", lambda: owner.st_uid + 1)
+    add_to_file(new_key("three", ["read"])[1], str(keys_file))
+    assert given == [(owner.st_uid, owner.st_gid)]
+
+
+def _add(name: str, file: str) -> None:
+    add_to_file(new_key(name, ["read"])[1], file)
+
+
+def test_keys_added_at_once_are_all_kept(keys_file: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    names = [f"k{number}" for number in range(8)]
+    adding = [fork.Process(target=_add, args=(name, str(keys_file))) for name in names]
+    for process in adding:
+        process.start()
+    for process in adding:
+        process.join(30)
+    assert set(KeyRing.load(str(keys_file), {}).names) == set(names)
 
 
 @pytest.mark.parametrize(("name", "scopes"), [("a/b", ["read"]), ("a", ["rid"]), ("a", [])])

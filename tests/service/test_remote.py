@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 import pytest
 
 from service.cli import run
+from service.clusterjob import _Diary
 from service.keys import KeyRing
+from service.places import OnCluster
 from service.records import JobRecord, Records
 
 ID = "20261124-054233-a1b2c3"
@@ -46,7 +48,9 @@ class Service(http.server.BaseHTTPRequestHandler):
 
     steps: ClassVar[list[JobRecord]] = []
     bodies: ClassVar[list[Any]] = []
-    stopping: ClassVar[bool] = False
+    # So many looks at the job from the second on are answered as by a service that starts anew.
+    away: ClassVar[list[int]] = []
+    looks: ClassVar[list[str]] = []
 
     def answer(self, status: int, value: Any) -> None:
         data = value.encode() if isinstance(value, str) else json.dumps(value).encode()
@@ -60,7 +64,11 @@ class Service(http.server.BaseHTTPRequestHandler):
 
     def go(self) -> None:
         job = self.steps[0].facts()
-        if self.headers["Authorization"] != f"Bearer {SECRET}":
+        if self.command == "GET":
+            self.looks.append(self.path)
+        if self.away and len(self.looks) > 1:
+            self.answer(self.away.pop(0), "Path not found. Ping /-/routes")
+        elif self.headers["Authorization"] != f"Bearer {SECRET}":
             self.answer(401, {"detail": "this service asks for a key", "status": 401})
         elif self.command == "POST":
             length = int(self.headers["Content-Length"])
@@ -94,7 +102,7 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             failures=[{"take": "t", "stream": None, "reason": "absent"}],
         ),
     ]  # fmt: skip
-    Service.bodies = []
+    Service.bodies, Service.away, Service.looks = [], [], []
     monkeypatch.setattr("service.places.POLL_SECONDS", 0.0)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -133,6 +141,49 @@ def test_what_is_new_in_a_log_is_shown_until_the_job_ends(url: str, say: Say) ->
     assert "submit the job again" in err
 
 
+@pytest.mark.parametrize("command", ["submit", "logs"])
+def test_a_restart_is_waited_for(
+    url: str, say: Say, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ("submit", "--wait") if command == "submit" else ("logs", ID, "--follow")
+    monkeypatch.setattr("takestream.transport.TRIES", 1)
+    Service.away = [404, 500, 503]
+    code, out, err = say(*more, "--url", url)
+    assert Service.away == []
+    assert (code, err.count("trying again")) == (1 if command == "submit" else 0, 1)
+    assert out.endswith(f"{ID}\n" if command == "submit" else "line 2\n")
+    Service.steps, Service.looks, Service.away = [make_record(status="running")], [], [500] * 9
+    monkeypatch.setattr("service.places.AWAY_SECONDS", 0.0)
+    code, _, err = say(*more, "--url", url)
+    assert code == 1
+    assert f"job {ID} goes on" in err
+
+
+def test_a_cluster_knows_better_than_a_record_that_has_not_ended(tmp_path: Path) -> None:
+    class Cluster:
+        asked = 0
+
+        def job(self, job_id: str) -> JobRecord:
+            self.asked += 1
+            return make_record(status="stopped")
+
+    records, place = Records(str(tmp_path)), OnCluster.__new__(OnCluster)
+    place._cluster, place._memory = Cluster(), records  # type: ignore[assignment]
+    records.save(make_record(status="running"))
+    assert place.job(ID)["status"] == "stopped"
+    records.save(make_record(status="failed"))
+    assert (place.job(ID)["status"], place._cluster.asked) == ("failed", 1)
+
+
+def test_the_log_is_whole_before_the_record_says_ended(tmp_path: Path) -> None:
+    records = Records(str(tmp_path))
+    logs_at_save: list[str] = []
+    save = records.save
+    records.save = lambda record: (logs_at_save.append(records.log(ID)), save(record))  # type: ignore
+    _Diary(records, make_record(status="running")).end("succeeded", "done")
+    assert [text.endswith("done\n") for text in logs_at_save] == [True]
+
+
 def test_stop_waits(url: str, say: Say) -> None:
     assert say("stop", ID, "--url", url, "--json")[0] == 0
     assert len(Service.steps) == 1
@@ -162,6 +213,8 @@ def test_an_output_remembers(say: Say, tmp_path: Path) -> None:
     (facts,) = json.loads(say("jobs", "--output", tmp_path, "--json")[1])
     assert facts == make_record(status="running").facts()
     assert say("logs", ID, "--output", tmp_path)[1] == "a line\n"
+    as_json = json.loads(say("logs", ID, "--output", tmp_path, "--json")[1])
+    assert as_json == {"job_id": ID, "log": "a line\n"}
     code, _, err = say("stop", ID, "--output", tmp_path)
     assert code == 2
     assert "where it runs" in err
