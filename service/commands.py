@@ -13,7 +13,7 @@ from configs.load import encoder_presets, load_job, parse
 from configs.schema import JobSpec, Resolution, Selection, ServeSpec
 from service.console import print_json, result_console
 from service.demo import run_demo
-from service.flags import overrides
+from service.flags import limits, overrides
 from service.inspect import describe_store, print_store
 from service.launch import choose_takes
 from service.launch import extract as launch
@@ -188,7 +188,8 @@ def serve(found: Namespace) -> int:
     job = load_job(found.job, overrides(found))
     given = {name: getattr(found, name) for name in SERVE_FLAGS}
     settings = {name: value for name, value in given.items() if value is not None}
-    spec = parse(ServeSpec, {"job": job.model_dump(mode="json"), **settings}, "serve")
+    settings |= {"job": job.model_dump(mode="json"), **limits(found.limits)}
+    spec = parse(ServeSpec, settings, "serve")
     return run_service(spec, lambda words: print(words, file=sys.stderr, flush=True))
 
 

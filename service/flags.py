@@ -2,9 +2,11 @@
 
 import argparse
 import re
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from configs.load import SettingsError, did_you_mean
+from configs.schema import LimitsSpec
 
 # Flag → where its value goes in a JobSpec.
 SETTINGS = {
@@ -177,8 +179,24 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--insecure", action="store_true", default=None, help="answer everybody, on any address"
     )
+    group.add_argument(
+        "--limits", nargs="+", metavar="NAME=N",
+        help=f"of requests and memory: {', '.join(LimitsSpec.model_fields)}, cache_bytes",
+    )  # fmt: skip
     group.add_argument("--replicas", type=int, metavar="N", help="front doors; default: 1")
     group.add_argument("--cors-origins", nargs="+", metavar="URL", help="pages that may ask")
+
+
+def limits(given: Sequence[str] | None) -> dict[str, Any]:
+    """`--limits` as settings of a service. Raises SettingsError."""
+    settings: dict[str, Any] = {}
+    for item in given or ():
+        name, _, number = item.partition("=")
+        if not number.isdigit():
+            raise SettingsError(f"--limits: '{item}' is not NAME=N, such as queue=32")
+        where = settings if name == "cache_bytes" else settings.setdefault("limits", {})
+        where[name] = int(number)
+    return settings
 
 
 def _value(flag: str, value: Any) -> Any:
