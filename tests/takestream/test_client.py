@@ -501,12 +501,13 @@ def test_events_of_a_service_that_stays_silent_end(
 ) -> None:
     monkeypatch.setattr("takestream.jobs.SILENCE", 0.05)
     with (
-        socket.create_server(("127.0.0.1", 0)) as silent,
+        socket.create_server(("127.0.0.1", 0), backlog=1000) as silent,
         Client(f"http://127.0.0.1:{silent.getsockname()[1]}") as client,
     ):
         found = Job(client._transport, JobState("j1", "queued"))
         with pytest.raises(errors.ConnectionFailed, match="5 times in a row"):
             list(found.events())
+    assert len(waits) == 4
 
 
 def test_wait_outlives_a_restart(
