@@ -57,7 +57,9 @@ def build(settings: dict[str, Any]) -> Any:
 
         log_to_stderr()
         logging.getLogger("takestream").setLevel(logging.INFO)
-        handle: DeploymentHandle[Any] = serve.get_deployment_handle("Engine", app_name=NAME)
+        # A RayService may give the application another name.
+        name = serve.get_replica_context().app_name
+        handle: DeploymentHandle[Any] = serve.get_deployment_handle("Engine", app_name=name)
         return create_app(Front(ServeSpec.model_validate(facts), keys, secret, handle))
 
     return serve.deployment(  # type: ignore[attr-defined]

@@ -6,15 +6,15 @@ One of it runs for any number of front doors.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from ray.exceptions import RayError
-
+from configs.load import SettingsError
 from configs.schema import JobSpec, ServeSpec
 from models.errors import ModelError
-from service.jobs import Jobs, TooManyJobs
+from service.jobs import Jobs, NotHere, TooManyJobs
+from service.ledger import BEAT_SECONDS
 from service.ondemand import Busy, OnDemand, Part
 from service.records import JobRecord, Records
 from takestream.storage import S3Options
@@ -22,6 +22,7 @@ from workers.dataset import Take
 from workers.dispatch import Pool
 from workers.objects import StoreError, probe_writable
 from workers.recipe import Recipe, make_recipe
+from workers.session import RayUnavailable
 from workers.unit import PreparedTake, Query
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 WRITABLE_SECONDS = 30.0
 RETRY_SECONDS = 5.0
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -37,6 +40,13 @@ class Refusal:
 
     detail: str
     retry_after: int
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Instead of a job that was to be stopped: somebody else runs it."""
+
+    detail: str
 
 
 class Engine:
@@ -48,41 +58,70 @@ class Engine:
         self._s3 = S3Options(**(job.output_s3 or job.s3).model_dump())
         self._pool: Pool | None = None
         self._ready = asyncio.Event()
-        self._model = "not loaded yet"
+        # What has to work before this engine is ready, and why it does not yet.
+        self._failing = {
+            "workers": "not started yet",
+            "model": "not loaded yet",
+            "jobs": "not taken up yet",
+        }
         self._writable = "not checked yet"
         self._checked = 0.0
+        self._probing: asyncio.Task[None] | None = None
         self._starting = asyncio.get_running_loop().create_task(self._start())
 
     async def _start(self) -> None:
-        pool = Pool(self.spec.job.run)
-        self._pool = await pool.__aenter__()
+        pool = self._pool = await self._until("workers", self._make_pool)
         self.ondemand = OnDemand(pool, self.spec.limits.queue)
         self.jobs = Jobs(self.spec, pool, Records(self.spec.job.output, self._s3))
         self._ready.set()
-        while self._model:
-            try:
-                recipe = await asyncio.to_thread(make_recipe, self.spec.job)
-                self._model = await pool.load(recipe)
-            except (RayError, ModelError) as error:
-                self._model = str(error)
-            if self._model:
-                log.error("the encoder cannot be loaded: %s", self._model)
-                await asyncio.sleep(RETRY_SECONDS)
+        await self._until("model", self._load)
+        # Only now: without encoder or output the jobs would fail for what is no fault of theirs.
         while await self._why_not_writable():
             await asyncio.sleep(RETRY_SECONDS)
-        await self.jobs.resume()
+        await self._until("jobs", self.jobs.resume)
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            for act in (self.jobs.beat, self.jobs.resume):
+                try:
+                    await act()
+                except Exception as error:  # noqa: BLE001 - whatever it is, the next time may do
+                    log.error("jobs: %s", _words(error))
+
+    async def _until(self, name: str, act: Callable[[], Awaitable[T]]) -> T:
+        """What `act` gives, tried until it gives something; meanwhile `ready` says why not."""
+        while True:
+            try:
+                found = await act()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is shown and tried again
+                self._failing[name] = _words(error)
+                log.error("%s: %s", name, self._failing[name])
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                del self._failing[name]
+                return found
+
+    async def _make_pool(self) -> Pool:
+        return await Pool(self.spec.job.run).__aenter__()
+
+    async def _load(self) -> None:
+        assert self._pool is not None
+        recipe = await asyncio.to_thread(make_recipe, self.spec.job)
+        if why := await self._pool.load(recipe):
+            raise ModelError(why)
 
     async def close(self) -> None:
         """Hand all work back."""
         self._starting.cancel()
+        await asyncio.gather(self._starting, return_exceptions=True)
         if self._pool is not None:
+            self.ondemand.close()
             await self.jobs.close()
             await self._pool.__aexit__()
             self._pool = None
 
     async def ready(self) -> dict[str, str]:
         """By check, why it fails, or nothing."""
-        found = {"model": self._model, "output": await self._why_not_writable()}
+        found = {**self._failing, "output": await self._why_not_writable()}
         return {name: why for name, why in found.items() if why}
 
     async def status(self) -> dict[str, Any]:
@@ -127,6 +166,9 @@ class Engine:
     async def submit(self, job: JobSpec, by: str | None) -> JobRecord | Refusal:
         """See `Jobs.submit`."""
         await self._ready.wait()
+        if "jobs" in self._failing:  # or a job that goes on in a moment would be run twice
+            why = f"the jobs from before are not taken up yet ({self._failing['jobs']})"
+            return Refusal(why, int(RETRY_SECONDS))
         try:
             return await self.jobs.submit(job, by)
         except TooManyJobs as error:
@@ -144,28 +186,46 @@ class Engine:
         await self._ready.wait()
         return await self.jobs.newest(limit)
 
-    async def job_stop(self, job_id: str) -> JobRecord | None:
+    async def job_stop(self, job_id: str) -> JobRecord | Elsewhere | None:
         """See `Jobs.stop`."""
         await self._ready.wait()
-        return await self.jobs.stop(job_id)
+        try:
+            return await self.jobs.stop(job_id)
+        except NotHere as error:
+            return Elsewhere(str(error))
 
     async def job_log(self, job_id: str) -> str:
         """See `Jobs.log`."""
         await self._ready.wait()
         return await self.jobs.log(job_id)
 
-    async def job_events(self, job_id: str) -> AsyncIterator[JobRecord]:
-        """See `Jobs.follow`."""
+    async def job_events(
+        self, job_id: str, seconds: float = float("inf")
+    ) -> AsyncIterator[JobRecord]:
+        """See `Jobs.follow`. Serve lets calls end before it closes this: who follows long asks
+        for some seconds again and again.
+        """
         await self._ready.wait()
-        async for record in self.jobs.follow(job_id):
+        async for record in self.jobs.follow(job_id, seconds):
             yield record
 
     async def _why_not_writable(self) -> str:
         if time.monotonic() - self._checked > WRITABLE_SECONDS or self._writable:
-            try:
-                await asyncio.to_thread(probe_writable, self.spec.job.output, self._s3)
-                self._writable = ""
-            except StoreError as error:
-                self._writable = str(error)
-            self._checked = time.monotonic()
+            # One for all who ask: a storage that hangs must not hold a thread for each of them.
+            if self._probing is None or self._probing.done():
+                self._probing = asyncio.create_task(self._probe())
+            await asyncio.shield(self._probing)
         return self._writable
+
+    async def _probe(self) -> None:
+        try:
+            await asyncio.to_thread(probe_writable, self.spec.job.output, self._s3)
+            self._writable = ""
+        except Exception as error:  # noqa: BLE001 - whatever it is, `ready` shows it
+            self._writable = _words(error)
+        self._checked = time.monotonic()
+
+
+def _words(error: Exception) -> str:
+    plain = isinstance(error, SettingsError | ModelError | StoreError | RayUnavailable)
+    return str(error) if plain else f"{type(error).__name__}: {error}"

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+import secrets
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,14 +11,18 @@ from configs.load import SettingsError
 from configs.schema import JobSpec, ServeSpec
 from models.errors import ModelError
 from service.catalogue import Unknown
+from service.jobcheck import NotAllowed as NotAllowed  # for the HTTP layer
+from service.jobcheck import checked_job as checked_job
+from service.jobcheck import resumed_job
 from service.launch import choose_takes
-from service.records import ENDED, JobRecord, Records, new_job_id, now
+from service.ledger import Ledger, has_ended, host_of
+from service.records import JobRecord, Records, new_job_id, now
 from service.report import write_report
 from workers.dataset import DatasetError
 from workers.dispatch import Pool
 from workers.job import Progress, run_job
 from workers.objects import StoreError
-from workers.recipe import Recipe, make_recipe
+from workers.recipe import make_recipe
 from workers.source import SourceError
 from workers.unit import FinishedTake, Record
 
@@ -28,14 +33,15 @@ AT_ONCE = 2
 # How often a running job's record is written, and its followers hear of it, in seconds.
 SAVE_SECONDS, TELL_SECONDS = 10.0, 0.5
 KEPT_FAILURES = 200
-
-
-class NotAllowed(SettingsError):
-    """A job that reaches outside what this service may touch."""
+STOPPED = "stopped; what was written is kept, submit it again to go on"
 
 
 class TooManyJobs(Exception):
     """So many jobs wait already that another is refused."""
+
+
+class NotHere(Exception):
+    """A job that somebody else runs; the message says who."""
 
 
 class Jobs:
@@ -43,67 +49,110 @@ class Jobs:
 
     def __init__(self, spec: ServeSpec, pool: Pool, records: Records) -> None:
         self._spec, self._pool, self._records = spec, pool, records
-        self._known: dict[str, JobRecord] = {}
+        self._ledger = Ledger(records, self._lost)
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._admissions: dict[str, asyncio.Task[None]] = {}
         self._stopping: set[str] = set()
-        self._changed: dict[str, asyncio.Event] = {}
+        self._left_alone: set[str] = set()
         self._turn = asyncio.Semaphore(AT_ONCE)
 
     async def resume(self) -> None:
-        """Take up the jobs that a service before this one left unfinished."""
-        for record in await asyncio.to_thread(self._records.unfinished):
-            if record.kind == "service" and record.job_id not in self._known:
-                log.info("job %s goes on", record.job_id)
-                self._start(record.model_copy(update={"status": "queued"}))
+        """Take up the jobs that no service runs any more. Raises StoreError."""
+        begun: list[str] = []
+        for record in await self._ledger.abandoned():
+            job_id = record.job_id
+            if record.status == "stopping":  # somebody was promised that it stops
+                self._ledger.hold(record)
+                self._begin(job_id, self._end(job_id, {"status": "stopped"}, STOPPED))
+                continue
+            try:
+                job = resumed_job(record.spec, self._spec)
+            except (SettingsError, Unknown) as error:
+                if job_id not in self._left_alone:
+                    log.warning("job %s is not taken up: %s", job_id, error)
+                self._left_alone.add(job_id)
+                continue
+            log.info("job %s goes on", job_id)
+            fields = {"status": "queued", "spec": job.model_dump(mode="json")}
+            self._ledger.hold(record.model_copy(update=fields))
+            self._begin(job_id, self._run(job_id))
+            begun.append(job_id)
+        await asyncio.gather(*map(self._save, begun))
+
+    async def beat(self) -> None:
+        """Show the others that this service lives; wanted every `BEAT_SECONDS`. As `resume`."""
+        await self._ledger.beat()
 
     async def submit(self, job: JobSpec, by: str | None) -> JobRecord:
-        """Queue a job whose places were checked already. Raises TooManyJobs, StoreError."""
-        if len(self._running) >= self._spec.limits.jobs:
-            raise TooManyJobs(f"{len(self._running)} jobs have not ended yet; stop one, or wait")
+        """Queue a job whose places were checked already; the same job twice is one job.
+
+        Raises TooManyJobs, StoreError.
+        """
+        spec = job.model_dump(mode="json")
+        while twin := self._twin(spec):
+            if admission := self._admissions.get(twin.job_id):
+                await asyncio.wait({admission})  # its first record may still fail
+            if found := self._ledger.held(twin.job_id):
+                return found
+        if self.count >= self._spec.limits.jobs:
+            raise TooManyJobs(f"{self.count} jobs have not ended yet; stop one, or wait")
         record = JobRecord(
             job_id=new_job_id(),
             kind="service",
             status="queued",
             submitted_at=now(),
             submitted_by=by,
-            spec=job.model_dump(mode="json"),
+            spec=spec,
         )
-        await asyncio.to_thread(self._records.save, record)
-        self._start(record)
+        self._ledger.hold(record)  # before anything is awaited: its place is taken
+        # A record that was written is run, also when who asked for it is gone by then.
+        admission = asyncio.create_task(self._admit(record.job_id))
+        self._admissions[record.job_id] = admission
+        admission.add_done_callback(lambda _: self._admissions.pop(record.job_id))
+        await asyncio.shield(admission)
         return record
 
     async def get(self, job_id: str) -> JobRecord | None:
-        """A job by its id, from the output when this service has not run it. Raises StoreError."""
-        if job_id in self._known:
-            return self._known[job_id]
-        return await asyncio.to_thread(self._records.load, job_id)
+        """A job by its id, from the output when this service does not run it. Raises StoreError."""
+        return await self._ledger.load(job_id)
 
     async def newest(self, limit: int) -> Sequence[JobRecord]:
         """The newest jobs first. Raises StoreError."""
         found = await asyncio.to_thread(self._records.list, limit)
-        return [self._known.get(record.job_id, record) for record in found]
+        return [self._ledger.held(record.job_id) or record for record in found]
 
     async def stop(self, job_id: str) -> JobRecord | None:
-        """Stop a job at its next batch; what is written is kept. An ended one is left as it is."""
+        """Stop a job at its next batch; what is written is kept. An ended one is left as it is.
+
+        Raises NotHere when somebody else runs it, StoreError.
+        """
+        record = await self.get(job_id)
+        if record is None or record.ended:
+            return record
+        if record.kind == "ray":
+            raise NotHere(f"job {job_id} runs on a Ray cluster: `takestream stop` stops it there")
+        if self._ledger.held(job_id) is None:
+            where = "is run by no service at the moment"
+            if record.owner and not has_ended(record.owner):
+                where = f"is run by another service, on {host_of(record.owner)}: stop it there"
+            raise NotHere(
+                f"job {job_id} {where}; try again in a minute: this service takes up what no other "
+                "runs"
+            )
         task = self._running.get(job_id)
         if task is not None and job_id not in self._stopping:
             self._stopping.add(job_id)
-            await self._change(job_id, status="stopping")
+            self._ledger.note(job_id, status="stopping")
             task.cancel()
+        await self._save(job_id)
         return await self.get(job_id)
 
-    async def follow(self, job_id: str) -> AsyncIterator[JobRecord]:
-        """The job now, and again whenever it changed, until it has ended."""
-        while True:
-            changed = self._changed.setdefault(job_id, asyncio.Event())
-            record = await self.get(job_id)
-            if record is None:
-                return
-            yield record
-            if record.status in ENDED or job_id not in self._running:
-                self._changed.pop(job_id, None)
-                return
-            await changed.wait()
+    def follow(self, job_id: str, seconds: float = float("inf")) -> AsyncIterator[JobRecord]:
+        """The job now, and again whenever it changed, until it has ended or time is up.
+
+        Raises StoreError.
+        """
+        return self._ledger.follow(job_id, seconds)
 
     async def log(self, job_id: str) -> str:
         """The job's log. Raises StoreError."""
@@ -111,76 +160,101 @@ class Jobs:
 
     async def close(self) -> None:
         """Hand all work back: jobs stay unfinished in their records, for the next service."""
+        self._ledger.end_followers()
         tasks = list(self._running.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._ledger.close()
 
     @property
     def count(self) -> int:
         """Jobs that have not ended."""
-        return len(self._running)
+        return sum(not record.ended for record in self._ledger.all_held())
 
-    def _start(self, record: JobRecord) -> None:
-        self._known[record.job_id] = record
-        self._running[record.job_id] = asyncio.create_task(self._run(record.job_id))
+    def _twin(self, spec: dict[str, Any]) -> JobRecord | None:
+        goes_on = (r for r in self._ledger.all_held() if r.status in ("queued", "running"))
+        return next((record for record in goes_on if record.spec == spec), None)
+
+    async def _admit(self, job_id: str) -> None:
+        try:
+            await self._ledger.save(job_id)
+        except BaseException:
+            self._ledger.drop(job_id)
+            raise
+        self._begin(job_id, self._run(job_id))
+
+    def _begin(self, job_id: str, work: Coroutine[Any, Any, None]) -> None:
+        def over(task: asyncio.Task[None]) -> None:
+            del self._running[job_id]
+            asked = job_id in self._stopping
+            self._stopping.discard(job_id)
+            if not task.cancelled():
+                if error := task.exception():
+                    log.error("job %s", job_id, exc_info=error)
+            elif asked and self._ledger.held(job_id):
+                self._begin(job_id, self._end(job_id, {"status": "stopped"}, STOPPED))
+            # Otherwise the service goes down, or another has the job now: it has not ended.
+
+        self._running[job_id] = asyncio.create_task(work)
+        self._running[job_id].add_done_callback(over)
+
+    def _lost(self, job_id: str) -> None:
+        if task := self._running.get(job_id):
+            task.cancel()
 
     async def _run(self, job_id: str) -> None:
-        end: dict[str, Any] = {}
+        words: str | None = None
         try:
             async with self._turn:
                 end = await self._carry_out(job_id)
-        except asyncio.CancelledError:
-            if job_id not in self._stopping:
-                raise  # the service goes down; the record says that the job has not ended
-            end = {"status": "stopped"}
-            await self._say(job_id, "stopped; what was written is kept, submit it again to go on")
         except (SettingsError, DatasetError, ModelError, SourceError, StoreError) as error:
-            end = {"status": "failed", "error": str(error)}
-            await self._say(job_id, str(error))
+            end, words = {"status": "failed", "error": str(error)}, str(error)
         except Exception as error:
             log.exception("job %s", job_id)
             words = f"{type(error).__name__}: {error}"
             end = {"status": "failed", "error": f"a fault of takestream: {words}"}
+        await self._end(job_id, end, words)
+
+    async def _end(self, job_id: str, end: dict[str, Any], words: str | None) -> None:
+        # In memory first: from here on nothing stops it or counts it as under way.
+        self._ledger.note(job_id, finished_at=now(), **end)
+        if words:
             await self._say(job_id, words)
-        finally:
-            if end:
-                await self._change(job_id, finished_at=now(), **end)
-                self._known.pop(job_id, None)
-            self._running.pop(job_id, None)
-            self._stopping.discard(job_id)
+        await self._ledger.settle(job_id)
 
     async def _carry_out(self, job_id: str) -> dict[str, Any]:
-        job = JobSpec.model_validate(self._known[job_id].spec)
+        record = self._ledger.held(job_id)
+        assert record is not None
+        job = JobSpec.model_validate(record.spec)
         recipe = await asyncio.to_thread(make_recipe, job)
         takes = await asyncio.to_thread(choose_takes, job)
-        await self._change(job_id, status="running", started_at=now(), encoder_id=recipe.encoder_id)
+        begun = record.started_at or now()
+        self._ledger.note(job_id, status="running", started_at=begun, encoder_id=recipe.encoder_id)
+        await self._save(job_id)
         await self._say(job_id, f"{len(takes)} takes with {recipe.encoder_id}")
         news = _News(self, job_id)
-        report = await run_job(self._pool, recipe, takes, news, owner=job_id, interval=TELL_SECONDS)
+        # Workers remember who was cancelled, so a job that comes back comes under another name.
+        owner = f"{job_id}-{secrets.token_hex(2)}"
+        report = await run_job(self._pool, recipe, takes, news, owner=owner, interval=TELL_SECONDS)
         await news.settle()
         where = await asyncio.to_thread(write_report, recipe, report)
         await self._say(job_id, f"done: {'ok' if report.ok else 'with failures'}; report {where}")
         failures = [_failure(f) for f in report.failures]
         status = "succeeded" if report.ok else "failed"
-        first = f"; first: {failures[0]['take']}: {failures[0]['reason']}" if failures else ""
         return {
             "status": status,
             "progress": progress_facts(report.progress),
             "failures": failures[:KEPT_FAILURES],
-            "error": f"{len(failures)} failures{first}" if failures else None,
+            "error": None if report.ok else _error(failures, report.progress.units_failed),
         }
 
-    async def _change(self, job_id: str, *, save: bool = True, **fields: Any) -> None:
-        record = self._known[job_id].model_copy(update=fields)
-        self._known[job_id] = record
-        if save:
-            try:
-                await asyncio.to_thread(self._records.save, record)
-            except StoreError as error:
-                log.error("job %s: its record cannot be written: %s", job_id, error)
-        if changed := self._changed.pop(job_id, None):
-            changed.set()
+    async def _save(self, job_id: str) -> None:
+        """Write how a job stands; when that fails, the next word or sign of life says it."""
+        try:
+            await self._ledger.save(job_id)
+        except StoreError as error:
+            log.error("job %s: its record cannot be written: %s", job_id, error)
 
     async def _say(self, job_id: str, *lines: str) -> None:
         stamped = [f"{now()} {line}" for line in lines]
@@ -218,10 +292,10 @@ class _News:
 
     async def _write(self, facts: dict[str, Any]) -> None:
         clock = asyncio.get_running_loop().time()
-        save = clock - self._saved > SAVE_SECONDS
-        if save:
+        self._jobs._ledger.note(self._job_id, progress=facts)
+        if clock - self._saved > SAVE_SECONDS:
             self._saved = clock
-        await self._jobs._change(self._job_id, save=save, progress=facts)
+            await self._jobs._save(self._job_id)
         if self._lines:
             await self._say()
 
@@ -240,60 +314,7 @@ def _failure(failure: Any) -> dict[str, Any]:
     return {"take": failure.take, "stream": failure.stream, "reason": failure.reason}
 
 
-def within(uri: str, root: str) -> bool:
-    """Whether `uri` is `root` or below it, by its text alone."""
-    parts = uri.split("/")
-    return ".." not in parts and "." not in parts and (uri + "/").startswith(root.rstrip("/") + "/")
-
-
-def checked_job(body: dict[str, Any], spec: ServeSpec, presets: Sequence[str]) -> JobSpec:
-    """A job as somebody sent it, made one that this service may run.
-
-    Data set and output are the service's own or below them; how to reach and how to run them is
-    the service's business. Raises SettingsError.
-    """
-    from configs.load import did_you_mean, merge, parse
-    from takestream.storage import absolute
-
-    own = spec.job
-    for name in ("run", "s3", "output_s3"):
-        if body.get(name):
-            raise NotAllowed(f"job: '{name}' is set by the service; leave it out")
-    defaults = {
-        "dataset": own.dataset,
-        "output": own.output,
-        "encoder": {"preset": own.encoder.preset},
-        "select": {"resolution": own.select.resolution},
-    }
-    if isinstance(body.get("encoder"), str):
-        body = {**body, "encoder": {"preset": body["encoder"]}}
-    job = parse(JobSpec, merge(defaults, body), "job")
-    for name, root in (("dataset", own.dataset), ("output", own.output)):
-        place = absolute(getattr(job, name))
-        if "::" in place or not within(place, absolute(root)):
-            raise NotAllowed(f"job: {name} is not below the service's own, {root}")
-    if job.encoder.preset not in presets:
-        hint = did_you_mean(job.encoder.preset, presets)
-        raise Unknown(f"job: this service offers no encoder '{job.encoder.preset}'{hint}")
-    changes = job.encoder.model_dump(exclude_none=True, exclude={"preset"})
-    if place_of := changes.keys() & {"weights", "revision", "sha256"}:
-        raise NotAllowed(f"job: encoder.{min(place_of)} is set by the service; leave it out")
-    encoder = job.encoder
-    if encoder.preset == own.encoder.preset:
-        # The service's own weights for it, and its other choices unless the job says otherwise.
-        encoder = own.encoder.model_copy(update=changes)
-    update: dict[str, Any] = {
-        "run": own.run,
-        "s3": own.s3,
-        "output_s3": own.output_s3,
-        "encoder": encoder,
-    }
-    if encoder.preset == own.encoder.preset and "grid" not in body:
-        update["grid"] = own.grid
-    return job.model_copy(update=update)
-
-
-def recipe_job(recipe: Recipe, take_uid: str, streams: Sequence[str]) -> JobSpec:
-    """The job that extracts these streams of one take by a recipe that is known already."""
-    select = recipe.job.select.model_copy(update={"uids": (take_uid,), "streams": tuple(streams)})
-    return recipe.job.model_copy(update={"select": select})
+def _error(failures: Sequence[dict[str, Any]], units: int) -> str:
+    if not failures:
+        return f"{units} units were not extracted; submit it again to try them once more"
+    return f"{len(failures)} failures; first: {failures[0]['take']}: {failures[0]['reason']}"

@@ -15,10 +15,10 @@ Part = ClipPart | UnitRecord
 
 
 class Busy(Exception):
-    """Too much is waiting already; `retry_after` is in seconds."""
+    """This cannot be computed now; `retry_after` is in seconds."""
 
-    def __init__(self, waiting: int, retry_after: int = 5) -> None:
-        super().__init__(f"{waiting} requests wait for a worker already; try again later")
+    def __init__(self, why: str, retry_after: int = 5) -> None:
+        super().__init__(f"{why}; try again later")
         self.retry_after = retry_after
 
 
@@ -62,13 +62,18 @@ class OnDemand:
             assert isinstance(item, ClipPart | UnitRecord)
             yield item
 
+    def close(self) -> None:
+        """Whoever waits for something hears Busy: it will not come any more."""
+        for shared in self._under_way.values():
+            shared.end()
+
     async def _shared(
         self, key: object, make: Callable[[str], Task], clips: int
     ) -> AsyncIterator[object]:
         shared = self._under_way.get(key)
         if shared is None:
             if self._pool.waiting >= self._queue:
-                raise Busy(self._pool.waiting)
+                raise Busy(f"{self._pool.waiting} requests wait for a worker already")
             task = make(f"on-demand/{uuid.uuid4().hex}")
             shared = _Shared(task.owner, clips)
             self._under_way[key] = shared
@@ -97,6 +102,7 @@ class _Shared:
     def __post_init__(self) -> None:
         self._items: list[object] = []
         self._changed = asyncio.Event()
+        self._ended = False
 
     @property
     def done(self) -> bool:
@@ -109,6 +115,14 @@ class _Shared:
             self.left -= (item.unit.stop - item.unit.start) * len(item.unit.streams)
         elif isinstance(item, PreparedTake):
             self.left = 0
+        self._tell()
+
+    def end(self) -> None:
+        """Have nothing more come."""
+        self._ended = True
+        self._tell()
+
+    def _tell(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -121,5 +135,7 @@ class _Shared:
                 at += 1
             if self.done:
                 return
+            if self._ended:
+                raise Busy("the service goes down")
             if changed is self._changed:
                 await changed.wait()

@@ -3,12 +3,14 @@
 `<output>/jobs/<job_id>.json` says how a job stands, `<output>/jobs/<job_id>.log` what it said.
 """
 
+import json
 import logging
 import re
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -56,6 +58,8 @@ class JobRecord(BaseModel):
 
     kind: `service` jobs run on the workers of an HTTP service, `ray` jobs were submitted to a
         cluster, whose dashboard was at `ray_address`; Ray knows them by the same job id.
+    owner: the service that runs it, None when anyone may take it up (see `service.ledger`).
+    alive_at: when the owner last gave a sign of life.
     progress: the sums of `workers.job.Progress`. failures: of {take, stream, reason}.
     """
 
@@ -75,6 +79,8 @@ class JobRecord(BaseModel):
     failures: list[dict[str, Any]] = Field(default_factory=list)
     error: str | None = None
     ray_address: str | None = None
+    owner: str | None = None
+    alive_at: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -83,7 +89,8 @@ class JobRecord(BaseModel):
 
     def facts(self) -> dict[str, Any]:
         """The job as everybody may see it, JSON-able; the keys are always the same."""
-        return self.model_dump(mode="json", exclude={"record_version", "kind", "ray_address"})
+        inner = {"record_version", "kind", "ray_address", "owner", "alive_at"}
+        return self.model_dump(mode="json", exclude=inner)
 
 
 class Records:
@@ -95,10 +102,14 @@ class Records:
     def __init__(self, output: str, s3: S3Options | None = None) -> None:
         self._objects = Objects(join(output, JOBS), s3)
         self._lock = threading.Lock()
+        # What has ended stays so, and what cannot be read is nobody's to take up.
+        self._settled: set[str] = set()
 
     def save(self, record: JobRecord) -> None:
         """Write the record, whole or not at all, over the one that was there."""
-        self._objects.put(f"{record.job_id}.json", record.model_dump_json(indent=2).encode())
+        text = json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        # File names and the errors that quote them may hold bytes that are no text.
+        self._objects.put(f"{record.job_id}.json", text.encode(errors="replace"))
 
     def load(self, job_id: str) -> JobRecord | None:
         """The record of a job; None when there is none that this version can read."""
@@ -108,16 +119,21 @@ class Records:
 
     def list(self, limit: int) -> Sequence[JobRecord]:
         """The newest `limit` records, newest first."""
-        found: list[JobRecord] = []
-        for record in self._newest_first(min(limit, _PAGE)) if limit > 0 else ():
-            found.append(record)
-            if len(found) == limit:
-                break
-        return found
+        read = self._newest_first(min(limit, _PAGE)) if limit > 0 else iter(())
+        return list(islice((record for _, record in read if record is not None), limit))
 
     def unfinished(self) -> Sequence[JobRecord]:
-        """The jobs that have not ended, oldest first: the order in which they were submitted."""
-        return [record for record in self._newest_first(_PAGE) if not record.ended][::-1]
+        """The jobs that have not ended, oldest first: the order in which they were submitted.
+
+        Asked again, it reads only what may have changed.
+        """
+        found: list[JobRecord] = []
+        for job_id, record in self._newest_first(_PAGE, self._settled):
+            if record is not None and not record.ended:
+                found.append(record)
+            else:
+                self._settled.add(job_id)
+        return found[::-1]
 
     def append_log(self, job_id: str, lines: Iterable[str]) -> None:
         """Add lines to a job's log, of which the last `LOG_BYTES` are kept; long ones are cut."""
@@ -138,17 +154,18 @@ class Records:
         data = self._objects.get(f"{job_id}.log") if is_job_id(job_id) else None
         return (data or b"").decode(errors="replace")
 
-    def _newest_first(self, page: int) -> Iterator[JobRecord]:
+    def _newest_first(
+        self, page: int, without: Container[str] = ()
+    ) -> Iterator[tuple[str, JobRecord | None]]:
         names = (
             key.removesuffix(".json") for key in self._objects.listing() if key.endswith(".json")
         )
-        ids = sorted(filter(is_job_id, names), reverse=True)
+        ids = sorted((n for n in names if is_job_id(n) and n not in without), reverse=True)
         for start in range(0, len(ids), page):
             batch = ids[start : start + page]
             objects = self._objects.get_many(f"{job_id}.json" for job_id in batch)
             for job_id in batch:
-                if record := _parsed(job_id, objects[f"{job_id}.json"]):
-                    yield record
+                yield job_id, _parsed(job_id, objects[f"{job_id}.json"])
 
 
 def _parsed(job_id: str, data: bytes | None) -> JobRecord | None:

@@ -1,6 +1,7 @@
 """Records of jobs in the output."""
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,30 @@ def test_stores_are_found_as_if_there_were_no_records(output: str) -> None:
     records.append_log(ID.format(1), ["done"])
     assert find_stores(output) == [store.uri]
     assert takestream.open(output).sizes["clip"] == 1
+
+
+def test_what_has_ended_is_not_read_again(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = Records(output)
+    for number, status in enumerate(("succeeded", "running", "failed")):
+        records.save(make_record(number, status=status))
+    put(output, f"{ID.format(9)}.json", b"{}")
+    assert [record.job_id for record in records.unfinished()] == [ID.format(1)]
+    records.save(make_record(4, status="queued"))
+    read: list[str] = []
+    get_many = records._objects.get_many
+    monkeypatch.setattr(
+        records._objects, "get_many", lambda keys: get_many(read.extend(k := [*keys]) or k)
+    )
+    assert [record.job_id for record in records.unfinished()] == [ID.format(1), ID.format(4)]
+    assert sorted(read) == [f"{ID.format(n)}.json" for n in (1, 4)]
+    assert len(records.list(9)) == 4
+
+
+def test_records_of_before_there_were_owners_are_read_and_odd_bytes_written(output: str) -> None:
+    records = Records(output)
+    old = make_record(1, status="running").model_dump(mode="json", exclude={"owner", "alive_at"})
+    put(output, f"{ID.format(1)}.json", json.dumps(old).encode())
+    [found] = records.unfinished()
+    assert (found.owner, found.alive_at) == (None, None)
+    records.save(make_record(2, error="a file name: \udc80"))
+    assert records.load(ID.format(2)).error == "a file name: ?"
