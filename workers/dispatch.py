@@ -22,7 +22,7 @@ from configs.schema import RunSpec
 from workers.recipe import Recipe
 from workers.session import RayUnavailable
 from workers.unit import Query, Record, Task, UnitRecord
-from workers.worker import URGENT_LANES, Worker, crash_failure
+from workers.worker import EARLIER, KEPT_OWNERS, URGENT_LANES, Worker, crash_failure
 
 log = logging.getLogger(__name__)
 
@@ -272,9 +272,8 @@ class Pool:
             return  # never hired, or its other lane has seen to it
         with suppress(RayError):
             ray.kill(worker, no_restart=True)
-        for name, counts in slot.counts.items():
-            _add(self._before.setdefault(name, {}), counts)
-        _add(self._before.setdefault(_counted_as(owner), {}), {"workers_lost": 1})
+        for name, counts in (*slot.counts.items(), (_counted_as(owner), {"workers_lost": 1.0})):
+            _fold_in(self._before, name, counts)
         slot.worker, slot.counts = None, {}
 
     def _retry(self, queued: _Queued, error: Exception) -> None:
@@ -332,6 +331,15 @@ async def _record(worker: Any, queued: _Queued) -> Record:
 def _add(total: Counts, counts: Counts) -> None:
     for name, value in counts.items():
         total[name] = total.get(name, 0) + value
+
+
+def _fold_in(apart: dict[str, Counts], name: str, counts: Counts) -> None:
+    """Add to the counts of `name`; owners that were not added to for long become one sum."""
+    apart[name] = apart.pop(name, {})
+    _add(apart[name], counts)
+    while len(apart) > KEPT_OWNERS + 1:
+        oldest = next(name for name in apart if name != EARLIER)
+        _add(apart.setdefault(EARLIER, {}), apart.pop(oldest))
 
 
 async def _result(reference: Any) -> Any:

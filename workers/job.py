@@ -57,7 +57,7 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether everything that could be extracted was."""
-        return not self.failures
+        return not self.failures and not self.progress.units_failed
 
 
 async def run_job(
@@ -96,7 +96,9 @@ async def run_job(
 
 async def _waiting(records: "asyncio.Queue[Record]", seconds: float) -> list[Record]:
     try:
-        found = [await asyncio.wait_for(records.get(), seconds)]
+        # Not wait_for: on Python 3.11 it loses a cancellation that comes together with a record.
+        async with asyncio.timeout(seconds):
+            found = [await records.get()]
     except TimeoutError:
         return []
     while not records.empty():

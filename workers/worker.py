@@ -33,6 +33,9 @@ URGENT_LANES = 2
 # Encoders that stay on the device, and recipes whose takes' indexes stay in memory.
 KEPT_ENCODERS, KEPT_RECIPES = 2, 8
 PATIENCE_SECONDS = 3.0
+# Owners whose work is counted apart, the latest, by worker and by pool; what others did before is
+# one sum, under the name of nobody. More than jobs that run at a time, of those that come and go.
+KEPT_OWNERS, EARLIER = 8, ""
 # Cancelled owners to remember, for tasks that are on their way when the word comes.
 REMEMBERED = 1000
 
@@ -70,7 +73,8 @@ class Worker:
         self._encoders: OrderedDict[str, Encoder] = OrderedDict()
         self._extractors: OrderedDict[str, UnitExtractor] = OrderedDict()
         self._joints: dict[str, Joint] = {}
-        self._counters: dict[str, Counters] = {}
+        self._counters: OrderedDict[str, Counters] = OrderedDict()
+        self._counting = threading.Lock()
         self._cancelled: deque[str] = deque(maxlen=REMEMBERED)
         self._urgent = _Urgent()
 
@@ -124,7 +128,8 @@ class Worker:
     @ray.method(concurrency_group="control")
     def counts(self) -> dict[str, dict[str, float]]:
         """Work done so far by this worker for each owner, also while a task runs."""
-        return {owner: counters.snapshot() for owner, counters in list(self._counters.items())}
+        with self._counting:
+            return {owner: counters.snapshot() for owner, counters in self._counters.items()}
 
     @ray.method(concurrency_group="control")
     def cancel(self, owner: str) -> None:
@@ -160,7 +165,15 @@ class Worker:
 
     def _counted(self, owner: str) -> Counters:
         # Requests come and go: they are counted together, jobs each by themselves.
-        return self._counters.setdefault(owner.partition("/")[0], Counters())
+        name = owner.partition("/")[0]
+        with self._counting:
+            counters = self._counters.setdefault(name, Counters())
+            self._counters.move_to_end(name)
+            while len(self._counters) > KEPT_OWNERS + 1:
+                oldest = next(name for name in self._counters if name != EARLIER)
+                earlier = self._counters.setdefault(EARLIER, Counters())
+                earlier.add(**self._counters.pop(oldest).snapshot())
+            return counters
 
     def _extractor(self, recipe: Recipe) -> UnitExtractor:
         with self._loading:
