@@ -1,7 +1,11 @@
 // The service's API: keys, errors in plain words, events.
 
 const KEY = "takestream-key";
+const MADE = "takestream-made";
 const ENDED = new Set(["succeeded", "failed", "stopped"]);
+const PATIENCE = 30_000; // milliseconds that a request waits in all for a busy service
+const SILENCE = 45_000; // without even a heartbeat: then the events' connection is dead
+const SETTLING = 15_000; // as long as the service's list of stores may take to know of a new one
 
 /** An answer that is an error; `message` is for the person. */
 export class ApiError extends Error {
@@ -42,7 +46,8 @@ function askForKey(words) {
       () => {
         asking = null;
         const given = dialog.returnValue === "ok" ? input.value.trim() : "";
-        if (given) key.set(given);
+        // What was refused is not kept.
+        key.set(given || null);
         resolve(Boolean(given));
       },
       { once: true },
@@ -52,6 +57,8 @@ function askForKey(words) {
   return asking;
 }
 
+const sentence = (words) => `${words[0].toUpperCase()}${words.slice(1)}${/[.!?…]$/.test(words) ? "" : "."}`;
+
 async function problem(response) {
   let body = {};
   try {
@@ -59,19 +66,47 @@ async function problem(response) {
   } catch {
     // A proxy's page, perhaps: the status has to do.
   }
-  const detail = [body.detail || `The service answered ${response.status}.`, ...(body.errors || [])].join(" ");
+  const detail = sentence(body.detail || `The service answered ${response.status}`);
   const wait = response.headers.get("Retry-After");
   const words = {
-    403: `${detail} Your key does not allow this; ask for one with the scope that it needs.`,
+    403: `${detail} Ask for a key that allows it.`,
     429: `${detail}${wait ? ` Try again in ${wait} s.` : ""}`,
     503: `${detail}${wait ? ` Try again in ${wait} s.` : ""}`,
   };
   const id = body.request_id || response.headers.get("X-Request-ID");
-  return new ApiError(response.status, body.title || "Error", words[response.status] || detail, id);
+  const error = new ApiError(response.status, body.title || "Error", words[response.status] || detail, id);
+  const seconds = Number(wait ?? 2);
+  error.wait = Number.isFinite(seconds) ? Math.max(500, seconds * 1000) : 2000;
+  return error;
 }
 
-/** A response that is all right. Raises ApiError; asks for a key where one is needed. */
-export async function request(path, { method = "GET", body, signal, accept = "application/json" } = {}) {
+// Requests that wait for a busy service, and the line at the page's foot that says so.
+const waits = new Set();
+
+async function waitOut(error, signal) {
+  const line = document.getElementById("busy");
+  const tell = () => {
+    line.hidden = !waits.size;
+    if (waits.size) line.textContent = error.status === 429 ? "Many requests at once: waiting to ask again…" : "The service is busy: asking again in a moment…";
+  };
+  const mine = {};
+  waits.add(mine);
+  tell();
+  try {
+    // Not all at the same moment.
+    await pause(error.wait + 300 * Math.random(), signal);
+  } finally {
+    waits.delete(mine);
+    tell();
+  }
+}
+
+/**
+ * A response that is all right. Raises ApiError; asks for a key where one is needed, and asks
+ * again for a while where the service says that it is busy, unless it may have begun (`once`).
+ */
+export async function request(path, { method = "GET", body, signal, accept = "application/json", once = false } = {}) {
+  let waited = 0;
   for (;;) {
     const sent = key.get();
     const headers = { Accept: accept };
@@ -87,9 +122,17 @@ export async function request(path, { method = "GET", body, signal, accept = "ap
     }
     if (response.ok) return response;
     const error = await problem(response);
+    const busy = error.status === 429 || (error.status === 503 && !once);
+    if (busy && waited + error.wait <= PATIENCE) {
+      waited += error.wait;
+      await waitOut(error, signal);
+      continue;
+    }
     if (response.status !== 401) throw error;
     // Another request may have got a key meanwhile: then that one is tried first.
-    if (key.get() === sent && !(await askForKey(sent ? "The key was not accepted." : error.message))) throw error;
+    if (key.get() === sent && !(await askForKey(sent ? "That key was not accepted." : "Paste the key that you were given by whoever runs this service."))) {
+      throw new ApiError(401, "A key is needed", "This service answers with a key only.", error.requestId);
+    }
     if (signal?.aborted) throw new DOMException("left the page", "AbortError");
   }
 }
@@ -102,17 +145,45 @@ export async function getJson(path, query = {}, signal = undefined) {
 }
 
 /** Posts JSON, returns the JSON that comes back. */
-export async function postJson(path, body, signal = undefined) {
-  return (await request(path, { method: "POST", body, signal })).json();
+export async function postJson(path, body, signal = undefined, { once = false } = {}) {
+  return (await request(path, { method: "POST", body, signal, once })).json();
 }
 
-const pause = (ms, signal) =>
+/** Calls back as soon as the service answers, while `wanted()`; for when it could not be reached. */
+export async function whenBack(wanted, callback) {
+  for (;;) {
+    await pause(3000);
+    if (!wanted()) return;
+    if (document.hidden) continue;
+    const there = await fetch(address("healthz"), { cache: "no-store" }).catch(() => null);
+    if (there?.ok && wanted()) return callback();
+  }
+}
+
+/** The encoder whose features a job made of this take a moment ago, or null. */
+export function madeJustNow(uid) {
+  const { at, uids, encoder } = JSON.parse(sessionStorage.getItem(MADE) || "{}");
+  return Date.now() - at < SETTLING && (!uid || uids.includes(uid)) ? encoder : null;
+}
+
+function noteMade(job) {
+  const uids = job.spec?.select?.uids || [];
+  if (job.status === "succeeded" && job.encoder_id) sessionStorage.setItem(MADE, JSON.stringify({ at: Date.now(), uids, encoder: job.encoder_id }));
+}
+
+/** Some milliseconds; leaving the page ends them with an AbortError. */
+export const pause = (ms, signal = undefined) =>
   new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener("abort", () => {
+    const left = () => {
       clearTimeout(timer);
       reject(new DOMException("left the page", "AbortError"));
-    });
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", left);
+      resolve();
+    }, ms);
+    if (signal?.aborted) left();
+    signal?.addEventListener("abort", left, { once: true });
   });
 
 // By fetch, since EventSource cannot send a key.
@@ -121,7 +192,9 @@ async function* events(path, signal) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    // A service that died without a word leaves the connection open.
+    const watch = setTimeout(() => reader.cancel(), SILENCE);
+    const { done, value } = await reader.read().finally(() => clearTimeout(watch));
     if (done) return;
     text += value.replaceAll("\r", "");
     for (let end = text.indexOf("\n\n"); end >= 0; end = text.indexOf("\n\n")) {
@@ -144,6 +217,7 @@ export async function followJob(id, signal, onJob, onState = () => {}) {
       for await (const { event, data } of events(`v1/jobs/${encodeURIComponent(id)}/events`, signal)) {
         wait = 1;
         onState("live");
+        noteMade(data);
         onJob(data);
         if (event === "end" || hasEnded(data)) return;
       }
@@ -160,6 +234,6 @@ export async function followJob(id, signal, onJob, onState = () => {}) {
     } catch {
       return;
     }
-    wait = Math.min(wait * 2, 30);
+    wait = Math.min(wait * 2, 10);
   }
 }

@@ -1,10 +1,11 @@
 // The frame of the page: routes, theme, key, shortcuts.
 
 import { key } from "./api.js";
-import { announce, failure, h, notice } from "./dom.js";
+import { announce, h, notice } from "./dom.js";
 import { jobPage, jobsPage } from "./jobs.js";
 import { takePage } from "./take.js";
 import { takesPage } from "./takes.js";
+import { failure } from "./trouble.js";
 
 const main = document.getElementById("main");
 const routes = [

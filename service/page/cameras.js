@@ -1,9 +1,10 @@
 // The cameras' tiles: a grid that uses the room there is, one camera large on demand.
 
-import { request } from "./api.js";
+import { pause, request, whenBack } from "./api.js";
 import { h, onResize } from "./dom.js";
 
 const GAP = 6;
+const RETRIES = 2;
 
 /** Builds the tiles of a player's cameras; `freshUrl(key)` gives a new address for a video. */
 export function cameraWall(player, { freshUrl, signal }) {
@@ -55,7 +56,8 @@ export function cameraWall(player, { freshUrl, signal }) {
       const { figure } = tiles.get(camera);
       const box = { "--x": x, "--y": y, "--w": camera.aspect * height, "--h": height };
       for (const [name, value] of Object.entries(box)) figure.style.setProperty(name, `${Math.round(value)}px`);
-      figure.classList.toggle("small", height < 110);
+      figure.classList.toggle("small", height < 110 || camera.aspect * height < 150);
+      figure.classList.toggle("tiny", height < 64);
       x += camera.aspect * height + GAP;
     }
   }
@@ -79,16 +81,23 @@ export function cameraWall(player, { freshUrl, signal }) {
 
   async function explain(camera) {
     const { why } = tiles.get(camera);
-    const again = h("button", { type: "button", onclick: async () => player.retry(camera, await freshUrl(camera.key)) }, "Try again");
+    const retry = async () => player.retry(camera, await freshUrl(camera.key));
+    const again = h("button", { type: "button", onclick: retry }, "Try again");
     why.replaceChildren("The video cannot be shown.");
     let words = "This browser cannot play the video: its codec is unknown here, or the file is damaged.";
     try {
       const answer = await request(camera.url, { accept: "video/mp4", method: "HEAD", signal });
       if (Number(answer.headers.get("Content-Length")) === 0) words = "The video is empty.";
+      else if ((camera.retries = (camera.retries || 0) + 1) <= RETRIES) {
+        // It is there: what failed was perhaps a moment of the service's, or the address had aged.
+        await pause(1000, signal);
+        return void (await retry());
+      }
     } catch (error) {
       if (signal.aborted) return;
       // A HEAD has no body to explain itself with.
       words = error.status === 404 ? "The storage has no such video." : error.message;
+      if (error.status === 0) whenBack(() => again.isConnected && !signal.aborted, retry);
     }
     why.replaceChildren(words, again);
   }
@@ -112,23 +121,34 @@ const fit = (cameras, width) => (width - GAP * (cameras.length - 1)) / cameras.r
 // Equally high rows, as high as they can be: cameras keep their order, rows are filled evenly.
 function evenRows(cameras, width, height) {
   let best = { each: 0, rows: [] };
+  const split = splitter(cameras);
   for (let count = 1; count <= cameras.length; count++) {
-    const rows = split(cameras, count);
+    const { rows } = split(0, count);
     const each = Math.min((height - GAP * (count - 1)) / count, ...rows.map((row) => fit(row, width)));
     if (each > best.each) best = { each, rows };
   }
   return best;
 }
 
-// The split into `count` runs whose widest is the narrowest.
-function split(cameras, count) {
-  if (count <= 1 || cameras.length <= 1) return [cameras];
-  let best = null;
-  let least = Infinity;
-  for (let first = 1; first <= cameras.length - count + 1; first++) {
-    const rows = [cameras.slice(0, first), ...split(cameras.slice(first), count - 1)];
-    const widest = Math.max(...rows.map((row) => row.reduce((sum, c) => sum + c.aspect, 0)));
-    if (widest < least) [best, least] = [rows, widest];
+// split(start, count): the cameras from `start` on in `count` runs whose widest is the narrowest.
+// Each part is found once: without that, thirty cameras would take longer than anybody waits.
+function splitter(cameras) {
+  const found = new Map();
+  const split = (start, count) => {
+    const name = `${start}/${count}`;
+    if (!found.has(name)) found.set(name, search(start, count));
+    return found.get(name);
+  };
+  function search(start, count) {
+    let best = { rows: [cameras.slice(start)], widest: count > 1 ? Infinity : wide(start, cameras.length) };
+    if (count <= 1) return best;
+    for (let end = start + 1; end <= cameras.length - count + 1; end++) {
+      const rest = split(end, count - 1);
+      const widest = Math.max(wide(start, end), rest.widest);
+      if (widest < best.widest) best = { rows: [cameras.slice(start, end), ...rest.rows], widest };
+    }
+    return best;
   }
-  return best || [cameras];
+  const wide = (start, end) => cameras.slice(start, end).reduce((sum, c) => sum + c.aspect, 0);
+  return split;
 }

@@ -97,17 +97,6 @@ export function notice(title, words, ...more) {
   return h("div", { class: "notice" }, h("strong", {}, title), words ? h("p", {}, words) : null, more);
 }
 
-/** The notice for an error, with a way to try again. */
-export function failure(error, retry) {
-  if (error.name === "AbortError") return h("div");
-  const id = error.requestId ? h("p", { class: "hint" }, `Request ${error.requestId}`) : null;
-  const button = retry ? h("button", { type: "button", onclick: retry }, "Try again") : null;
-  const box = notice(error.title || "That did not work", error.message, id, button);
-  box.classList.add("bad");
-  box.setAttribute("role", "alert");
-  return box;
-}
-
 /** A question before something is done; resolves to yes (true) or no. */
 export function confirmed(title, text, yes) {
   const dialog = document.getElementById("confirm-dialog");

@@ -1,11 +1,14 @@
 // Jobs: the list, one job, live progress.
 
 import { followJob, getJson, hasEnded, request } from "./api.js";
-import { confirmed, count, duration, failure, h, notice, when } from "./dom.js";
+import { announce, confirmed, count, duration, h, notice, when } from "./dom.js";
+import { failure } from "./trouble.js";
 
 const REFRESH = 5000;
 // A browser keeps six connections to a server at most, and the page needs some for itself.
 const FOLLOWED = 2;
+const LEARNED = 40;
+const FAILURES = 200;
 const SYMBOLS = { queued: "◌", running: "▶", stopping: "◼", succeeded: "✓", failed: "✕", stopped: "◼" };
 
 /** A job's status, by symbol and word. */
@@ -23,9 +26,31 @@ export function progressBar(job) {
   return h("div", { class: "progress" }, statusChip(job), h("progress", { max: 1, value: share, "aria-label": "Clips done" }), h("span", { class: "hint" }, words));
 }
 
+// What takes are called: jobs know them by their uid.
+const names = new Map();
+
+async function learnNames(jobs, signal) {
+  const uids = new Set(jobs.flatMap((job) => job.spec?.select?.uids || []));
+  const unknown = [...uids].filter((uid) => !names.has(uid)).slice(0, LEARNED);
+  for (const uid of unknown) {
+    names.set(uid, uid);
+    const { takes } = await getJson("v1/takes", { q: uid, limit: 1 }, signal);
+    if (takes[0]?.take_uid === uid) names.set(uid, takes[0].take_name || uid);
+  }
+  return unknown.length > 0;
+}
+
 function chosen(job) {
   const parts = Object.values(job.spec?.select || {}).flatMap((value) => (Array.isArray(value) ? value : []));
-  return parts.length ? parts.join(", ") : "all takes";
+  return parts.length ? parts.map((part) => names.get(part) || part).join(", ") : "all takes";
+}
+
+// The same, with a way to each take where they are few.
+function chosenLinks(job) {
+  const uids = job.spec?.select?.uids || [];
+  if (!uids.length || uids.length > 12) return chosen(job);
+  const encoder = job.encoder_id ? `?${new URLSearchParams({ encoder: job.encoder_id })}` : "";
+  return uids.flatMap((uid, n) => [n ? ", " : "", h("a", { href: `#/takes/${encodeURIComponent(uid)}${encoder}` }, names.get(uid) || uid)]);
 }
 
 const encoderOf = (job) => job.encoder_id || job.spec?.encoder?.preset || job.spec?.encoder || "–";
@@ -33,18 +58,21 @@ const encoderOf = (job) => job.encoder_id || job.spec?.encoder?.preset || job.sp
 /** The list of jobs. */
 export async function jobsPage(place, { signal }) {
   const list = h("div", { class: "list", "aria-busy": "true" });
-  place.append(h("div", { class: "headline" }, h("h1", {}, "Jobs")), list);
+  const trouble = h("div", { class: "trouble" });
+  place.append(h("div", { class: "headline" }, h("h1", {}, "Jobs")), trouble, list);
   const rows = new Map();
   const followed = new Set();
 
   async function load() {
     try {
       const { jobs } = await getJson("v1/jobs", { limit: 100 }, signal);
+      trouble.replaceChildren();
       draw(jobs);
+      learnNames(jobs, signal).then((learned) => learned && jobs.forEach((job) => fill(job, true)), () => {});
     } catch (error) {
       if (signal.aborted) return;
-      rows.clear();
-      list.replaceChildren(failure(error, load));
+      // What was known stays to be read.
+      trouble.replaceChildren(failure(error, load));
     }
     list.setAttribute("aria-busy", "false");
   }
@@ -57,6 +85,7 @@ export async function jobsPage(place, { signal }) {
     }
     // Rows that stay are kept, so that focus and selection do too.
     const known = jobs.every((job) => rows.has(job.job_id)) && list.querySelector("table");
+    const focused = document.activeElement?.closest(".jobs a")?.getAttribute("href");
     if (!known) {
       rows.clear();
       for (const job of jobs) rows.set(job.job_id, h("tr"));
@@ -64,6 +93,7 @@ export async function jobsPage(place, { signal }) {
       list.replaceChildren(h("table", { class: "jobs" }, h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))), h("tbody", {}, ...rows.values())));
     }
     for (const job of jobs) fill(job);
+    if (!known && focused) list.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
     for (const job of jobs.filter((one) => !hasEnded(one))) {
       if (followed.size >= FOLLOWED || followed.has(job.job_id)) continue;
       followed.add(job.job_id);
@@ -71,10 +101,11 @@ export async function jobsPage(place, { signal }) {
     }
   }
 
-  function fill(job) {
+  function fill(job, renamed = false) {
     const row = rows.get(job.job_id);
-    const text = JSON.stringify(job);
-    if (!row || row.known === text) return;
+    const text = renamed ? row?.known : JSON.stringify(job);
+    if (!row || (row.known === text && !renamed)) return;
+    if (renamed) job = JSON.parse(text);
     row.known = text;
     const focused = row.contains(document.activeElement);
     const link = h("a", { href: `#/jobs/${encodeURIComponent(job.job_id)}`, class: "open mono" }, job.job_id);
@@ -90,7 +121,7 @@ export async function jobsPage(place, { signal }) {
   }
 
   await load();
-  const timer = setInterval(() => !document.hidden && list.querySelector("table, .notice:not(.bad)") && load(), REFRESH);
+  const timer = setInterval(() => !document.hidden && !trouble.hasChildNodes() && load(), REFRESH);
   signal.addEventListener("abort", () => clearInterval(timer));
 }
 
@@ -98,14 +129,14 @@ export async function jobsPage(place, { signal }) {
 export async function jobPage(place, { parameter, signal }) {
   const path = `v1/jobs/${encodeURIComponent(parameter)}`;
   const [facts, failures, live] = [h("dl", { class: "facts-list" }), h("div"), h("span", { class: "hint", role: "status" })];
-  const [progress, problem] = [h("div"), h("div")];
+  const [progress, problem, refused] = [h("div"), h("div"), h("div")];
   const log = h("pre", { class: "log", tabIndex: 0, "aria-label": "Log" });
   const stop = h("button", { type: "button", class: "danger", hidden: true, onclick: ask }, "Stop this job");
   const first = await getJson(path, {}, signal);
   document.title = `Job ${first.job_id} · takestream`;
   place.append(
     h("div", { class: "headline" }, h("div", { class: "grow" }, h("h1", {}, h("a", { class: "crumb", href: "#/jobs" }, "Jobs"), " ", h("span", { class: "mono" }, first.job_id)), live), stop),
-    h("section", { class: "panel", "aria-label": "Progress" }, progress, problem, facts),
+    h("section", { class: "panel", "aria-label": "Progress" }, progress, refused, problem, facts),
     failures,
     h("section", { class: "panel spaced", "aria-labelledby": "log-title" }, h("h2", { id: "log-title" }, "Log"), log),
   );
@@ -113,37 +144,60 @@ export async function jobPage(place, { parameter, signal }) {
   async function ask() {
     const words = "It stops at its next batch. What it has written stays, and the same job again goes on from there.";
     if (!(await confirmed("Stop this job?", words, "Stop it"))) return;
+    stop.disabled = true;
     try {
       draw(await (await request(path, { method: "DELETE", signal })).json());
+      document.getElementById("main").focus({ preventScroll: true });
     } catch (error) {
-      if (!signal.aborted) problem.replaceChildren(failure(error));
+      if (signal.aborted) return;
+      // It ended while the question was asked: that is all that there is to say.
+      if (error.status === 409) await getJson(path, {}, signal).then(draw, () => {});
+      else refused.replaceChildren(failure(error));
+    } finally {
+      stop.disabled = false;
     }
   }
 
+  // Only what is new is put into the page: focus and selection stay.
+  const known = new Map();
+  function update(element, value, make = () => value) {
+    const text = JSON.stringify(value);
+    if (known.get(element) === text) return;
+    known.set(element, text);
+    element.replaceChildren(...[make()].flat());
+  }
+  const fields = new Map();
+  function fact(name, value, make) {
+    if (!fields.has(name)) {
+      const dd = h("dd");
+      fields.set(name, dd);
+      facts.append(h("div", {}, h("dt", {}, name), dd));
+    }
+    const dd = fields.get(name);
+    dd.parentElement.hidden = value === null || value === undefined || value === "";
+    if (!dd.parentElement.hidden) update(dd, value, make);
+  }
+
+  let said = null;
   function draw(job) {
     const p = job.progress;
     stop.hidden = hasEnded(job) || job.status === "stopping";
     if (hasEnded(job)) live.textContent = "";
+    if (job.status !== said && said) announce(`The job ${job.status === "running" ? "is running" : `is now ${job.status}`}`);
+    said = job.status;
+    if (hasEnded(job)) refused.replaceChildren();
     progress.replaceChildren(progressBar(job));
-    problem.replaceChildren(job.error ? failure({ title: "The job failed", message: job.error }) : "");
-    const fact = (name, value) => (value === null || value === undefined || value === "" ? [] : [h("div", {}, h("dt", {}, name), h("dd", {}, value))]);
-    facts.replaceChildren(
-      ...[
-        fact("Takes", chosen(job)),
-        fact("Encoder", encoderOf(job)),
-        fact("Submitted", `${when(job.submitted_at)}${job.submitted_by ? ` by ${job.submitted_by}` : ""}`),
-        fact("Started", job.started_at && when(job.started_at)),
-        fact("Finished", job.finished_at && when(job.finished_at)),
-        p ? fact("Running for", duration(p.seconds)) : [],
-        p ? fact("Clips", `${p.clips_done} computed, ${p.clips_skipped} there before, ${p.clips_invalid} invalid, ${p.clips_failed} failed`) : [],
-        p ? fact("Units", `${p.units_done} of ${p.units} done, ${p.units_failed} failed`) : [],
-        fact("Output", job.spec?.output),
-      ].flat(),
-    );
-    const rows = job.failures || [];
-    const row = (one) => h("tr", {}, h("th", { scope: "row" }, one.take), h("td", {}, one.stream || "all"), h("td", {}, one.reason));
-    const table = () => h("table", { class: "dense" }, h("thead", {}, h("tr", {}, ["Take", "Stream", "Why"].map((head) => h("th", { scope: "col" }, head)))), h("tbody", {}, rows.map(row)));
-    failures.replaceChildren(rows.length ? h("section", { class: "panel spaced", "aria-labelledby": "failures-title" }, h("h2", { id: "failures-title" }, count(rows.length, "failure")), table()) : "");
+    update(problem, job.error || null, () => (job.error ? failure({ title: "The job failed", message: job.error }) : []));
+    fact("Takes", chosen(job), () => chosenLinks(job));
+    fact("Encoder", encoderOf(job));
+    fact("Submitted", `${when(job.submitted_at)}${job.submitted_by ? ` by ${job.submitted_by}` : ""}`);
+    fact("Started", job.started_at && when(job.started_at));
+    fact("Finished", job.finished_at && when(job.finished_at));
+    fact("Running time", p && duration(p.seconds));
+    fact("Clips", p && `${p.clips_done} computed, ${p.clips_skipped} there before, ${p.clips_invalid} invalid, ${p.clips_failed} failed`);
+    fact("Units", p && `${p.units_done} of ${p.units} done, ${p.units_failed} failed`);
+    fact("Output", job.spec?.output);
+    update(failures, job.failures || [], () => failureTable(job.failures || []));
   }
 
   async function readLog() {
@@ -159,6 +213,7 @@ export async function jobPage(place, { parameter, signal }) {
 
   draw(first);
   readLog();
+  learnNames([first], signal).then(() => fact("Takes", chosen(first), () => chosenLinks(first)), () => {});
   if (hasEnded(first)) return;
   const timer = setInterval(() => !document.hidden && readLog(), REFRESH);
   signal.addEventListener("abort", () => clearInterval(timer));
@@ -167,4 +222,13 @@ export async function jobPage(place, { parameter, signal }) {
     clearInterval(timer);
     if (!signal.aborted) readLog();
   });
+}
+
+function failureTable(rows) {
+  if (!rows.length) return [];
+  const row = (one) => h("tr", {}, h("th", { scope: "row" }, one.take), h("td", {}, one.stream || "all"), h("td", {}, one.reason));
+  const head = h("thead", {}, h("tr", {}, ["Take", "Stream", "Why"].map((name) => h("th", { scope: "col" }, name))));
+  const more = rows.length > FAILURES ? h("p", { class: "hint" }, `and ${(rows.length - FAILURES).toLocaleString("en")} more`) : null;
+  const table = h("table", { class: "dense" }, head, h("tbody", {}, rows.slice(0, FAILURES).map(row)));
+  return h("section", { class: "panel spaced", "aria-labelledby": "failures-title" }, h("h2", { id: "failures-title" }, count(rows.length, "failure")), h("div", { class: "rows", tabIndex: 0, role: "region", "aria-labelledby": "failures-title" }, table), more);
 }

@@ -1,9 +1,10 @@
 // Nearest moments: where else in the take, and in which camera, it looks like this.
 
 import { postJson } from "./api.js";
-import { announce, clock, failure, h } from "./dom.js";
+import { announce, clock, h } from "./dom.js";
+import { failure } from "./trouble.js";
 
-const TOP = 5;
+const TOP = 3;
 
 /** The panel that asks and lists; `onFound(marks)` for the timeline. */
 export function momentsPanel({ take, encoder, joint, streams, player, onFound, signal }) {
@@ -40,7 +41,7 @@ export function momentsPanel({ take, encoder, joint, streams, player, onFound, s
     const mine = ++asked;
     results.setAttribute("aria-busy", "true");
     try {
-      const found = await postJson("v1/search", { take, encoder, top: TOP, ...query }, signal);
+      const found = await postJson("v1/search", { take, encoder, top: TOP + 1, ...query }, signal);
       if (mine === asked) draw(found, words, origin);
     } catch (error) {
       if (mine !== asked || signal.aborted) return;
@@ -55,11 +56,13 @@ export function momentsPanel({ take, encoder, joint, streams, player, onFound, s
     const middle = (moment) => (moment.start_time + moment.end_time) / 2;
     const own = (stream, moment) => origin?.stream === stream && moment.start_time <= origin.time && origin.time < moment.end_time && moment.score > 0.9995;
     const marks = origin ? [{ ...origin, isQuery: true }] : [];
-    const groups = found.streams.map(({ stream, moments }) => {
-      const others = moments.filter((moment) => !own(stream, moment));
+    // The other cameras first: where one's own looked alike before is the lesser question.
+    const order = [...found.streams].sort((a, b) => Number(a.stream === origin?.stream) - Number(b.stream === origin?.stream));
+    const groups = order.map(({ stream, moments }) => {
+      const others = moments.filter((moment) => !own(stream, moment)).slice(0, TOP);
       others.forEach((moment, n) => marks.push({ stream, time: middle(moment), label: String(n + 1) }));
       const list = others.map((moment, n) => h("li", {}, entry(moment, n, stream)));
-      return h("div", { class: "moment-group" }, h("h3", { title: stream }, stream), list.length ? h("ol", {}, list) : h("p", { class: "hint" }, "no other valid clip"));
+      return h("div", { class: "moment-group" }, h("h3", { title: stream }, stream, stream === origin?.stream ? " (itself, at other times)" : ""), list.length ? h("ol", {}, list) : h("p", { class: "hint" }, "no other valid clip"));
     });
     results.replaceChildren(h("p", { class: "asked" }, "Most like ", h("b", {}, words)), ...groups);
     announce(`${marks.length - (origin ? 1 : 0)} moments found, like ${words}`);

@@ -20,7 +20,7 @@ export function syncPanel(streams, fps) {
   const heads = ["Stream", "Drift", ...(audits.length ? ["Audit"] : []), "Problems"];
   return h(
     "section",
-    { class: "panel", "aria-labelledby": "sync-title" },
+    { class: "panel syncs", "aria-labelledby": "sync-title" },
     h("h2", { id: "sync-title" }, "Synchronisation"),
     h("p", { class: "hint" }, words),
     h("table", { class: "dense" }, h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))), h("tbody", {}, streams.map(row))),

@@ -1,8 +1,8 @@
 // A take: its cameras in step, its timeline, nearest moments, map and synchronisation.
 
-import { followJob, getJson, hasEnded, postJson } from "./api.js";
+import { followJob, getJson, hasEnded, madeJustNow, pause, postJson } from "./api.js";
 import { cameraWall } from "./cameras.js";
-import { count, duration, failure, h, notice } from "./dom.js";
+import { announce, count, duration, h, notice } from "./dom.js";
 import { progressBar } from "./jobs.js";
 import { clipMap } from "./map.js";
 import { momentsPanel } from "./moments.js";
@@ -10,18 +10,20 @@ import { Player } from "./player.js";
 import { syncPanel } from "./syncs.js";
 import { timeline } from "./timeline.js";
 import { transport } from "./transport.js";
+import { failure } from "./trouble.js";
 
 /** The page of one take; `?encoder=` chooses a store, `?t=` a moment. */
 export async function takePage(place, { parameter, query, signal }) {
   const path = `v1/takes/${encodeURIComponent(parameter)}`;
   place.append(h("p", { class: "hint" }, "Loading the take…"));
-  const [take, offered] = await Promise.all([getJson(path, {}, signal), getJson("v1/encoders", {}, signal)]);
+  const [take, offered] = await Promise.all([readTake(path, signal), getJson("v1/encoders", {}, signal)]);
   if (signal.aborted) return;
   document.title = `${take.take_name} · takestream`;
   const streams = [...take.streams].sort((a, b) => Number(b.is_ego) - Number(a.is_ego));
   const wanted = query.get("encoder");
   const store = take.stores.find((s) => s.encoder_id === wanted) || take.stores.find((s) => s.status === "complete") || take.stores[0];
   place.replaceChildren(headline(take, store));
+  if (wanted && store && store.encoder_id !== wanted) place.append(h("p", { class: "hint gap" }, `There are no features of ${wanted}; these are others.`));
 
   const player = new Player(streams, { duration: take.duration_sec, fps: 30, signal });
   const left = h("div", { class: "stage" });
@@ -53,12 +55,12 @@ export async function takePage(place, { parameter, query, signal }) {
     lines = timeline(features, player, { onPick: (stream, time) => moments.find(stream, time), signal });
     const joint = offered.encoders.find((e) => e.name === store.encoder)?.joint;
     moments = momentsPanel({ take: take.take_uid, encoder: store.encoder_id, joint, streams: names, player, onFound: lines.setMarks, signal });
-    left.append(panel("Timeline", lines.element));
+    left.append(panel("Timeline", lines.element), syncPanel(features.streams, player.fps));
     const map = h("div", { class: "hint" }, "Drawing the map…");
-    right.append(moments.element, panel("Map of clips", map), syncPanel(features.streams, player.fps));
+    right.append(moments.element, panel("Map of clips", map));
     getJson(`${path}/projection`, { encoder: store.encoder_id }, signal).then(
       (found) => map.replaceWith(clipMap(found, names, player, { clipAt, signal })),
-      (error) => map.replaceWith(failure(error)),
+      (error) => signal.aborted || map.replaceWith(failure(error)),
     );
     player.dispatchEvent(new Event("state"));
   } else {
@@ -67,6 +69,16 @@ export async function takePage(place, { parameter, query, signal }) {
   }
   right.append(extractPanel(take, offered.encoders, Boolean(store), signal));
   wall?.layout();
+}
+
+// The service's list of stores may be some seconds old: what a job has just made is waited for.
+async function readTake(path, signal) {
+  for (;;) {
+    const take = await getJson(path, {}, signal);
+    const made = madeJustNow(take.take_uid);
+    if (!made || take.stores.some((store) => store.encoder_id === made)) return take;
+    await pause(1000, signal);
+  }
 }
 
 // The timeline of a take that has no clips yet.
@@ -99,7 +111,7 @@ function headline(take, store) {
       "div",
       { class: "grow" },
       h("h1", { class: "clamp", title: take.take_name }, h("a", { class: "crumb", href: "#/" }, "Takes"), " ", take.take_name),
-      h("p", { class: "facts clamp", title: take.task_name }, facts.filter(Boolean).join(" · "), h("span", { class: "uid mono" }, take.take_uid)),
+      h("div", { class: "facts" }, h("p", { class: "clamp", title: take.task_name }, facts.filter(Boolean).join(" · ")), h("p", { class: "uid mono" }, take.take_uid)),
     ),
     store ? h("div", { class: "field inline" }, h("label", { for: "encoder" }, "Features of"), select, partial) : null,
   );
@@ -123,36 +135,64 @@ async function readTimeline(path, store, place, signal) {
 // Extraction of this take as a job, with its progress in place.
 function extractPanel(take, encoders, hasStore, signal) {
   const select = h("select", { id: "extract-encoder" }, encoders.map((e) => h("option", { value: e.name, selected: e.default }, e.name)));
-  const state = h("div", { class: "job-state", "aria-live": "polite" });
+  const [bar, link, then, state] = [h("div", { class: "grow" }), h("a"), h("div", { class: "then" }), h("div", { class: "job-state" })];
   const button = h("button", { type: "button", class: hasStore ? "" : "primary", disabled: !take.streams.length || !encoders.length, onclick: start }, "Extract this take");
+  let said = "";
 
   async function start() {
     button.disabled = true;
     state.replaceChildren("Asking for the job…");
     try {
-      const job = await postJson("v1/jobs", { encoder: select.value, select: { uids: [take.take_uid] } }, signal);
-      followJob(job.job_id, signal, show);
-      show(job);
+      follow(await postJson("v1/jobs", { encoder: select.value, select: { uids: [take.take_uid] } }, signal, { once: true }));
     } catch (error) {
       if (!signal.aborted) state.replaceChildren(failure(error));
       button.disabled = false;
     }
   }
 
-  function show(job) {
-    state.replaceChildren(progressBar(job), h("a", { href: `#/jobs/${encodeURIComponent(job.job_id)}` }, `Job ${job.job_id}`));
-    if (!hasEnded(job)) return;
-    button.disabled = false;
-    if (job.status !== "succeeded") return;
-    const query = job.encoder_id ? `?${new URLSearchParams({ encoder: job.encoder_id })}` : "";
-    const target = `#/takes/${encodeURIComponent(take.take_uid)}${query}`;
-    state.append(h("button", { type: "button", class: "primary", onclick: () => (location.hash === target ? window.dispatchEvent(new Event("hashchange")) : (location.hash = target)) }, "Show the features"));
+  function follow(job) {
+    button.disabled = true;
+    link.setAttribute("href", `#/jobs/${encodeURIComponent(job.job_id)}`);
+    link.textContent = `Job ${job.job_id}`;
+    said = "";
+    then.replaceChildren();
+    state.replaceChildren(bar, link, then);
+    show(job);
+    if (!hasEnded(job)) followJob(job.job_id, signal, show, lost);
   }
 
-  const words = hasStore ? "With another encoder, or what is missing: clips that are there already are not computed again." : "No features of this take are stored yet. Extracting makes a timeline, a map and the search for moments.";
+  function lost(now, more) {
+    if (now !== "live") then.replaceChildren(h("p", { class: "hint" }, now === "gone" ? more.message : "The connection was lost; trying again…"));
+    else if (said === "running" || said === "queued") then.replaceChildren();
+    if (now === "gone") button.disabled = false;
+  }
+
+  function show(job) {
+    bar.replaceChildren(progressBar(job));
+    if (said !== job.status) announce(`Job ${job.status}`);
+    if (said === job.status || !hasEnded(job)) return void (said = job.status);
+    said = job.status;
+    button.disabled = false;
+    const why = job.error || job.failures?.[0]?.reason;
+    then.replaceChildren(job.status === "failed" && why ? h("p", { class: "why" }, why) : "");
+    const p = job.progress;
+    if (job.status !== "succeeded" && !(p && p.clips_done + p.clips_skipped > 0)) return;
+    const query = job.encoder_id ? `?${new URLSearchParams({ encoder: job.encoder_id })}` : "";
+    const target = `#/takes/${encodeURIComponent(take.take_uid)}${query}`;
+    const open = () => (location.hash === target ? window.dispatchEvent(new Event("hashchange")) : (location.hash = target));
+    then.append(h("button", { type: "button", class: "primary", onclick: open }, "Show the features"));
+  }
+
+  // A job of this take that is under way already, whoever began it.
+  getJson("v1/jobs", { limit: 100 }, signal).then(({ jobs }) => {
+    const mine = jobs.find((job) => !hasEnded(job) && job.spec?.select?.uids?.includes(take.take_uid));
+    if (mine && !said && !button.disabled) follow(mine);
+  }, () => {});
+
+  const words = !take.streams.length ? "The data set lists no stream for this take, so there is nothing to extract." : hasStore ? "With another encoder, or what is missing: clips that are there already are not computed again." : "No features of this take are stored yet. Extracting makes a timeline, a map and the search for moments.";
   return h(
     "section",
-    { class: "panel", "aria-labelledby": "extract-title" },
+    { class: "panel extract", "aria-labelledby": "extract-title" },
     h("h2", { id: "extract-title" }, hasStore ? "Extract more" : "Not extracted yet"),
     h("p", { class: "hint" }, words),
     h("div", { class: "row" }, h("div", { class: "field grow" }, h("label", { for: "extract-encoder" }, "Encoder"), select), button),

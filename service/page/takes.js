@@ -1,9 +1,11 @@
 // The data set: its takes, filtered, and what is extracted with which encoder.
 
-import { getJson } from "./api.js";
-import { announce, count, duration, failure, h, notice } from "./dom.js";
+import { getJson, madeJustNow, pause } from "./api.js";
+import { announce, count, duration, h, notice } from "./dom.js";
+import { failure } from "./trouble.js";
 
 const PAGE = 50;
+const WHOLE = 500; // takes in one answer, at most
 const FIELDS = ["q", "task", "university", "extracted"];
 
 /** The list of takes; the filter lives in the address, so that going back comes back to it. */
@@ -46,6 +48,7 @@ export async function takesPage(place, { query, signal }) {
   }
 
   let asked = 0;
+  let offered = false;
   async function load() {
     const mine = ++asked;
     list.setAttribute("aria-busy", "true");
@@ -56,6 +59,8 @@ export async function takesPage(place, { query, signal }) {
       // A filter that was narrowed elsewhere, or a link from yesterday.
       if (!found.takes.length && found.total > 0 && offset > 0) return change({}, 0);
       draw(found);
+      if (!offered) facets(inputs, state, signal);
+      offered = true;
     } catch (error) {
       if (mine === asked && !signal.aborted) list.replaceChildren(failure(error, load));
     } finally {
@@ -91,7 +96,9 @@ export async function takesPage(place, { query, signal }) {
   }
 
   document.addEventListener("keydown", (event) => keys(event, inputs.q, list), { signal });
-  await Promise.all([load(), facets(inputs, state, signal)]);
+  await load();
+  // Of a store that was written a moment ago the service's list may not know yet.
+  if (madeJustNow()) pause(11_000, signal).then(load, () => {});
 }
 
 function row(take) {
@@ -116,15 +123,29 @@ function choices(select, none, values, chosen) {
   select.value = chosen;
 }
 
-// What the filters offer. Failures are the list's to tell.
+// What the filters offer, from all takes; read once in a while. Failures are the list's to tell.
+let offer = { at: -Infinity };
+
 async function facets(inputs, state, signal) {
+  const show = () => {
+    choices(inputs.task, "all tasks", offer.tasks, state.task);
+    choices(inputs.university, "all universities", offer.universities, state.university);
+    choices(inputs.extracted, "any or none", offer.encoders, state.extracted);
+  };
+  if (performance.now() - offer.at < 60_000) show();
   try {
-    const [encoders, some] = await Promise.all([getJson("v1/encoders", {}, signal), getJson("v1/takes", { limit: 500 }, signal)]);
-    const seen = (name) => some.takes.map((take) => take[name]);
-    choices(inputs.task, "all tasks", some.tasks || seen("task_name"), state.task);
-    choices(inputs.university, "all universities", some.universities || seen("university_name"), state.university);
-    const ids = some.takes.flatMap((take) => take.encoders);
-    choices(inputs.extracted, "any or none", [...encoders.encoders.map((e) => e.name), ...ids], state.extracted);
+    const { encoders } = await getJson("v1/encoders", {}, signal);
+    const all = [];
+    for (let total = 1; all.length < total; ) {
+      const some = await getJson("v1/takes", { limit: WHOLE, offset: all.length || "" }, signal);
+      if (!some.takes.length) break;
+      all.push(...some.takes);
+      total = some.total;
+    }
+    const ids = all.flatMap((take) => take.encoders);
+    offer = { at: performance.now(), tasks: all.map((take) => take.task_name), universities: all.map((take) => take.university_name), encoders: [...encoders.map((e) => e.name), ...ids] };
+    for (const name of ["tasks", "universities", "encoders"]) offer[name] = [...new Set(offer[name])];
+    show();
   } catch {
     // The filter by text is still there.
   }

@@ -138,7 +138,7 @@ export function timeline(data, player, { onPick, signal }) {
       c.globalAlpha = 1;
       const words = n * step < 60 && step < 60 ? `${+(n * step).toFixed(1)} s` : clock(n * step).replace(".00", "");
       c.textAlign = n === 0 ? "left" : "center";
-      if (px < width - 16) c.fillText(words, n === 0 ? 1 : px, height - AXIS / 2 + 2);
+      if (px < width - 16) c.fillText(words, n === 0 ? 9 : px, height - AXIS / 2 + 2);
     }
   }
 

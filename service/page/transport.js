@@ -9,7 +9,15 @@ export function transport(player, { clipAt, keysOf, signal }) {
   const button = (label, text, onclick, keys) => h("button", { type: "button", class: "icon", title: keys ? `${label} (${keys})` : label, "aria-label": label, onclick }, text);
   const play = button("Play", "", () => player.toggle(), "space");
   play.classList.add("primary", "play");
-  const rate = h("select", { id: "rate", "aria-label": "Speed", onchange: () => player.setRate(Number(rate.value)) }, RATES.map((r) => h("option", { value: r, selected: r === 1 }, `${r}×`)));
+  // Who clicked a button has no thought of its key: space plays, as it does elsewhere on the page.
+  let byMouse = false;
+  document.addEventListener("pointerdown", () => (byMouse = true), { signal, capture: true });
+  document.addEventListener("keydown", ({ key }) => (byMouse &&= key !== "Tab"), { signal, capture: true });
+  function choose() {
+    player.setRate(Number(rate.value));
+    if (byMouse) rate.blur();
+  }
+  const rate = h("select", { id: "rate", "aria-label": "Speed", onchange: choose }, RATES.map((r) => h("option", { value: r, selected: r === 1 }, `${r}×`)));
   const now = h("output", { class: "now", "aria-label": "Current time" });
   const sync = h("span", { class: "sync" });
   const element = h(
@@ -70,10 +78,12 @@ export function transport(player, { clipAt, keysOf, signal }) {
       if (event.altKey || event.ctrlKey || event.metaKey || event.defaultPrevented) return;
       if (event.target.closest("input, select, textarea, dialog")) return;
       // A button's own key.
-      if (event.key === " " && event.target.closest("button, a, summary")) return;
+      const button = event.target.closest("button, a, summary");
+      if (event.key === " " && button && !byMouse) return;
       const action = actions[event.key];
       if (!action) return;
       event.preventDefault();
+      if (event.key === " ") button?.blur();
       action();
     },
     { signal },

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,25 @@ FLAGS = (
     "--disable-dev-shm-usage --window-size=1440,900"
 )
 PLAYER = "document.querySelector('.view').player"
+# Stands between the page and the service: `answer` gives a Response, throws, or gives nothing.
+BETWEEN = """
+const real = window.fetch;
+const json = (body, status = 200, headers = {}) =>
+  new Response(JSON.stringify(body), {status, headers});
+window.asked = 0;
+window.fetch = async (url, options = {}) =>
+  (await answer(new URL(url).pathname, options)) || real(url, options);
+async function answer(path, {method = "GET", headers = {}}) { %s }
+"""
+JOB = {
+    "job_id": "20260101-000000-abcdef", "status": "running", "submitted_at": "2026-01-01T00:00:00Z",
+    "spec": {"select": {"uids": ["nobody"]}}, "failures": [],
+    "progress": {
+        "takes": 1, "takes_prepared": 1, "takes_done": 0, "units": 2, "units_done": 0,
+        "units_failed": 0, "clips": 40, "clips_skipped": 0, "clips_done": 0, "clips_failed": 0,
+        "clips_invalid": 0, "seconds": 3,
+    },
+}  # fmt: skip
 
 
 class Page:
@@ -72,6 +92,17 @@ class Page:
         self.wait("document.querySelector('a.open')")
         self.driver.find_element("link text", name).click()
         self.wait(f"{PLAYER}?.cameras.every(c => c.state === 'ready' && c.video.readyState >= 2)")
+
+    @contextmanager
+    def between(self, answer: str) -> Iterator[None]:
+        """The body of `answer(path, options)`, for what the service does not do on demand."""
+        command = "Page.addScriptToEvaluateOnNewDocument"
+        made = self.driver.execute_cdp_cmd(command, {"source": BETWEEN % answer})
+        try:
+            yield
+        finally:
+            self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", made)
+            self.driver.get("about:blank")
 
     def shown(self) -> list[int | None]:
         """The number burned into the picture of each camera, all read at one moment."""
@@ -173,6 +204,12 @@ def test_cameras_play_in_step(extracted: Page) -> None:
     assert page.js("document.querySelectorAll('.tile-face[aria-pressed=true]').length") == 1
     page.press("0")
     assert page.js("document.querySelectorAll('.tile-face[aria-pressed=true]').length") == 0
+    # Who enlarged a camera by the mouse plays with the space key, all the same.
+    page.click(".tile:nth-child(2) .tile-face")
+    page.press(Keys.SPACE)
+    assert page.js(f"{PLAYER}.playing")
+    assert page.js("document.querySelectorAll('.tile-face[aria-pressed=true]').length") == 1
+    page.press(Keys.SPACE, "0")
 
 
 def _same_frame(page: Page) -> int:
@@ -198,7 +235,9 @@ def test_a_moment_is_found_in_the_other_cameras(extracted: Page) -> None:
     track = page.driver.find_element("css selector", ".track")
     ActionChains(page.driver).move_to_element_with_offset(track, 40, -20).click().perform()
     page.wait("document.querySelectorAll('.moment-group .moment').length >= 4")
-    assert len(page.texts(".moment-group h3")) == 4
+    groups = page.texts(".moment-group h3")
+    assert len(groups) == 4
+    assert groups[-1].endswith("(itself, at other times)")
     assert track.get_attribute("role") == "slider"
     assert "similarity" in (track.get_attribute("aria-valuetext") or "")
     assert "clip" in page.texts(".tip")[0]
@@ -236,6 +275,127 @@ def test_a_job_has_its_page(extracted: Page) -> None:
     page.wait("document.querySelector('.facts-list dd')")
     page.wait("document.querySelector('.log').innerText.trim()")
     assert "succeeded" in page.texts(".status")[0]
+    page.wait("document.querySelector('.facts-list a')?.innerText === 'alpha_street01_1'")
+    page.click(".facts-list a")
+    page.wait("document.querySelector('.track')")
+
+
+def test_what_a_job_has_just_made_is_waited_for(extracted: Page) -> None:
+    """The service's list of stores is some seconds old."""
+    page = extracted
+    take = page.js("location.hash.match(/takes.([^?]+)/)?.[1]")
+    made = page.js("sessionStorage.getItem('takestream-made')")
+    assert json.loads(made)["uids"] == [take]
+    again = f"JSON.stringify({{...{made}, at: Date.now()}})"
+    late = (
+        f"if (path !== '/v1/takes/{take}' || ++asked > 2) return; "
+        f"sessionStorage.setItem('takestream-made', {again});"
+        "const found = await (await real(path)).json(); return json({...found, stores: []});"
+    )
+    with page.between(late):
+        page.go(f"#/takes/{take}")
+        page.wait("document.querySelector('.track')", 15)
+        assert page.js("asked") == 3
+
+
+def test_a_busy_service_is_waited_for(page: Page) -> None:
+    busy = (
+        "if (path === '/v1/takes' && ++asked < 3) "
+        "return json({detail: 'too much'}, asked === 1 ? 429 : 503, {'Retry-After': '1'});"
+    )
+    with page.between(busy):
+        page.go("")
+        page.wait("!document.getElementById('busy').hidden")
+        page.wait("document.querySelector('a.open')", 10)
+        assert page.js("document.getElementById('busy').hidden")
+    with page.between("return json({detail: 'no storage'}, 503, {'Retry-After': '60'});"):
+        page.go("")
+        page.wait("document.querySelector('.notice.bad')")
+        assert "No storage. Try again in 60 s." in page.texts(".notice")[0]
+
+
+def test_the_page_goes_on_when_the_service_is_back(page: Page) -> None:
+    with page.between("if (window.gone ?? true) throw new TypeError('Failed to fetch');"):
+        page.go("")
+        page.wait("document.querySelector('.notice.bad')")
+        assert "cannot be reached" in page.texts(".notice")[0]
+        page.driver.execute_script("window.gone = false")
+        page.wait("document.querySelector('a.open')", 10)
+
+
+def test_a_job_is_followed_through_a_break_and_stopped_too_late(page: Page) -> None:
+    """Its events are cut off twice, and it ends while the person is asked about stopping it."""
+    event = "new Blob([`event: progress\\ndata: ${JSON.stringify(job)}\\n\\n`]).stream()"
+    script = f"""
+        const job = {json.dumps(JOB)};
+        if (path.endsWith("/logs")) return new Response("a line");
+        if (method === "DELETE") {{ window.ended = true; return json({{detail: "ended"}}, 409); }}
+        if (path.endsWith("/events")) {{
+          if (++asked === 2) throw new TypeError("Failed to fetch");
+          job.progress.clips_done = 10 * asked;
+          return new Response({event});
+        }}
+        if (window.ended) job.status = "stopped";
+        if (path.startsWith("/v1/jobs/")) return json(job);
+    """
+    with page.between(script):
+        page.go(f"#/jobs/{JOB['job_id']}")
+        page.wait("document.querySelector('.headline .hint')?.innerText.includes('was lost')")
+        page.wait("document.querySelector('.progress')?.innerText.includes('30 of 40')", 10)
+        page.click("button.danger")
+        page.wait("document.querySelector('dialog[open]')")
+        page.press(Keys.TAB, Keys.ENTER)
+        page.wait("document.querySelector('.status.stopped')")
+        assert page.texts(".notice") == []
+
+
+def test_a_key_is_asked_for_and_what_is_refused_is_not_kept(page: Page) -> None:
+    locked = (
+        "if (path.startsWith('/v1/') && headers.Authorization !== 'Bearer right') "
+        "return json({detail: 'no'}, 401);"
+    )
+    with page.between(locked):
+        page.go("")
+        page.wait("document.querySelector('dialog[open]')")
+        page.press("wrong", Keys.ENTER)
+        page.wait("document.getElementById('key-why').innerText.includes('not accepted')")
+        page.press(Keys.ESCAPE)
+        page.wait("document.querySelector('.notice.bad')")
+        assert page.js("sessionStorage.getItem('takestream-key')") is None
+        page.click(".notice button")
+        page.wait("document.querySelector('dialog[open]')")
+        page.press("right", Keys.ENTER)
+        page.wait("document.querySelector('a.open')")
+        page.driver.execute_script("sessionStorage.removeItem('takestream-key')")
+
+
+def test_thirty_cameras_and_endless_names_have_room(page: Page) -> None:
+    name = "a_name_that_does_not_end_" * 8
+    streams = [
+        {"key": f"{'x' * 60}{n}", "cam_id": "x", "is_ego": n == 3, "video": None} for n in range(30)
+    ]
+    take = {
+        "take_uid": "big", "take_name": name, "task_name": name, "university_name": name,
+        "duration_sec": 9, "streams": streams, "stores": [],
+    }  # fmt: skip
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    with page.between(f"if (path === '/v1/takes/big') return json({json.dumps(take)});"):
+        try:
+            page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            page.go("#/takes/big")
+            page.wait("document.querySelectorAll('.tile').length === 30", 5)
+            page.wait("document.querySelector('.extract')", 5)
+            assert page.js("document.documentElement.scrollWidth <= innerWidth")
+            # Each within the wall, and none over another.
+            boxes = page.js(
+                "(w => [...document.querySelectorAll('.tile')].map(t => t.getBoundingClientRect())"
+                ".map(b => [b.x - w.x, b.y - w.y, w.right - b.right, w.bottom - b.bottom]))"
+                "(document.querySelector('.wall').getBoundingClientRect())"
+            )
+            assert min(min(box) for box in boxes) > -2
+            assert len({(round(box[0]), round(box[1])) for box in boxes}) == 30
+        finally:
+            page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_what_is_not_there_is_said_in_words(page: Page) -> None:
