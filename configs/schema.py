@@ -15,6 +15,11 @@ Resolution = Literal["full", "448"]
 View = Literal["ego", "exo"]
 Tail = Literal["backpad", "drop"]
 PositiveInt = Annotated[int, Field(ge=1)]
+# Far above anything sensible: what is larger would only take workers down.
+ClipFrames = Annotated[int, Field(ge=1, le=1024)]
+GridFrames = Annotated[int, Field(ge=1, le=100_000)]
+BatchSize = Annotated[int, Field(ge=1, le=4096)]
+GridRate = Annotated[float, Field(ge=0.01, le=1000)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Triple = tuple[float, float, float]
@@ -37,18 +42,18 @@ class GridSpec(Settings):
         at the last frame (the official Ego-Exo4D rule); `drop` does not.
     """
 
-    fps: Literal["auto"] | Annotated[float, Field(gt=0, le=1000)] = "auto"
-    window: PositiveInt = 32
-    stride: PositiveInt = 16
+    fps: Literal["auto"] | GridRate = "auto"
+    window: GridFrames = 32
+    stride: GridFrames = 16
     tail: Tail = "backpad"
 
 
 class GridChoice(Settings):
     """What a job changes of its encoder's own grid; a field left out keeps the encoder's."""
 
-    fps: Literal["auto"] | Annotated[float, Field(gt=0, le=1000)] | None = None
-    window: PositiveInt | None = None
-    stride: PositiveInt | None = None
+    fps: Literal["auto"] | GridRate | None = None
+    window: GridFrames | None = None
+    stride: GridFrames | None = None
     tail: Tail | None = None
 
     def over(self, default: GridSpec) -> GridSpec:
@@ -107,7 +112,7 @@ class EncoderSpec(Settings):
     weights: str
     revision: str | None = None
     sha256: Sha256 | None = None
-    frames: PositiveInt = 1
+    frames: ClipFrames = 1
     pool: Literal["cls", "mean", "pooled"] = "pooled"
     dim: PositiveInt | None = None
     preprocess: PreprocessSpec | None = None
@@ -133,7 +138,7 @@ class EncoderChoice(Settings):
     revision: str | None = None
     sha256: Sha256 | None = None
     precision: Precision | None = None
-    frames: PositiveInt | None = None
+    frames: ClipFrames | None = None
     pool: Literal["cls", "mean", "pooled"] | None = None
 
 
@@ -194,7 +199,7 @@ class RunSpec(Settings):
 
     device: Device = "auto"
     workers: Literal["auto"] | PositiveInt = "auto"
-    batch_size: Literal["auto"] | PositiveInt = "auto"
+    batch_size: Literal["auto"] | BatchSize = "auto"
     compile: bool = False
     address: str | None = None
     attempts: Annotated[int, Field(ge=1, le=10)] = 2
@@ -235,7 +240,7 @@ class LimitsSpec(Settings):
 
     answer_clips: of one answer; more is refused (413). compute_clips: computed for one answer;
         more becomes a job (202), unless the answer is streamed.
-    requests_per_key: under way at once, before 429.
+    requests_per_key: under way at once, before 429; videos and job events are counted apart.
     queue: windows waiting for a worker, before 503.
     segments: of one request. body_bytes: of a request's body. jobs: not ended yet.
     """
@@ -255,7 +260,7 @@ class ServeSpec(Settings):
     job: data set, output, default encoder and how to run; `select` gives only the resolution.
     encoders: further presets that may be asked for.
     keys: names, digests and scopes come from this file and TAKESTREAM_API_KEYS; without any, the
-        service answers everybody and refuses to listen on anything but loopback, unless `insecure`.
+        service answers this machine alone (loopback), unless `insecure`.
     cache_bytes: features that the front door keeps in memory.
     """
 

@@ -80,11 +80,16 @@ def make_grid(frames: int, rate: Fraction, spec: GridSpec) -> Grid:
 
     With `fps: auto` a grid frame is a take frame. With another rate, grid frame f shows take frame
     `round(f * rate / fps)` in every stream alike, so that streams stay on one clock; halves go up.
+    Raises ValueError for a rate of nearly none.
     """
     if spec.fps == "auto":
         fps, source = rate, np.arange(frames, dtype=np.int64)
     else:
         fps = Fraction(spec.fps).limit_denominator(1001)
+        if not fps:
+            raise ValueError(
+                f"a grid of {spec.fps} frames per second is too slow: use 0.01 or more"
+            )
         step = rate / fps
         count = frames if step == 1 else int((Fraction(frames) - Fraction(1, 2)) / step) + 1
         source = (np.arange(count) * step.numerator * 2 + step.denominator) // (

@@ -6,13 +6,20 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
-from service.api import features, jobs, moments, operation, problems, takes
-from service.api.front import Edge, Front
+from service.api import features, jobs, moments, operation, problems, takes, videos
+from service.api.edge import Edge
+from service.api.front import Front
 from takestream.version import own_version
 
 ABOUT = """Synchronised per-camera video features, read from stores or computed on demand.
 
 Send `Authorization: Bearer <key>` where the service asks for one."""
+
+# Headers that scripts of other origins may read.
+EXPOSED = [
+    "ETag", "Location", "Retry-After", "Cache-Status", "X-Request-ID", "X-Takestream-Clips",
+    "X-Takestream-Encoder-Id",
+]  # fmt: skip
 
 
 def create_app(door: Front) -> FastAPI:
@@ -25,7 +32,7 @@ def create_app(door: Front) -> FastAPI:
                 allow_origins=list(door.spec.cors_origins),
                 allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["Authorization", "Accept", "Content-Type", "If-None-Match"],
-                expose_headers=["ETag", "X-Request-ID", "X-Takestream-Clips", "Location"],
+                expose_headers=EXPOSED,
             )
         )
     # As FastAPI, with the files of /docs from here and not from a CDN.
@@ -37,7 +44,7 @@ def create_app(door: Front) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.front = door
-    for module in (takes, features, moments, jobs, operation):
+    for module in (takes, videos, features, moments, jobs, operation):
         app.include_router(module.router)
     if operation.PAGE.is_dir():
         app.mount("/static", StaticFiles(directory=operation.PAGE), name="static")

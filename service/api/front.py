@@ -3,15 +3,12 @@
 import contextlib
 import hashlib
 import hmac
-import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Request
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from configs.schema import ServeSpec
 from service.answering import Answering
@@ -24,9 +21,11 @@ from service.stored import StoredFeatures
 from takestream.storage import S3Options
 
 TOKEN_SECONDS = 3600
-# The request's id is not among them: Ray Serve answers with the one it gave or was given.
-HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin")]
 NOBODY = Key("", frozenset(SCOPES))
+# What is counted apart from a key's other requests, and how many of it may be under way: a page
+# plays many cameras at once, and who follows a job does so for as long as it runs.
+Apart = Literal["videos", "events"]
+APART: dict[Apart | None, int] = {"videos": 64, "events": 64}
 
 
 class Front:
@@ -40,10 +39,10 @@ class Front:
         self.answering = Answering(self.catalogue, self.stored, engine, spec.limits)
         self.metrics = Metrics()
         self._secret = secret
-        self._under_way: Counter[str] = Counter()
+        self._under_way: Counter[tuple[str, Apart | None]] = Counter()
 
-    def caller(self, request: Request, scope: KeyScope) -> Key:
-        """Who asks. Raises Problem 401 without a known key, 403 without the scope."""
+    def caller(self, request: Request, *scopes: KeyScope) -> Key:
+        """Who asks. Raises Problem 401 without a known key, 403 without any of the scopes."""
         if self.keys is None:
             return NOBODY
         found = self.keys.find(request.headers.get("authorization"))
@@ -53,42 +52,48 @@ class Front:
                 "this service asks for a key: send 'Authorization: Bearer <key>'",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        if not found.may(scope):
-            has = ", ".join(sorted(found.scopes))
-            raise Problem(403, f"the key '{found.name}' has not the scope {scope}, only {has}")
+        if not any(found.may(scope) for scope in scopes):
+            has, wanted = ", ".join(sorted(found.scopes)), " or ".join(scopes)
+            raise Problem(403, f"the key '{found.name}' has not the scope {wanted}, only {has}")
         return found
 
     @contextlib.contextmanager
-    def counted(self, caller: Key) -> Iterator[None]:
+    def counted(self, caller: Key, what: Apart | None = None) -> Iterator[None]:
         """One more request of this caller under way. Raises Problem 429 when it is one too many."""
-        if self._under_way[caller.name] >= self.spec.limits.requests_per_key:
+        mine = (caller.name, what)
+        if self._under_way[mine] >= APART.get(what, self.spec.limits.requests_per_key):
             raise Problem(
                 429,
-                f"{self._under_way[caller.name]} requests of this key are under way already",
+                f"{self._under_way[mine]} {what or 'requests'} of this key are under way already",
                 retry_after=1,
             )
-        self._under_way[caller.name] += 1
+        self._under_way[mine] += 1
         try:
             yield
         finally:
-            self._under_way[caller.name] -= 1
+            self._under_way[mine] -= 1
 
-    def token(self, what: str) -> str:
-        """A signature that lets whoever has it read `what` for a while: browsers send no headers
-        for videos."""
+    def token(self, caller: Key, what: str) -> str:
+        """What lets whoever has it read `what` for a while, in the caller's name: browsers send no
+        headers for videos."""
         until = int(time.time()) + TOKEN_SECONDS
-        return f"{until}.{self._sign(what, until)}"
+        return f"{until}.{self._sign(until, caller.name, what)}.{caller.name}"
 
-    def allows(self, token: str, what: str) -> bool:
-        """Whether `token` is one of ours for `what`, and still good."""
-        until, _, signature = token.partition(".")
+    def bearer(self, token: str, what: str) -> Key | None:
+        """In whose name `token` lets `what` be read; None when it is not ours, or not any more."""
+        until, _, rest = token.partition(".")
+        signature, _, name = rest.partition(".")
         if not until.isascii() or not until.isdigit() or len(until) > 12:
-            return False
-        good = hmac.compare_digest(signature.encode(), self._sign(what, int(until)).encode())
-        return good and int(until) >= time.time()
+            return None
+        good = self._sign(int(until), name, what)
+        if not hmac.compare_digest(signature.encode(), good.encode()) or int(until) < time.time():
+            return None
+        return Key(name, frozenset())
 
-    def _sign(self, what: str, until: int) -> str:
-        return hmac.new(self._secret, f"{until} {what}".encode(), hashlib.sha256).hexdigest()
+    def _sign(self, until: int, name: str, what: str) -> str:
+        # Neither a number nor the name of a key holds a blank.
+        text = f"{until} {name} {what}".encode(errors="replace")
+        return hmac.new(self._secret, text, hashlib.sha256).hexdigest()
 
 
 def front(request: Request) -> Front:
@@ -100,11 +105,11 @@ def front(request: Request) -> Front:
 TheFront = Annotated[Front, Depends(front)]
 
 
-def _asker(scope: KeyScope) -> Any:
+def _asker(*scopes: KeyScope, apart: Apart | None = None) -> Any:
     async def caller(request: Request, door: TheFront) -> AsyncIterator[Key]:
-        found = door.caller(request, scope)
+        found = door.caller(request, *scopes)
         request.state.caller = found.name
-        with door.counted(found):
+        with door.counted(found, apart):
             yield found
 
     return caller
@@ -112,48 +117,6 @@ def _asker(scope: KeyScope) -> Any:
 
 Reader = Annotated[Key, Depends(_asker("read"))]
 Submitter = Annotated[Key, Depends(_asker("jobs"))]
-
-
-class Edge:
-    """The outermost layer: request ids, size of bodies, headers, metrics and one log line each."""
-
-    def __init__(self, app: ASGIApp, door: Front) -> None:
-        self._app, self._door = app, door
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-        plain = 0 < len(given) <= 80 and all(c.isalnum() or c in "-_." for c in given)
-        request_id = given if plain and given.isascii() else secrets.token_hex(8)
-        state = scope.setdefault("state", {})
-        state["request_id"] = request_id
-        began, status, size, seen = time.perf_counter(), 0, 0, 0
-        limit = self._door.spec.limits.body_bytes
-
-        async def bounded() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > limit:
-                # FastAPI makes 400 of everything else that is raised while it reads a body.
-                raise HTTPException(413, f"the body is larger than {limit} bytes")
-            return message
-
-        async def outgoing(message: Message) -> None:
-            nonlocal status, size
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", []), *HEADERS]
-                if scope["path"].startswith("/static/"):  # a new page never meets old modules
-                    message["headers"].append((b"cache-control", b"no-cache"))
-            size += len(message.get("body", b""))
-            await send(message)
-
-        try:
-            await self._app(scope, bounded, outgoing)
-        finally:
-            self._door.metrics.request(
-                scope, state, status or 499, time.perf_counter() - began, size
-            )
+# Who may launch jobs may see what becomes of them.
+JobReader = Annotated[Key, Depends(_asker("read", "jobs"))]
+JobFollower = Annotated[Key, Depends(_asker("read", "jobs", apart="events"))]

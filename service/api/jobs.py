@@ -1,7 +1,8 @@
 """`/v1/jobs`: launch extraction jobs, watch them, stop them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -10,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from configs.schema import EncoderChoice, GridChoice, Selection, StoreSpec
 from service.answers import dumped
-from service.api.front import Front, Reader, Submitter, TheFront
+from service.api.front import Front, JobFollower, JobReader, Submitter, TheFront
 from service.api.problems import Problem, responses
 from service.catalogue import Unknown
-from service.engine import Refusal
+from service.engine import Elsewhere, Refusal
 from service.jobs import checked_job
 from service.records import ENDED, JobRecord
 from workers.dataset import DatasetError, select
@@ -34,7 +35,7 @@ class JobBody(BaseModel):
     encoder: ShortText | EncoderChoice | None = None
     grid: GridChoice | None = None
     select: Selection | None = None
-    rotate: dict[str, Literal[0, 90, 180, 270]] | None = None
+    rotate: dict[ShortText, Literal[0, 90, 180, 270]] | None = None
     store: StoreSpec | None = None
 
 
@@ -68,27 +69,34 @@ async def submit(body: JobBody, door: TheFront, caller: Submitter) -> JSONRespon
     return JSONResponse(facts(record), 201, headers)
 
 
+@router.head("/v1/jobs", include_in_schema=False)
 @router.get("/v1/jobs", responses=responses())
 async def jobs(
-    asked: Annotated[JobsQuery, Query()], door: TheFront, caller: Reader
+    asked: Annotated[JobsQuery, Query()], door: TheFront, caller: JobReader
 ) -> dict[str, Any]:
     """The newest jobs, those of services before this one too."""
     return {"jobs": [facts(r) for r in await door.engine.job_list.remote(asked.limit)]}
 
 
+@router.head("/v1/jobs/{job_id}", include_in_schema=False)
 @router.get("/v1/jobs/{job_id}", responses=responses())
-async def job(job_id: JobId, door: TheFront, caller: Reader) -> dict[str, Any]:
+async def job(job_id: JobId, door: TheFront, caller: JobReader) -> dict[str, Any]:
     """One job."""
     return facts(await _found(door, job_id))
 
 
 @router.delete(
-    "/v1/jobs/{job_id}", status_code=202, responses={202: {"description": "Stops"}, **responses()}
+    "/v1/jobs/{job_id}",
+    status_code=202,
+    responses={202: {"description": "Stops"}, **responses(409)},
 )
 async def stop(job_id: JobId, door: TheFront, caller: Submitter) -> JSONResponse:
     """Stop a job at its next batch; what it wrote is kept, and the same job again goes on."""
-    await _found(door, job_id)
     record = await door.engine.job_stop.remote(job_id)
+    if record is None:
+        raise _no_job(job_id)
+    if isinstance(record, Elsewhere):
+        raise Problem(409, record.detail)
     return JSONResponse(facts(record), 202, {"Cache-Control": "no-store"})
 
 
@@ -97,7 +105,7 @@ async def stop(job_id: JobId, door: TheFront, caller: Submitter) -> JSONResponse
     response_class=PlainTextResponse,
     responses={200: {"description": "Lines", "content": {"text/plain": {}}}, **responses()},
 )
-async def logs(job_id: JobId, door: TheFront, caller: Reader) -> Response:
+async def logs(job_id: JobId, door: TheFront, caller: JobReader) -> Response:
     """What the job had to say: takes that are complete, failures, its end."""
     await _found(door, job_id)
     return PlainTextResponse(await door.engine.job_log.remote(job_id))
@@ -111,7 +119,7 @@ async def logs(job_id: JobId, door: TheFront, caller: Reader) -> Response:
     },
 )
 async def events(
-    job_id: JobId, request: Request, door: TheFront, caller: Reader
+    job_id: JobId, request: Request, door: TheFront, caller: JobFollower
 ) -> StreamingResponse:
     """`progress` events with the whole job each time, then one `end`."""
     await _found(door, job_id)
@@ -127,13 +135,40 @@ def facts(record: JobRecord) -> dict[str, Any]:
 async def _found(door: Front, job_id: str) -> JobRecord:
     record: JobRecord | None = await door.engine.job.remote(job_id)
     if record is None:
-        raise Unknown(f"there is no job '{job_id}'; GET /v1/jobs lists them")
+        raise _no_job(job_id)
     return record
 
 
+def _no_job(job_id: str) -> Unknown:
+    return Unknown(f"there is no job '{job_id}'; GET /v1/jobs lists them")
+
+
 async def _events(door: Front, job_id: str) -> AsyncIterator[bytes]:
+    """The job whenever it changed, until it has ended, by as many calls of the engine as it takes:
+    each is for a while only."""
+    number, told = 0, ""
+    while True:
+        news = False
+        async with aclosing(_followed(door, job_id)) as records:
+            async for record in records:
+                if record is None:
+                    yield b": still there\n\n"
+                    continue
+                news = True
+                data = dumped(facts(record))
+                if data != told:
+                    told, number = data, number + 1
+                    kind = "end" if record.status in ENDED else "progress"
+                    yield f"id: {number}\nevent: {kind}\ndata: {data}\n\n".encode()
+                if record.status in ENDED:
+                    return
+        if not news:  # the engine goes down, and who asks again finds the next one
+            return
+
+
+async def _followed(door: Front, job_id: str) -> AsyncGenerator[JobRecord | None, None]:
+    """What one call of the engine has to say; None now and then when it says nothing."""
     records = door.engine.job_events.options(stream=True).remote(job_id)
-    number = 0
     following = aiter(records)
     waiting: asyncio.Future[JobRecord] | None = None
     try:
@@ -141,16 +176,14 @@ async def _events(door: Front, job_id: str) -> AsyncIterator[bytes]:
             waiting = waiting or asyncio.ensure_future(anext(following))
             done, _ = await asyncio.wait({waiting}, timeout=HEARTBEAT_SECONDS)
             if not done:
-                yield b": still there\n\n"
+                yield None
                 continue
             try:
                 record = waiting.result()
             except StopAsyncIteration:
                 return
             waiting = None
-            number += 1
-            kind = "end" if record.status in ENDED else "progress"
-            yield f"id: {number}\nevent: {kind}\ndata: {dumped(facts(record))}\n\n".encode()
+            yield record
     finally:
         if waiting is not None:
             waiting.cancel()

@@ -22,6 +22,8 @@ COUNTS = {
     "encode_seconds": ("takestream_encode_seconds_total", "Seconds the encoders were busy"),
     "workers_lost": ("takestream_workers_lost_total", "Workers that died or hung"),
 }
+# Anybody can make up methods, and each would be a series.
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 log = logging.getLogger("takestream.access")
 
 
@@ -52,13 +54,12 @@ class Metrics:
         """Count and log one request that ended."""
         # Never the path itself: anybody can make up paths, and each would be a series.
         route = getattr(scope.get("route"), "path", "other")
-        self._requests.labels(route, scope["method"], status).inc()
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self._requests.labels(route, method, status).inc()
         self._seconds.labels(route).observe(seconds)
         self._bytes.inc(size)
         if kind := state.get("problem"):
-            self._errors.labels(kind).inc()
-        elif status == 499:
-            self._errors.labels("client_gone").inc()
+            self.error(kind)
         log.info(
             "%s",
             json.dumps(
@@ -76,6 +77,10 @@ class Metrics:
                 }
             ),
         )
+
+    def error(self, kind: str) -> None:
+        """Count an error; for those that an answer tells of after it has begun."""
+        self._errors.labels(kind).inc()
 
     def clips(self, cached: int, computed: int) -> None:
         """Count where the clips of an answer came from."""

@@ -6,34 +6,41 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import FileResponse, JSONResponse
-from ray.exceptions import RayError
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 
 from service.api.front import TheFront
+from service.api.problems import ENGINE_AWAY, documented
 from workers.dataset import DatasetError
 from workers.source import SourceError
 
 router = APIRouter(tags=["operation"])
 PAGE = Path(__file__).parent.parent / "page"
 ENGINE_SECONDS = 5.0
+NO_KEY: dict[str, Any] = {"security": []}
 POLICY = (
     "default-src 'self'; media-src 'self' blob:; img-src 'self' data:; style-src 'self'; "
     "script-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 
 
-@router.get("/healthz")
+@router.head("/healthz", include_in_schema=False)
+@router.get("/healthz", responses=documented(500), openapi_extra=NO_KEY)
 async def healthz() -> dict[str, str]:
     """Whether the front door answers."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses={503: {"description": "Not ready"}})
+@router.head("/readyz", include_in_schema=False)
+@router.get(
+    "/readyz",
+    responses={503: {"description": "Not ready"}, **documented(403, 500)},
+    openapi_extra=NO_KEY,
+)
 async def readyz(door: TheFront) -> JSONResponse:
     """Whether work can be done: encoder loaded, output writable, data set there."""
     try:
         checks: dict[str, str] = await asyncio.wait_for(door.engine.ready.remote(), ENGINE_SECONDS)
-    except (TimeoutError, RayError):
+    except (TimeoutError, *ENGINE_AWAY):
         checks = {"engine": "does not answer"}
     try:
         await asyncio.to_thread(door.catalogue.takes)
@@ -48,17 +55,25 @@ async def readyz(door: TheFront) -> JSONResponse:
     return JSONResponse({"ready": not checks, "checks": words}, 503 if checks else 200, headers)
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get(
-    "/metrics", responses={200: {"description": "Prometheus", "content": {"text/plain": {}}}}
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses={
+        200: {"description": "Prometheus", "content": {"text/plain": {}}},
+        **documented(403, 500),
+    },
+    openapi_extra=NO_KEY,
 )
 async def metrics(door: TheFront) -> Response:
     """Metrics of this front door and of the engine."""
     status = None
-    with suppress(TimeoutError, RayError):
+    with suppress(TimeoutError, *ENGINE_AWAY):
         status = await asyncio.wait_for(door.engine.status.remote(), ENGINE_SECONDS)
     return Response(door.metrics.text(status), media_type="text/plain; version=0.0.4")
 
 
+@router.head("/", include_in_schema=False)
 @router.get("/", include_in_schema=False)
 async def page() -> FileResponse:
     """The page."""

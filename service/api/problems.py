@@ -7,14 +7,16 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 from pydantic import BaseModel
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
 
 from configs.load import SettingsError, did_you_mean
 from configs.schema import GridChoice, JobSpec, Selection, StoreSpec
 from models.errors import ModelError
+from service.api.metrics import METHODS
 from service.catalogue import Unknown
 from service.engine import Refusal
 from service.jobs import NotAllowed
@@ -26,6 +28,8 @@ from workers.unit import Failure
 log = logging.getLogger("takestream.service")
 
 MEDIA_TYPE = "application/problem+json"
+# What calls of the engine raise when it is not there, or not yet again.
+ENGINE_AWAY = (RayError, RayServeException, ConnectionError)
 
 
 class ProblemBody(BaseModel):
@@ -53,7 +57,8 @@ class Problem(Exception):
         kind: str | None = None,
     ) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.errors = status, detail, errors
+        self.status, self.detail = status, _sendable(detail)
+        self.errors = None if errors is None else [_sendable(line) for line in errors]
         self.kind = kind or HTTPStatus(status).phrase.lower().replace(" ", "_")
         self.headers = dict(headers or {})
         if retry_after is not None:
@@ -62,6 +67,7 @@ class Problem(Exception):
     @classmethod
     def of(cls, error: Exception) -> "Problem":
         """What an error of the layers below means over HTTP."""
+        error = _raised(error)
         if isinstance(error, Problem):
             return error
         words = str(error)
@@ -77,11 +83,12 @@ class Problem(Exception):
             return cls(503, words, retry_after=10, kind="storage")
         if isinstance(error, ModelError):
             return cls(503, words, retry_after=60, kind="model")
-        if isinstance(error, RayError | ConnectionError):
+        if isinstance(error, ENGINE_AWAY):
             words = "the workers are starting again; try again in a moment"
             return cls(503, words, retry_after=5, kind="engine")
         log.exception("unexpected error", exc_info=error)
-        return cls(500, "a fault of takestream; its log says more under this request's id")
+        words = "a fault of takestream; its log says more under this request's id"
+        return cls(500, words, kind="fault")
 
     @classmethod
     def of_failure(cls, failure: Failure) -> "Problem":
@@ -109,7 +116,7 @@ class Problem(Exception):
 
 
 def install(app: FastAPI) -> None:
-    """Have every error of `app` answered as a problem."""
+    """Have the errors of `app` answered as problems; what nobody expects is left to the edge."""
 
     async def answer(request: Request, error: Exception) -> JSONResponse:
         return respond(request, Problem.of(error))
@@ -127,18 +134,17 @@ def install(app: FastAPI) -> None:
         headers = {k.title(): v for k, v in (error.headers or {}).items()}
         if error.status_code == 405:
             headers["Allow"] = ", ".join(_methods(request))
-            detail = f"{request.url.path[:200]} knows {headers['Allow']}"
+            detail = f"{request.url.path[:200]} knows {headers['Allow'] or 'no method'}"
         return respond(request, Problem(error.status_code, detail, headers=headers))
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, plain)
     app.add_exception_handler(Problem, answer)
     for kind in (
-        Unknown, SettingsError, DatasetError, SourceError, StoreError, ModelError, RayError,
-        ConnectionError,
+        Unknown, NotAllowed, SettingsError, DatasetError, SourceError, StoreError, ModelError,
+        *ENGINE_AWAY,
     ):  # fmt: skip
         app.add_exception_handler(kind, answer)
-    app.add_exception_handler(Exception, answer)
 
 
 def respond(request: Request, problem: Problem) -> JSONResponse:
@@ -149,10 +155,32 @@ def respond(request: Request, problem: Problem) -> JSONResponse:
     return JSONResponse(body, problem.status, headers, media_type=MEDIA_TYPE)
 
 
+def _raised(error: Exception) -> Exception:
+    """What a call of the engine raised there, without Ray's account of it: that one holds
+    tracebacks, process ids and paths."""
+    while isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
+        error = error.cause
+    return error
+
+
+def _sendable(words: str) -> str:
+    """Without halves of surrogate pairs, which JSON can name and UTF-8 cannot carry."""
+    return words.encode(errors="replace").decode()
+
+
 def _methods(request: Request) -> list[str]:
-    routes = [route for route in request.app.routes if isinstance(route, APIRoute)]
-    found = [r for r in routes if r.path_regex.match(request.scope["path"])]
-    return sorted({method for route in found for method in route.methods or ()})
+    """What the routes at the request's path know."""
+    scope = request.scope
+    # A mount that took the request has changed the scope.
+    root = scope.get("app_root_path", scope.get("root_path", ""))
+    asked = {"type": "http", "path": scope["path"], "root_path": root, "headers": []}
+    found: set[str] = set()
+    for route in request.app.routes:
+        for method in METHODS:
+            if route.matches({**asked, "method": method})[0] == Match.FULL:
+                # What is mounted are files.
+                found |= {"GET", "HEAD"} if isinstance(route, Mount) else {method}
+    return [method for method in METHODS if method in found]
 
 
 def _line(fault: Any) -> str:
@@ -176,12 +204,17 @@ JOB_FIELDS: dict[str, tuple[str, ...]] = {
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For OpenAPI: the problems that a route may answer with, besides those of all routes."""
+    """For OpenAPI: the problems that a route with keys may answer with, these besides."""
+    return documented(400, 401, 403, 404, 422, 429, 500, 503, *statuses)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For OpenAPI: the problems that a route may answer with."""
     schema = {"$ref": "#/components/schemas/ProblemBody"}
     return {
         status: {
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": schema}},
         }
-        for status in sorted({400, 401, 403, 404, 422, 429, 500, 503, *statuses})
+        for status in sorted(set(statuses))
     }

@@ -1,28 +1,27 @@
-"""`/v1/encoders`, `/v1/takes` and the videos: what there is to ask for."""
+"""`/v1/encoders` and `/v1/takes`: what there is to ask for."""
 
 import asyncio
-import re
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from configs.load import encoder_presets
 from models.joint import has_joint_space
 from service.api.features import ShortName
 from service.api.front import Front, Reader, TheFront
-from service.api.problems import Problem, responses
-from service.catalogue import Unknown
+from service.api.problems import responses
+from service.api.videos import video_url
 from service.stored import OpenStore
 from takestream.schema import COMPLETE
-from workers.dataset import Stream, Take
-from workers.source import Source
+from workers.dataset import Take
+from workers.objects import StoreError
 
 router = APIRouter(tags=["takes"])
-PIECE = 2**18
-LONGEST_PIECE = 2**20
+# Beside the store's own `status`: it is there and cannot be read.
+DAMAGED = "damaged"
 
 
 class TakesQuery(BaseModel):
@@ -38,6 +37,7 @@ class TakesQuery(BaseModel):
     offset: Annotated[int, Field(ge=0, le=10**9)] = 0
 
 
+@router.head("/v1/encoders", include_in_schema=False)
 @router.get("/v1/encoders", responses=responses())
 async def encoders(door: TheFront, caller: Reader) -> dict[str, Any]:
     """The encoders on offer, the default first."""
@@ -61,6 +61,7 @@ async def encoders(door: TheFront, caller: Reader) -> dict[str, Any]:
     }
 
 
+@router.head("/v1/takes", include_in_schema=False)
 @router.get("/v1/takes", responses=responses())
 async def takes(
     asked: Annotated[TakesQuery, Query()], door: TheFront, caller: Reader
@@ -84,6 +85,7 @@ async def takes(
     }
 
 
+@router.head("/v1/takes/{take}", include_in_schema=False)
 @router.get("/v1/takes/{take}", responses=responses())
 async def take_detail(take: ShortName, door: TheFront, caller: Reader) -> dict[str, Any]:
     """One take: its streams with their videos, and its stores."""
@@ -94,84 +96,11 @@ async def take_detail(take: ShortName, door: TheFront, caller: Reader) -> dict[s
             "key": stream.key,
             "cam_id": stream.cam_id,
             "is_ego": stream.is_ego,
-            "video": _video_url(door, found, stream),
+            "video": video_url(door, caller, found, stream),
         }
         for stream in found.streams
     ]
     return {**_facts(found), "streams": streams, "stores": stores}
-
-
-@router.head("/v1/takes/{take}/streams/{stream}/video", include_in_schema=False)
-@router.get(
-    "/v1/takes/{take}/streams/{stream}/video",
-    responses={
-        200: {"description": "The video", "content": {"video/mp4": {}}},
-        206: {"description": "A range of it", "content": {"video/mp4": {}}},
-        **responses(416),
-    },
-)
-async def video(
-    take: ShortName,
-    stream: ShortName,
-    request: Request,
-    door: TheFront,
-    token: Annotated[str | None, Query(max_length=200)] = None,
-) -> Response:
-    """A stream's video by range, as the data set has it; `token` as the take's detail gave it."""
-    if door.keys is not None and not (token and door.allows(token, f"{take}/{stream}")):
-        door.caller(request, "read")
-    found = await asyncio.to_thread(door.catalogue.take, take)
-    one = next((s for s in found.streams if s.key == stream), None)
-    if one is None or one.uri is None:
-        raise Unknown(f"take {found.name} has no video of a stream '{stream[:100]}'")
-    source = Source(one.uri, door.catalogue.source_s3)
-    try:
-        identity = await asyncio.to_thread(source.identity)
-    except FileNotFoundError:
-        raise Unknown(f"take {found.name} {stream}: the video's object is absent") from None
-    size = identity.size
-    first, last, partial = _range(request.headers.get("range"), size)
-    headers = {
-        "Accept-Ranges": "bytes",
-        "Content-Length": str(last - first),
-        "Cache-Control": "private, max-age=600",
-        "ETag": f'"{identity.etag.strip(chr(34))}"',
-    }
-    if partial:
-        headers["Content-Range"] = f"bytes {first}-{last - 1}/{size}"
-    status = 206 if partial else 200
-    if request.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type="video/mp4")
-
-    def pieces() -> Iterator[bytes]:
-        for at in range(first, last, PIECE):
-            yield source.read(at, min(at + PIECE, last))
-
-    return StreamingResponse(pieces(), status, headers, media_type="video/mp4")
-
-
-def _range(header: str | None, size: int) -> tuple[int, int, bool]:
-    """First byte, the one after the last, and whether it is a part."""
-    found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", header or "")
-    if not found or found[0] == "bytes=-":
-        return 0, size, False  # as RFC 9110 has it for what is not understood
-    if not found[1]:
-        return max(0, size - int(found[2])), size, True
-    first = int(found[1])
-    last = min(int(found[2]) + 1, size) if found[2] else size
-    if first >= size or last <= first:
-        raise Problem(
-            416, f"the video has {size} bytes", headers={"Content-Range": f"bytes */{size}"}
-        )
-    # Browsers ask for "all from here" and then hang up: long answers would be read for nothing.
-    return first, min(last, first + LONGEST_PIECE), True
-
-
-def _video_url(door: Front, take: Take, stream: Stream) -> str | None:
-    if stream.uri is None:
-        return None
-    url = f"/v1/takes/{take.uid}/streams/{stream.key}/video"
-    return url if door.keys is None else f"{url}?token={door.token(f'{take.uid}/{stream.key}')}"
 
 
 def _facts(take: Take) -> dict[str, Any]:
@@ -197,23 +126,30 @@ def _matches(take: Take, encoder_ids: list[str], asked: TakesQuery) -> bool:
 
 
 def _stores(door: Front, take: Take) -> list[dict[str, Any]]:
-    found = []
-    for encoder_id, uids in door.catalogue.stores().items():
-        if take.uid in uids:
-            opened = door.stored.open(door.catalogue.store_uri(encoder_id, take.uid))
-            if opened is not None:
-                found.append(_store_facts(encoder_id, opened))
-    return found
+    """What there is of the take now, those that cannot be read last."""
+    ids = door.catalogue.encoder_ids()
+    with ThreadPoolExecutor(8) as pool:
+        found = [facts for facts in pool.map(partial(_store, door, take), ids) if facts]
+    return sorted(found, key=lambda facts: facts["status"] == DAMAGED)
 
 
-def _store_facts(encoder_id: str, opened: OpenStore) -> dict[str, Any]:
+def _store(door: Front, take: Take, encoder_id: str) -> dict[str, Any] | None:
+    uri = door.catalogue.store_uri(encoder_id, take.uid)
+    facts = {"encoder_id": encoder_id, "encoder": encoder_id.rpartition("-")[0], "uri": uri}
+    try:
+        opened = door.stored.open(uri)
+        return None if opened is None else {**facts, **_store_facts(opened)}
+    except StoreError as error:
+        # What lies beside it, perhaps of somebody else, takes nothing away from the take.
+        none: dict[str, Any] = {"streams": [], "clips": 0, "clips_done": 0}
+        return {**facts, "status": DAMAGED, **none, "problems": {"store": [str(error)]}}
+
+
+def _store_facts(opened: OpenStore) -> dict[str, Any]:
     store = opened.store
     total = store.clips * len(store.streams)
     gaps = [] if store.status == COMPLETE else store.missing()
     return {
-        "encoder_id": encoder_id,
-        "encoder": encoder_id.rpartition("-")[0],
-        "uri": store.uri,
         "status": store.status,
         "streams": list(store.streams),
         "clips": store.clips,

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def write(store: TakeStore, name: str, first: int, plus: float = 0) -> None:
 
 def client_of(root: Path, keys: KeyRing | None = None, **more: object) -> TestClient:
     door = Front(spec_of(root, **more), keys, b"secret", None)
-    return TestClient(create_app(door), raise_server_exceptions=False)
+    return TestClient(create_app(door), "http://localhost", raise_server_exceptions=False)
 
 
 @pytest.fixture
@@ -194,7 +195,7 @@ def test_limits(root: Path) -> None:
 
 def test_one_request_too_many_is_told_when_to_come_back(root: Path) -> None:
     door = Front(spec_of(root, limits={"requests_per_key": 1}), None, b"", None)
-    client = TestClient(create_app(door))
+    client = TestClient(create_app(door), "http://localhost")
     with door.counted(door.caller(None, "read")):  # type: ignore[arg-type]
         answer = client.get(FEATURES)
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
@@ -246,6 +247,15 @@ def write_back(store: TakeStore) -> None:
         ("text/html", None),
         ("application/json;q=0", None),
         (",;,q=;", None),
+        ("application/json;q=0, */*", 1),
+        ("*/*, application/json;q=0", 1),
+        ("application/x-npz;q=0, application/*;q=0.3", 0),
+        ("application/json;q=0.1, application/*;q=0.5", 1),
+        ("*/*;q=0.9, application/x-npz;q=0.95", 1),
+        ("*/*, application/x-npz", 1),
+        ("application/x-ndjson, application/json", 3),
+        ("application/json;q=nan, application/x-npz;q=0.001", 1),
+        ("application/json;q=2", None),
     ],
 )
 def test_accept(accept: str | None, kind: int | None) -> None:
@@ -276,6 +286,36 @@ def test_an_open_service_listens_on_loopback_only(
         "TAKESTREAM_API_KEYS", "- {name: a, sha256: '" + "0" * 64 + "', scopes: [read]}"
     )
     checked(spec_of(root, host="0.0.0.0"))
+
+
+def test_a_damaged_store_beside_takes_nothing_away(root: Path) -> None:
+    client = client_of(root)
+    encoder_id = make_recipe(spec_of(root).job).encoder_id
+    (good,) = client.get("/v1/takes/one").json()["stores"]
+    assert (good["encoder_id"], good["status"], good["clips"]) == (encoder_id, "complete", CLIPS)
+    other = root / "out" / "aaa-0123456789" / "uid-1.zarr"
+    other.mkdir(parents=True)
+    try:
+        (other / "zarr.json").write_text("{}")
+        first, second = client.get("/v1/takes/one").json()["stores"]
+    finally:
+        shutil.rmtree(other.parent)
+    assert first == good
+    assert (second["encoder_id"], second["status"]) == ("aaa-0123456789", "damaged")
+    assert "uid-1.zarr" in second["problems"]["store"][0]
+
+
+def test_a_take_knows_its_stores_as_they_are_now(root: Path) -> None:
+    client = client_of(root)
+    assert len(client.get("/v1/takes/one").json()["stores"]) == 1
+    store = next((root / "out").glob("*/uid-1.zarr"))
+    copy = store.parent.parent / "bbb-0123456789" / store.name
+    shutil.copytree(store, copy)
+    try:
+        assert len(client.get("/v1/takes/one").json()["stores"]) == 2
+    finally:
+        shutil.rmtree(copy.parent)
+    assert len(client.get("/v1/takes/one").json()["stores"]) == 1
 
 
 def test_the_api_page_comes_from_here_alone(client: TestClient) -> None:

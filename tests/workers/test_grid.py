@@ -151,3 +151,10 @@ def test_most_streams_decide_the_rate():
     assert agreed_rate([slow, slow, fast]) == slow
     assert agreed_rate([fast, slow]) == agreed_rate([slow, fast]) == fast
     assert agreed_rate([]) == 30
+
+
+def test_a_rate_of_nearly_none_is_refused():
+    spec = GridSpec().model_copy(update={"fps": 1e-9})
+    with pytest.raises(ValueError, match="too slow"):
+        make_grid(9000, Fraction(30), spec)
+    assert make_grid(9000, Fraction(30), GridSpec(fps=0.01)).frames == 3
