@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 # How long the answer to "is the output writable" stays good, in seconds.
 WRITABLE_SECONDS = 30.0
 RETRY_SECONDS = 5.0
+# How long one call follows a job: well below what Serve waits for calls to end (`GRACE_SECONDS`).
+FOLLOW_SECONDS = 15.0
 
 T = TypeVar("T")
 
@@ -199,14 +201,12 @@ class Engine:
         await self._ready.wait()
         return await self.jobs.log(job_id)
 
-    async def job_events(
-        self, job_id: str, seconds: float = float("inf")
-    ) -> AsyncIterator[JobRecord]:
-        """See `Jobs.follow`. Serve lets calls end before it closes this: who follows long asks
-        for some seconds again and again.
+    async def job_events(self, job_id: str) -> AsyncIterator[JobRecord]:
+        """See `Jobs.follow`. For a while only: Serve closes this when all calls have ended, so who
+        follows on asks again; a call that gives nothing says that this goes down.
         """
         await self._ready.wait()
-        async for record in self.jobs.follow(job_id, seconds):
+        async for record in self.jobs.follow(job_id, FOLLOW_SECONDS):
             yield record
 
     async def _why_not_writable(self) -> str:

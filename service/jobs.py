@@ -147,7 +147,7 @@ class Jobs:
         await self._save(job_id)
         return await self.get(job_id)
 
-    def follow(self, job_id: str, seconds: float = float("inf")) -> AsyncIterator[JobRecord]:
+    def follow(self, job_id: str, seconds: float) -> AsyncIterator[JobRecord]:
         """The job now, and again whenever it changed, until it has ended or time is up.
 
         Raises StoreError.

@@ -425,10 +425,10 @@ def test_followers_neither_lose_nor_outlive_what_they_follow(spec: ServeSpec, wo
         heard: list[str] = []
 
         async def follow() -> None:
-            async for record in mine.follow(job.job_id):
+            async for record in mine.follow(job.job_id, 60):
                 heard.append(record.status)
 
-        leaving = mine.follow(job.job_id)
+        leaving = mine.follow(job.job_id, 60)
         await anext(leaving)
         staying = asyncio.create_task(follow())
         await until(lambda: heard)
@@ -519,9 +519,12 @@ def test_an_engine_tries_again_what_failed_and_says_so_meanwhile(
         } <= said  # fmt: skip
         await until(lambda: work.runs)
         assert (await mine.submit(spec.job, None)).job_id == job.job_id
+        monkeypatch.setattr(engine, "FOLLOW_SECONDS", 0.1)
+        assert [one.status async for one in mine.job_events(job.job_id)] == ["running"]
         far = left_behind(spec, owner=other_owner())
         assert isinstance(await mine.job_stop(far.job_id), Elsewhere)
         await mine.close()
+        assert [one async for one in mine.job_events(job.job_id)] == []
 
     run(test())
 
