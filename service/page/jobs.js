@@ -230,5 +230,5 @@ function failureTable(rows) {
   const head = h("thead", {}, h("tr", {}, ["Take", "Stream", "Why"].map((name) => h("th", { scope: "col" }, name))));
   const more = rows.length > FAILURES ? h("p", { class: "hint" }, `and ${(rows.length - FAILURES).toLocaleString("en")} more`) : null;
   const table = h("table", { class: "dense" }, head, h("tbody", {}, rows.slice(0, FAILURES).map(row)));
-  return h("section", { class: "panel spaced", "aria-labelledby": "failures-title" }, h("h2", { id: "failures-title" }, count(rows.length, "failure")), h("div", { class: "rows", tabIndex: 0, role: "region", "aria-labelledby": "failures-title" }, table), more);
+  return h("section", { class: "panel spaced", "aria-labelledby": "failures-title" }, h("h2", { id: "failures-title" }, count(rows.length, "failure")), h("div", { class: "rows", tabIndex: 0, role: "group", "aria-label": "All failures" }, table), more);
 }

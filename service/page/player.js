@@ -60,10 +60,11 @@ export class Player extends EventTarget {
     this.#loop();
   }
 
-  /** Where the longest camera ends; what the catalogue says until one is known. */
+  /** Where the longest camera ends; what the catalogue says until all are known. */
   get duration() {
     const known = this.cameras.map((c) => c.duration).filter(Number.isFinite);
-    return known.length ? Math.max(...known) : this.nominal;
+    // A camera that cannot be shown may be the longest: its clips are to be reached all the same.
+    return known.length === this.cameras.length ? Math.max(...known) : Math.max(this.nominal, ...known);
   }
 
   /** The number of the frame that is shown. */

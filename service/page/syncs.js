@@ -14,7 +14,7 @@ export function syncPanel(streams, fps) {
       {},
       h("th", { scope: "row", title: one.stream }, h("span", { class: "clamp" }, one.stream)),
       h("td", { class: "number" }, drift(one.drift, fps)),
-      audits.length ? h("td", {}, one.audit === undefined || one.audit === null ? "–" : String(one.audit)) : null,
+      audits.length ? h("td", { class: "audit" }, one.audit === undefined || one.audit === null ? "–" : String(one.audit)) : null,
       h("td", {}, one.problems.length ? h("ul", { class: "problems" }, one.problems.map((line) => h("li", {}, line))) : h("span", { class: "hint" }, "none")),
     );
   const heads = ["Stream", "Drift", ...(audits.length ? ["Audit"] : []), "Problems"];
@@ -30,5 +30,5 @@ export function syncPanel(streams, fps) {
 function drift(frames, fps) {
   if (frames === null || frames === undefined) return "not known";
   const off = Math.abs(frames) > 0.5 ? "⚠ " : "";
-  return `${off}${frames.toFixed(2)} frames (${((frames / fps) * 1000).toFixed(0)} ms)`;
+  return `${off}${frames.toFixed(2)} frames (${((frames / fps) * 1000).toFixed(0)}\u00a0ms)`;
 }

@@ -398,6 +398,21 @@ def test_thirty_cameras_and_endless_names_have_room(page: Page) -> None:
             page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def test_a_camera_without_video_does_not_cut_the_take_short(page: Page) -> None:
+    """It may be the longest: its clips are to be reached all the same."""
+    lost = (
+        "if (!path.startsWith('/v1/takes/') || path.split('/').length > 4) return;"
+        "const found = await (await real(path)).json();"
+        "found.streams[0].video = null; return json({...found, duration_sec: 60, stores: []});"
+    )
+    with page.between(lost):
+        page.go("#/takes/beta_meadow01_2")
+        page.wait(f"{PLAYER}?.cameras.filter(c => c.state === 'ready').length === 2")
+        assert page.js(f"{PLAYER}.duration") == 60
+        page.press(Keys.END)
+        assert page.js(f"{PLAYER}.time") > 59
+
+
 def test_what_is_not_there_is_said_in_words(page: Page) -> None:
     page.go("#/nothing/here")
     page.wait("document.querySelector('.notice')")
