@@ -111,8 +111,6 @@ async def features(
 ) -> Response:
     """The features of all clips that show any of `[start, end)`, from the store or computed now."""
     kind = accepted(request.headers.get("accept"), KINDS)
-    if asked.start is not None and asked.end is not None and asked.end <= asked.start:
-        raise Problem(422, f"end: {asked.end} is not after start, {asked.start}")
     what = await asyncio.to_thread(
         door.answering.asked,
         take,
@@ -122,6 +120,8 @@ async def features(
         asked.end,
         asked.fps,
     )
+    if asked.start is not None and asked.end is not None and asked.end <= asked.start:
+        raise Problem(422, f"end: {asked.end} is not after start, {asked.start}")
     plan = await planned(door, caller, what)
     headers = _headers(plan, kind)
     if "ETag" in headers and matches(request.headers.get("if-none-match"), headers["ETag"]):
@@ -197,9 +197,6 @@ async def segment_features(
     limit = door.spec.limits.segments
     if len(found) > limit:
         raise Problem(413, f"{len(found)} segments in one request, {limit} are allowed")
-    for number, segment in enumerate(found):
-        if segment.end <= segment.start:
-            raise Problem(422, f"segment {number}: end {segment.end} is not after its start")
     names = [name.strip() for text in body.streams for name in text.split(",") if name.strip()]
     by_take: dict[str, list[int]] = {}
     for number, segment in enumerate(found):
@@ -208,6 +205,9 @@ async def segment_features(
     whats = [
         await asyncio.to_thread(door.answering.asked, take, body.encoder, names) for take in by_take
     ]
+    for number, segment in enumerate(found):
+        if segment.end <= segment.start:
+            raise Problem(422, f"segment {number}: end {segment.end} is not after its start")
     entries = sum(len(n) * len(w.streams) for n, w in zip(by_take.values(), whats, strict=True))
     if entries > door.spec.limits.answer_clips:
         raise Problem(

@@ -2,11 +2,11 @@
 
 import asyncio
 import base64
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.joint import has_joint_space
 from models.joint import scores as joint_scores
@@ -57,17 +57,13 @@ class SearchBody(BaseModel):
     image: Annotated[str, Field(min_length=1)] | None = Field(None, description="base64")
     moment: Moment | None = None
 
-    @model_validator(mode="after")
-    def _one_query(self) -> Self:
-        if sum(part is not None for part in (self.text, self.image, self.moment)) != 1:
-            raise ValueError("give exactly one of text, image and moment")
-        return self
-
 
 @router.post("/v1/search", responses=responses(413))
 async def search(body: SearchBody, door: TheFront, caller: Reader) -> dict[str, Any]:
     """The moments of each stream most like the query."""
     plan = await _stored(door, body.take, body.encoder)
+    if sum(part is not None for part in (body.text, body.image, body.moment)) != 1:
+        raise Problem(422, "give exactly one of text, image and moment")
     names, clips, valid = plan.asked.streams, plan.clips, plan.block.valid
     chosen = chosen_streams(plan.asked.take, body.streams)
     step = float(np.median(np.diff(clips.start_time))) if len(clips.clip) > 1 else 1.0
