@@ -58,12 +58,13 @@ def ray_session(run: RunSpec) -> Iterator[None]:
                 "token authentication)"
             )
         raise RayUnavailable(f"{where}: {' '.join(str(error).split())[:300]}") from error
-    try:
-        # Ray prints what it thinks of dead workers to stdout, which is for results.
-        with redirect_stdout(_RayMessages()):
+    # Ray prints what it thinks of dead workers to stdout, which is for results; some of it only
+    # while it shuts down.
+    with redirect_stdout(_RayMessages()):
+        try:
             yield
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
 
 
 @contextmanager

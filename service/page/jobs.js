@@ -68,7 +68,7 @@ export async function jobsPage(place, { signal }) {
       const { jobs } = await getJson("v1/jobs", { limit: 100 }, signal);
       trouble.replaceChildren();
       draw(jobs);
-      learnNames(jobs, signal).then((learned) => learned && jobs.forEach((job) => fill(job, true)), () => {});
+      learnNames(jobs, signal).then((learned) => learned && jobs.forEach(nameTakes), () => {});
     } catch (error) {
       if (signal.aborted) return;
       // What was known stays to be read.
@@ -101,23 +101,28 @@ export async function jobsPage(place, { signal }) {
     }
   }
 
-  function fill(job, renamed = false) {
+  function fill(job) {
     const row = rows.get(job.job_id);
-    const text = renamed ? row?.known : JSON.stringify(job);
-    if (!row || (row.known === text && !renamed)) return;
-    if (renamed) job = JSON.parse(text);
+    const text = JSON.stringify(job);
+    if (!row || row.known === text) return;
     row.known = text;
-    const focused = row.contains(document.activeElement);
-    const link = h("a", { href: `#/jobs/${encodeURIComponent(job.job_id)}`, class: "open mono" }, job.job_id);
+    // The link stays the same element: somebody may be about to click it, or have it in focus.
+    if (!row.firstChild) row.append(h("th", { scope: "row" }, h("a", { href: `#/jobs/${encodeURIComponent(job.job_id)}`, class: "open mono" }, job.job_id)));
     const cell = (label, ...children) => h("td", { "data-label": label }, children);
-    row.replaceChildren(
-      h("th", { scope: "row" }, link),
-      cell("Takes", h("span", { class: "clamp", title: chosen(job) }, chosen(job))),
+    row.takes = h("span", { class: "clamp" });
+    while (row.children.length > 1) row.lastChild.remove();
+    row.append(
+      cell("Takes", row.takes),
       cell("Encoder", h("span", { class: "clamp", title: encoderOf(job) }, encoderOf(job))),
       cell("Progress", progressBar(job)),
       cell("Submitted", when(job.submitted_at), job.submitted_by ? h("span", { class: "sub" }, `by ${job.submitted_by}`) : null),
     );
-    if (focused) link.focus();
+    nameTakes(job);
+  }
+
+  function nameTakes(job) {
+    const { takes } = rows.get(job.job_id) || {};
+    if (takes) takes.textContent = takes.title = chosen(job);
   }
 
   await load();
