@@ -1,5 +1,10 @@
 """The FastAPI app of one front door."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
@@ -22,6 +27,11 @@ EXPOSED = [
 ]  # fmt: skip
 
 
+# Calls that wait for storage at a time. asyncio's own pool goes by the cores: with few of them, a
+# handful of slow reads would hold up all that is in memory.
+THREADS = 32
+
+
 def create_app(door: Front) -> FastAPI:
     """All routes, by way of one front door."""
     middleware = [Middleware(Edge, door)]
@@ -42,6 +52,7 @@ def create_app(door: Front) -> FastAPI:
         description=ABOUT,
         middleware=middleware,
         separate_input_output_schemas=False,
+        lifespan=_lifespan,
     )
     app.state.front = door
     for module in (takes, videos, features, moments, jobs, operation):
@@ -51,6 +62,12 @@ def create_app(door: Front) -> FastAPI:
     problems.install(app)
     _describe(app, with_keys=door.keys is not None)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+    yield
 
 
 def _describe(app: FastAPI, *, with_keys: bool) -> None:

@@ -19,7 +19,11 @@ COUNTS = {
     "retries": ("takestream_source_retries_total", "Requests to it that were tried again"),
     "frames_decoded": ("takestream_frames_decoded_total", "Frames decoded"),
     "decode_errors": ("takestream_decode_errors_total", "Packets that did not decode"),
-    "encode_seconds": ("takestream_encode_seconds_total", "Seconds the encoders were busy"),
+    "encode_seconds": (
+        "takestream_encode_seconds_total",
+        "Seconds the encoders were busy, of all workers: its rate by takestream_workers is the use "
+        "of their GPUs (or CPUs)",
+    ),
     "workers_lost": ("takestream_workers_lost_total", "Workers that died or hung"),
 }
 # Anybody can make up methods, and each would be a series.

@@ -31,7 +31,9 @@ async def ndjson(door: Front, plan: Plan) -> AsyncGenerator[bytes, None]:
                 yield _rows(part)
                 part = await anext(parts, None)
         except (Failed, Refused) as error:
-            yield _line({"error": _problem(error).body(None)})
+            problem = _problem(error)
+            door.metrics.error(problem.kind)
+            yield _line({"error": problem.body(None)})
             return
     door.metrics.clips(plan.cached, plan.missing)
     yield tail(plan)
