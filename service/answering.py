@@ -1,25 +1,20 @@
 """From what somebody asks to features: what the store has, and what has to be computed for it."""
 
 import asyncio
-import fnmatch
-import hashlib
-import json
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from configs.load import did_you_mean
 from configs.schema import LimitsSpec
 from service.answers import Answer
-from service.catalogue import Catalogue, Unknown, Variant
+from service.catalogue import Catalogue
 from service.engine import Refusal
-from service.stored import Array, Block, Clips, OpenStore, StoredFeatures
+from service.plans import Asked, CannotCompute, Plan, chosen_streams, read_plan
+from service.stored import Array, Block, StoredFeatures
 from takestream.schema import Reason
-from workers.dataset import Take
 from workers.prepare import videos_changed
 from workers.source import Counters, SourceError
 from workers.unit import ClipPart, Failure, UnitRecord
@@ -29,32 +24,6 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 3
 # Windows of one answer that are computed at a time: the others would only fill the queue.
 AT_ONCE = 4
-KEPT = ("take", "grid", "encoder", "provenance", "problems")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Features that somebody asks for; start and end in seconds on the take's clock."""
-
-    take: Take
-    variant: Variant
-    streams: tuple[str, ...]
-    start: float | None = None
-    end: float | None = None
-
-
-class CannotCompute(LookupError):
-    """Something is missing that this service cannot compute, or this asker may not have."""
-
-
-class TooMuch(Exception):
-    """More clips, counted per stream, than one answer may have."""
-
-    def __init__(self, clips: int, limit: int) -> None:
-        super().__init__(
-            f"{clips} clips × streams in one answer, {limit} are allowed: ask for a shorter time "
-            "or fewer streams"
-        )
 
 
 class Refused(Exception):
@@ -71,63 +40,6 @@ class Failed(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.reason)
         self.failure = failure
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What an answer will hold: the clips, what is known of them, and what is still to compute.
-
-    wanted: bool [n], which clips of the range matter. windows: (streams, first, stop) in clips.
-    cached: clips, times streams, that were known before any was computed.
-    """
-
-    asked: Asked
-    store: OpenStore
-    clips: Clips
-    block: Block
-    wanted: Array
-    windows: tuple[tuple[tuple[str, ...], int, int], ...]
-    cached: int = 0
-
-    @property
-    def missing(self) -> int:
-        """Clips, times streams, that have to be computed."""
-        return sum((stop - first) * len(streams) for streams, first, stop in self.windows)
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """Take, grid, encoder, and of provenance and problems what is about these streams."""
-        found = {name: self.store.attributes.get(name, {}) for name in KEPT}
-        streams = self.asked.streams
-        provenance = dict(found["provenance"])
-        provenance["streams"] = _only(provenance.get("streams", {}), streams)
-        return {**found, "provenance": provenance, "problems": _only(found["problems"], streams)}
-
-    def answer(self) -> Answer:
-        """The answer as far as it is known."""
-        return Answer(self.attributes, self.asked.streams, self.clips, self.block)
-
-    def etag(self, kind: str) -> str | None:
-        """Weak: the same provenance gives the same features, to the last bit or so.
-
-        None as long as a clip is not known, or was left out and may come yet.
-        """
-        if not self.block.have[self.wanted].all():
-            return None
-        provenance = self.attributes["provenance"]
-        facts = [
-            self.asked.variant.encoder_id,
-            self.asked.take.uid,
-            provenance["streams"],
-            provenance.get("versions"),
-            str(self.block.features.dtype),
-            self.clips.clip[self.wanted].tolist(),
-            self.block.reason[self.wanted].tolist(),
-            self.asked.streams,
-            kind,
-        ]
-        text = json.dumps(facts, sort_keys=True, default=str)
-        return f'W/"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
 class Answering:
@@ -175,7 +87,7 @@ class Answering:
             if store is None:
                 continue  # removed again because its videos changed
             limit = self._limits.answer_clips
-            plan = await asyncio.to_thread(_read, asked, store, wanted, limit)
+            plan = await asyncio.to_thread(read_plan, asked, store, wanted, limit)
             if plan is not None:
                 self._look(plan)
                 if plan.windows and (not compute or asked.variant.recipe is None):
@@ -306,61 +218,12 @@ class Answering:
             raise
 
 
-def chosen_streams(take: Take, asked: Sequence[str]) -> tuple[str, ...]:
-    """The streams of a take that names or patterns ask for, in its order; all without any.
-
-    Raises Unknown.
-    """
-    keys = [stream.key for stream in take.streams]
-    if not keys:
-        raise Unknown(f"take {take.name} has no camera stream in takes.json")
-    for word in asked:
-        if not fnmatch.filter(keys, word) and word not in keys:
-            hint = did_you_mean(word[:200], keys)
-            raise Unknown(f"take {take.name} has no stream '{word[:200]}'{hint}")
-    if not asked:
-        return tuple(keys)
-    return tuple(k for k in keys if k in asked or any(fnmatch.fnmatchcase(k, w) for w in asked))
-
-
 def put(block: Block, part: ClipPart, plan: Plan) -> None:
     """Put a part where it belongs."""
     at = plan.asked.streams.index(part.stream)
     first = part.first - int(plan.clips.clip[0])
     rows = slice(first, first + len(part.reason))
     block.fill(rows, at, part.features, part.reason, part.frame_time)
-
-
-def _read(asked: Asked, store: OpenStore, wanted: Any, limit: int) -> Plan | None:
-    clips = store.clips.within(asked.start, asked.end)
-    matters = np.ones(len(clips.clip), dtype=bool) if wanted is None else wanted(clips)
-    rows = np.flatnonzero(matters)
-    if len(rows):  # nothing before the first and after the last that matters
-        keep = slice(int(rows[0]), int(rows[-1]) + 1)
-        clips = Clips(*(getattr(clips, n)[keep] for n in clips.__dataclass_fields__))
-        matters = matters[keep]
-    n = len(clips.clip)
-    if n * len(asked.streams) > limit:
-        raise TooMuch(n * len(asked.streams), limit)
-    first = int(clips.clip[0]) if n else 0
-    block = store.read(asked.streams, first, first + n)
-    if block is None:
-        return None
-    windows = _windows(asked.streams, first, block, matters)
-    return Plan(asked, store, clips, block, matters, windows, int(block.have[matters].sum()))
-
-
-def _windows(
-    streams: tuple[str, ...], first: int, block: Block, matters: Array
-) -> tuple[tuple[tuple[str, ...], int, int], ...]:
-    """Runs of missing clips; streams that lack the same run are computed together."""
-    runs: dict[tuple[int, int], list[str]] = {}
-    for at, name in enumerate(streams):
-        lacking = np.concatenate([[0], (~block.have[:, at] & matters).astype(np.int8), [0]])
-        edges = np.flatnonzero(np.diff(lacking))
-        for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-            runs.setdefault((first + begin, first + end), []).append(name)
-    return tuple((tuple(names), a, b) for (a, b), names in sorted(runs.items()))
 
 
 def _finite(part: ClipPart, features: Array) -> ClipPart | Failed:
@@ -412,7 +275,3 @@ def _why_not(asked: Asked, compute: bool) -> str:
         f"{what} is not all in the store, and this service does not have the settings that it was "
         "made with"
     )
-
-
-def _only(facts: Any, streams: Sequence[str]) -> dict[str, Any]:
-    return {name: facts[name] for name in streams if name in facts}

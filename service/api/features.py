@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from service import segments
-from service.answering import CannotCompute, Failed, Plan, Refused, TooMuch
+from service.answering import Failed, Refused
 from service.answers import ARROW, JSON, NDJSON, NPZ, Answer
 from service.api.front import Front, Reader, TheFront
 from service.api.negotiation import accepted, matches
@@ -18,6 +18,7 @@ from service.api.problems import Problem, responses
 from service.api.streaming import arrow, chained, ndjson
 from service.engine import Refusal
 from service.keys import Key
+from service.plans import CannotCompute, Plan, TooMuch
 
 router = APIRouter(tags=["features"])
 KINDS = (JSON, NPZ, ARROW, NDJSON)

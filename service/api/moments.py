@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.joint import has_joint_space
 from models.joint import scores as joint_scores
 from service import analysis
-from service.answering import Asked, Plan, chosen_streams
 from service.api.features import Seconds, ShortName
 from service.api.front import Front, Reader, TheFront
 from service.api.problems import Problem, responses
 from service.catalogue import Unknown
 from service.keys import Key
+from service.plans import Asked, Plan, chosen_streams
 from takestream.schema import Reason
 
 router = APIRouter(tags=["moments"])

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from service.answering import Failed, Plan, Refused
+from service.answering import Failed, Refused
 from service.answers import arrow_batch, arrow_schema, encoded, exact
 from service.api.front import Front
 from service.api.problems import Problem
+from service.plans import Plan
 from takestream.schema import Reason
 from workers.unit import ClipPart
 
