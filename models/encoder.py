@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from configs.schema import EncoderSpec, PreprocessSpec
-from models import efficientnet_lite, huggingface
 from models.errors import ModelError
+from models.families import efficientnet_lite, huggingface
 from models.memory import keep_freed_memory
 from models.preprocess import normalise
 from models.weights import Checkpoint, fetch, is_remote

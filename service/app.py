@@ -13,9 +13,9 @@ from ray.serve.handle import DeploymentHandle
 
 from configs.load import SettingsError, parse
 from configs.schema import ServeSpec
-from service.catalogue import check_offer
-from service.engine import Engine
-from service.keys import KeyRing
+from service.api.keys import KeyRing
+from service.engine.engine import Engine
+from service.features.catalogue import check_offer
 from takestream.storage import absolute
 
 NAME = "takestream"
@@ -52,7 +52,7 @@ def build(settings: dict[str, Any]) -> Any:
 
     def door() -> Any:
         from service.api.app import create_app
-        from service.api.front import Front
+        from service.api.context import Front
         from service.api.metrics import log_to_stderr
 
         log_to_stderr()

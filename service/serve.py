@@ -6,24 +6,17 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 # Set before Ray Serve is imported.
 os.environ.setdefault("RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", "1")
 
 import httpx
-import s3fs
 from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions
 
-from configs.load import load_job, parse
 from configs.schema import ServeSpec
 from service.app import NAME, build, checked
-from service.demo import in_environment
-from service.example import make_example
-from service.objectstore import ObjectStore
-from takestream.storage import join
-from workers.session import RayUnavailable, ray_session
+from workers.run.session import RayUnavailable, ray_session
 
 READY_SECONDS = 300.0
 SERVE_FLAGS = (
@@ -54,22 +47,6 @@ def run_service(
             with suppress(Exception):
                 ray_serve.shutdown()  # type: ignore[no-untyped-call]
     return 0
-
-
-def serve_example(folder: Path, port: int, say: Callable[[str], None]) -> int:
-    """Serve the example data set from an embedded S3 server, both kept in `folder`."""
-    folder = folder.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    say("the example data set: 2 takes, 4 and 3 streams, on an S3 server of its own")
-    example = make_example(folder / "example")
-    with ObjectStore(folder / "s3") as server, in_environment(server):
-        dataset = join(server.make_bucket("egoexo"), "example")
-        output = join(server.make_bucket("features"), "serve-demo")
-        s3fs.S3FileSystem(**server.storage_options()).put(
-            f"{example}/", f"{dataset}/", recursive=True
-        )
-        job = load_job(None, {"dataset": dataset, "output": output})
-        return run_service(parse(ServeSpec, {"job": job.model_dump(), "port": port}, "serve"), say)
 
 
 def _wait_until_ready(url: str, say: Callable[[str], None]) -> None:

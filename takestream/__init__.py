@@ -10,19 +10,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from takestream.client import Client
+    from takestream.client.client import Client
     from takestream.errors import TakestreamError
     from takestream.reader import open
-    from takestream.windows import Windows
+    from takestream.training.windows import Windows
 
 __all__ = ["Client", "TakestreamError", "Windows", "open"]
 
 # Imported when they are asked for: the workers import this package for its schema, and should not
 # wait for xarray, httpx and torch.
 _HOMES = {
-    "Client": "takestream.client",
+    "Client": "takestream.client.client",
     "TakestreamError": "takestream.errors",
-    "Windows": "takestream.windows",
+    "Windows": "takestream.training.windows",
     "open": "takestream.reader",
 }
 

@@ -18,7 +18,7 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    importlib.import_module("service.cli").main()
+    importlib.import_module("service.cli.main").main()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from takestream.jobs import Job
+    from takestream.client.jobs import Job
 
 
 class TakestreamError(Exception):

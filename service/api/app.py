@@ -12,8 +12,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from service.api import features, jobs, moments, operation, problems, takes, videos
-from service.api.edge import Edge
-from service.api.front import Front
+from service.api.context import Front
+from service.api.middleware import Edge
 from takestream.version import own_version
 
 ABOUT = """Synchronised per-camera video features, read from stores or computed on demand.

@@ -9,16 +9,16 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from service import segments
-from service.answering import Failed, Refused
-from service.answers import ARROW, JSON, NDJSON, NPZ, Answer
-from service.api.front import Front, Reader, TheFront
+from service.api.context import Front, Reader, TheFront
+from service.api.keys import Key
 from service.api.negotiation import accepted, matches
 from service.api.problems import Problem, responses
 from service.api.streaming import arrow, chained, ndjson
-from service.engine import Refusal
-from service.keys import Key
-from service.plans import CannotCompute, Plan, TooMuch
+from service.engine.engine import Refusal
+from service.features import segments
+from service.features.compute import Failed, Refused
+from service.features.encoding import ARROW, JSON, NDJSON, NPZ, Answer
+from service.features.request import CannotCompute, Plan, TooMuch
 
 router = APIRouter(tags=["features"])
 KINDS = (JSON, NPZ, ARROW, NDJSON)

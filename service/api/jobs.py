@@ -10,14 +10,15 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from configs.schema import EncoderChoice, GridChoice, Selection, StoreSpec
-from service.answers import dumped
-from service.api.front import Front, JobFollower, JobReader, Submitter, TheFront
+from service.api.context import Front, JobFollower, JobReader, Submitter, TheFront
 from service.api.problems import Problem, responses
-from service.catalogue import Unknown
-from service.engine import Elsewhere, Refusal
-from service.jobs import checked_job
-from service.records import ENDED, JobRecord
-from workers.dataset import DatasetError, select
+from service.engine.engine import Elsewhere, Refusal
+from service.errors import Unknown
+from service.features.encoding import dumped
+from service.jobs.manager import checked_job
+from service.jobs.records import ENDED, JobRecord
+from workers.dataset.selection import select
+from workers.dataset.take import DatasetError
 
 router = APIRouter(tags=["jobs"])
 HEARTBEAT_SECONDS = 15.0

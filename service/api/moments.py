@@ -8,15 +8,15 @@ import numpy as np
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.joint import has_joint_space
-from models.joint import scores as joint_scores
-from service import analysis
+from models.search.joint import has_joint_space
+from models.search.joint import scores as joint_scores
+from service.api.context import Front, Reader, TheFront
 from service.api.features import Seconds, ShortName
-from service.api.front import Front, Reader, TheFront
+from service.api.keys import Key
 from service.api.problems import Problem, responses
-from service.catalogue import Unknown
-from service.keys import Key
-from service.plans import Asked, Plan, chosen_streams
+from service.errors import Unknown
+from service.features import analysis
+from service.features.request import Asked, Plan, chosen_streams
 from takestream.schema import Reason
 
 router = APIRouter(tags=["moments"])

@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 
-from service.api.front import TheFront
+from service.api.context import TheFront
 from service.api.problems import ENGINE_AWAY, documented
-from workers.dataset import DatasetError
-from workers.source import SourceError
+from workers.dataset.take import DatasetError
+from workers.media.source import SourceError
 
 router = APIRouter(tags=["operation"])
 PAGE = Path(__file__).parent.parent / "page"

@@ -17,13 +17,13 @@ from configs.load import SettingsError, did_you_mean
 from configs.schema import GridChoice, JobSpec, Selection, StoreSpec
 from models.errors import ModelError
 from service.api.metrics import METHODS
-from service.catalogue import Unknown
-from service.engine import Refusal
-from service.jobs import NotAllowed
-from workers.dataset import DatasetError
-from workers.objects import StoreDenied, StoreError
-from workers.source import SourceDenied, SourceError
-from workers.unit import Failure
+from service.engine.engine import Refusal
+from service.errors import Unknown
+from service.jobs.manager import NotAllowed
+from workers.dataset.take import DatasetError
+from workers.media.source import SourceDenied, SourceError
+from workers.run.tasks import Failure
+from workers.store.errors import StoreDenied, StoreError
 
 log = logging.getLogger("takestream.service")
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from service.answering import Failed, Refused
-from service.answers import arrow_batch, arrow_schema, encoded, exact
-from service.api.front import Front
+from service.api.context import Front
 from service.api.problems import Problem
-from service.plans import Plan
+from service.features.compute import Failed, Refused
+from service.features.encoding import arrow_batch, arrow_schema, encoded, exact
+from service.features.request import Plan
 from takestream.schema import Reason
-from workers.unit import ClipPart
+from workers.run.tasks import ClipPart
 
 CLIPS_AT_A_TIME = 16
 

@@ -9,15 +9,15 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from configs.load import encoder_presets
-from models.joint import has_joint_space
+from models.search.joint import has_joint_space
+from service.api.context import Front, Reader, TheFront
 from service.api.features import ShortName
-from service.api.front import Front, Reader, TheFront
 from service.api.problems import responses
 from service.api.videos import video_url
-from service.stored import OpenStore
+from service.features.cache import OpenStore
 from takestream.schema import COMPLETE
-from workers.dataset import Take
-from workers.objects import StoreError
+from workers.dataset.take import Take
+from workers.store.errors import StoreError
 
 router = APIRouter(tags=["takes"])
 # Beside the store's own `status`: it is there and cannot be read.

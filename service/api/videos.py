@@ -11,14 +11,14 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from service.api.context import Front, TheFront
 from service.api.features import ShortName
-from service.api.front import Front, TheFront
+from service.api.keys import Key
 from service.api.negotiation import matches
 from service.api.problems import Problem, responses
-from service.catalogue import Unknown
-from service.keys import Key
-from workers.dataset import Stream, Take
-from workers.source import ObjectIdentity, Source, SourceChanged
+from service.errors import Unknown
+from workers.dataset.take import Stream, Take
+from workers.media.source import ObjectIdentity, Source, SourceChanged
 
 router = APIRouter(tags=["takes"])
 PIECE = 2**18

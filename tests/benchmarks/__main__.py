@@ -22,13 +22,13 @@ from configs.load import load_job
 from configs.schema import EncoderSpec
 from models.encoder import load_encoder
 from models.preprocess import frame_to_tensor, resize_and_crop
-from service.footage import encode_video
-from service.launch import choose_takes
-from service.objectstore import ObjectStore
+from service.demo.footage import encode_video
+from service.demo.s3server import ObjectStore
+from service.jobs.launch import choose_takes
 from takestream.storage import join
-from workers.extract import UnitExtractor
-from workers.recipe import Recipe, make_recipe
-from workers.source import Counters
+from workers.media.counters import Counters
+from workers.run.extract import UnitExtractor
+from workers.run.recipe import Recipe, make_recipe
 
 STREAMS, FRAMES, SIZE, CRF = 4, 900, (448, 796), 10
 

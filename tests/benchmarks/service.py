@@ -20,17 +20,18 @@ from torch import Tensor
 from configs.load import load_job
 from models.encoder import load_encoder
 from models.preprocess import frame_to_tensor, resize_and_crop
-from service.launch import choose_takes
-from service.objectstore import ObjectStore
+from service.demo.s3server import ObjectStore
+from service.jobs.launch import choose_takes
 from takestream.storage import join
 from tests.benchmarks.__main__ import in_threads, make_take, show, timed
 from tests.e2e.conftest import Serving, service
-from workers.dataset import Take
-from workers.decode import decode, rgb
-from workers.grid import make_grid
-from workers.probe import probe_take
-from workers.recipe import Recipe, make_recipe
-from workers.source import Counters, Source
+from workers.clock.grid import make_grid
+from workers.clock.probe import probe_take
+from workers.dataset.take import Take
+from workers.media.counters import Counters
+from workers.media.decode import decode, rgb
+from workers.media.source import Source
+from workers.run.recipe import Recipe, make_recipe
 
 STREAMS, START, END, ASKED = 6, 12, 22, 300
 NPZ = "application/x-npz"

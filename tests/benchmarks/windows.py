@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 import takestream
-from takestream import sections
 from takestream.storage import S3Options
-from workers.skeleton import StoreLayout, unit_clips
-from workers.store import TakeStore
+from takestream.training import sections
+from workers.store.layout import StoreLayout, unit_clips
+from workers.store.takestore import TakeStore
 
 CLIPS, STREAMS, DIM, LENGTH = 2250, 7, 1024, 16  # a take of 20 minutes, a clip every 16 frames
 

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import s3fs
 
-from service.example import make_example
-from service.footage import burn_frame_number, encode_video
-from service.objectstore import ObjectStore
+from service.demo.example import make_example
+from service.demo.footage import burn_frame_number, encode_video
+from service.demo.s3server import ObjectStore
 
 WIDTH, HEIGHT = 192, 112
 Streams = Mapping[str, Path | bytes | None]

@@ -20,10 +20,10 @@ import xarray as xr
 from ray.job_submission import JobDetails
 
 from configs.schema import JobSpec, RunSpec
-from service.cli import run
-from service.cluster import CHECKOUT, PARTS, Cluster, ClusterError, entrypoint
-from service.rayjob import why_it_failed
-from service.records import Records
+from service.cli.main import run
+from service.jobs.raycluster import CHECKOUT, PARTS, Cluster, ClusterError, entrypoint
+from service.jobs.rayjob import why_it_failed
+from service.jobs.records import Records
 from takestream.storage import S3Options
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -198,7 +198,7 @@ class FakeJobs:
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    monkeypatch.setattr("service.cluster._Client", FakeJobs)
+    monkeypatch.setattr("service.jobs.raycluster._Client", FakeJobs)
     return Cluster("http://head:8265/")
 
 

@@ -21,9 +21,9 @@ if os.environ.get("POISON"):
     import importlib.abc, sys
     class Finder(importlib.abc.MetaPathFinder):
         def find_spec(self, name, path, target=None):
-            if name == "workers.extract":
+            if name == "workers.run.extract":
                 sys.meta_path.remove(self)
-                import workers.decode as decoding
+                import workers.media.decode as decoding
                 plain = decoding.decode
                 def poisoned(source, *rest, **more):
                     if os.environ["POISON"] in source.uri:

@@ -16,9 +16,9 @@ from efficientnet_lite_pytorch import EfficientNet
 from configs.load import encoder_presets
 from models.memory import keep_freed_memory
 from models.preprocess import frame_to_tensor, normalise, resize_and_crop
-from service.cli import run
-from service.footage import read_frame_number
-from service.objectstore import ObjectStore
+from service.cli.main import run
+from service.demo.footage import read_frame_number
+from service.demo.s3server import ObjectStore
 
 pytestmark = pytest.mark.e2e
 

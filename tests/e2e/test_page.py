@@ -17,7 +17,7 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from service.footage import read_frame_number
+from service.demo.footage import read_frame_number
 
 pytestmark = [
     pytest.mark.e2e,

@@ -5,7 +5,7 @@ import pytest
 from configs.load import encoder_presets
 from models.encoder import FAMILIES, resolve_encoder
 from models.errors import ModelError
-from models.processor import parse_preprocess
+from models.families.hub_processor import parse_preprocess
 
 PRESETS = encoder_presets()
 # The processor files as published, where they are known here.

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import takestream
-from workers.skeleton import StoreLayout
-from workers.store import TakeStore
+from workers.store.layout import StoreLayout
+from workers.store.takestore import TakeStore
 
 
 def make_store(root: Path | str, encoder: str, uid: str, name: str) -> str:

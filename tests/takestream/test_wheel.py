@@ -32,7 +32,7 @@ for name in absent:
 ds = takestream.open(store)
 assert dict(ds.sizes) == {"clip": 3, "stream": 2, "feature": 4} and ds.features.values.all()
 
-import takestream.windows, s3fs
+import takestream.training.windows, s3fs
 try:
     takestream.Windows(store)
 except ModuleNotFoundError as error:

@@ -16,8 +16,8 @@ import fsspec
 import numpy as np
 import pytest
 
-from service.footage import encode_video
-from workers.source import Source
+from service.demo.footage import encode_video
+from workers.media.source import Source
 
 FRAMES = 60
 STEADY = {"scenecut": 0}

@@ -1,0 +1,1 @@
+"""Texts and pictures as queries, in the joint space of an encoder."""

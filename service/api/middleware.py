@@ -1,0 +1,136 @@
+"""The outermost layer: what every request and every answer passes, whatever comes of it."""
+
+import asyncio
+import ipaddress
+import re
+import secrets
+import time
+from typing import Any
+
+from fastapi import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.context import Front
+from service.api.problems import Problem, respond
+
+# A reader that takes nothing for so long, in seconds, is not waited for.
+STALLED_SECONDS = 60.0
+# The request's id is not among them: Ray Serve answers with the one it gave or was given.
+HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin")]
+GONE = 499  # nginx's word for a client that left before it was answered
+
+
+class Edge:
+    """Request ids, who is answered at all, size of bodies, headers, metrics, one log line each."""
+
+    def __init__(self, app: ASGIApp, door: Front) -> None:
+        self._app, self._door = app, door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        state["request_id"] = _request_id(scope)
+        exchange = _Exchange(scope, receive, send, self._door.spec.limits.body_bytes)
+        began = time.perf_counter()
+        try:
+            self._check_asker(scope)
+            await self._app(scope, exchange.receive, exchange.send)
+        except ClientDisconnect:
+            pass  # counted below
+        except Exception as error:
+            if exchange.status:  # an answer that has begun can only be torn
+                # Starlette wraps the errors that it would have known how to answer.
+                cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+                state["problem"] = Problem.of(cause).kind
+                raise
+            response = respond(Request(scope), Problem.of(error))
+            await response(scope, exchange.receive, exchange.send)
+        finally:
+            if not exchange.ended:
+                state.setdefault("problem", "client_gone")
+            seconds = time.perf_counter() - began
+            status = exchange.status or GONE
+            self._door.metrics.request(scope, state, status, seconds, exchange.size)
+
+    def _check_asker(self, scope: Scope) -> None:
+        """Raise Problem 403 for whoever is not on this machine, when there are no keys.
+
+        However the service was launched, Ray Serve may listen anywhere. A name other than
+        loopback's in `Host` is a page of somebody else that had its own name lead here.
+        """
+        if self._door.keys is not None or self._door.spec.insecure or scope["path"] == "/healthz":
+            return  # /healthz says nothing of anybody's, and those who restart us ask for it
+        # None of a Unix socket, and of a server that does not say.
+        client = str((scope.get("client") or ("",))[0])
+        host = dict(scope["headers"]).get(b"host", b"localhost").decode("latin-1")
+        if _is_loopback(client, unknown=True) and _is_loopback(_without_port(host), unknown=False):
+            return
+        raise Problem(
+            403,
+            "this service has no keys, so it answers only programs on its own machine that ask for "
+            "localhost or 127.0.0.1: start it with a keys file (`takestream keys new NAME` makes "
+            "keys), or with `insecure` to answer everybody",
+        )
+
+
+class _Exchange:
+    """One request and its answer as they pass: measured and bounded.
+
+    status: 0 until an answer begins. size: bytes of its body so far. ended: whether it is complete.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, body_bytes: int) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        self._limit, self._seen = body_bytes, 0
+        self.status, self.size, self.ended = 0, 0, False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._seen += len(message.get("body", b""))
+        if self._seen > self._limit:
+            # FastAPI makes 400 of everything else that is raised while it reads a body.
+            raise HTTPException(413, f"the body is larger than {self._limit} bytes")
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", []), *HEADERS]
+            if self._scope["path"].startswith("/static/"):  # a new page never meets old modules
+                message["headers"].append((b"cache-control", b"no-cache"))
+        elif self._scope["method"] == "HEAD":
+            message["body"] = b""
+        try:
+            async with asyncio.timeout(STALLED_SECONDS):
+                await self._send(message)
+        except TimeoutError:
+            self._scope["state"]["problem"] = "stalled"
+            raise ClientDisconnect from None
+        self.size += len(message.get("body", b""))
+        self.ended = message["type"] == "http.response.body" and not message.get("more_body")
+
+
+def _request_id(scope: Scope) -> str:
+    given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+    return given if re.fullmatch(r"[A-Za-z0-9._-]{1,80}", given) else secrets.token_hex(8)
+
+
+def _without_port(host: str) -> str:
+    """The name or address of a Host header."""
+    found = re.fullmatch(r"\[([^\]]*)\](?::\d*)?|([^:]*)(?::\d*)?", host)
+    return (found[1] or found[2] or "") if found else ""
+
+
+def _is_loopback(name: str, *, unknown: bool) -> bool:
+    """Whether a name or address means this machine; `unknown` for what is neither."""
+    if name.lower() == "localhost":
+        return True
+    try:
+        address: Any = ipaddress.ip_address(name)
+    except ValueError:
+        return unknown
+    return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)

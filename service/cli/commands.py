@@ -1,0 +1,267 @@
+"""What each command of the command line does; every function returns the exit code."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from configs.load import encoder_presets, load_job, parse
+from configs.schema import JobSpec, Resolution, Selection, ServeSpec
+from service.cli.flags import limits, overrides
+from service.cli.jobs import jobs, keys, logs, perform, stop, submit
+from service.demo.run import run_demo
+from service.jobs.launch import choose_takes
+from service.jobs.launch import extract as launch
+from service.report.console import print_json, result_console
+from service.report.inspect import describe_store, print_store
+from service.report.picture import draw_store
+from service.report.progress import progress_display
+from service.report.summary import print_summary, report_facts, write_report
+from takestream.storage import S3Options
+from workers.dataset.base import object_sizes
+from workers.dataset.egoexo import read_takes
+from workers.dataset.selection import select
+from workers.dataset.take import DatasetError, Take
+from workers.run.plan import PlannedTake
+from workers.run.plan import plan as make_plan
+from workers.run.recipe import make_recipe
+from workers.store.verify import find_stores
+from workers.store.verify import verify as verify_store
+
+__all__ = [
+    "demo", "encoders", "extract", "inspect", "jobs", "keys", "logs", "perform", "plan", "serve",
+    "serve_demo", "stop", "submit", "takes", "verify",
+]  # fmt: skip
+
+
+def takes(found: Namespace) -> int:
+    """List takes and streams with sizes; what is missing is marked."""
+    selection = parse(Selection, overrides(found).get("select", {}), "filters")
+    s3 = _s3(found)
+    everything = read_takes(found.dataset, selection.resolution, s3)
+    chosen = select(everything, selection)
+    sizes = object_sizes(chosen, s3)
+    if found.json:
+        print_json([_take_facts(take, sizes) for take in chosen])
+        return 0
+    console = result_console()
+    table = Table(box=None)
+    # Names and uids are there to be copied: never cut.
+    table.add_column("take", no_wrap=True)
+    for heading in ("task", "university", "s", "streams", "MB", "missing"):
+        table.add_column(heading, overflow="fold")
+    for take in chosen:
+        there = {s.key: sizes.get(s.uri) for s in take.streams if s.uri}
+        missing = [s.key for s in take.streams if there.get(s.key) is None]
+        table.add_row(
+            f"{take.name}\n[dim]{take.uid}[/dim]",
+            take.task or "",
+            take.university or "",
+            "" if take.duration is None else f"{take.duration:.0f}",
+            " ".join(s.key for s in take.streams),
+            f"{sum(size or 0 for size in there.values()) / 1e6:.1f}",
+            f"[red]{' '.join(missing)}[/red]" if missing else "",
+        )
+    console.print(table)
+    total = sum(size or 0 for size in sizes.values())
+    streams = sum(len(take.streams) for take in chosen)
+    console.print(f"{len(chosen)} takes, {streams} streams, {total / 1e6:.1f} MB")
+    if empty := [take.name for take in everything if not take.streams]:
+        console.print(f"without any camera stream in takes.json: {', '.join(empty)}")
+    _hint_resolution(found.dataset, selection, sizes, s3)
+    return 0
+
+
+def plan(found: Namespace) -> int:
+    """Say what a job would do."""
+    job = load_job(found.job, overrides(found))
+    recipe = make_recipe(job)
+    planned = make_plan(recipe, choose_takes(job), probe=found.probe)
+    facts = _plan_facts(planned, found)
+    if found.json:
+        print_json({"encoder_id": recipe.encoder_id, **facts})
+        return 0
+    console = result_console()
+    table = Table(box=None)
+    for heading in ("take", "frames", "clips", "done", "units", "MB to read", "absent"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "take")
+    for take in planned:
+        sign = "" if take.exact else "~"
+        table.add_row(
+            take.take.name,
+            f"{sign}{take.frames}",
+            f"{sign}{take.clips}",
+            str(take.clips_done),
+            f"{sign}{take.units}",
+            f"{take.bytes / 1e6:.1f}",
+            " ".join(take.absent),
+        )
+    console.print(table)
+    sign = "" if facts["exact"] else "about "
+    console.print(
+        f"{recipe.encoder_id}: {sign}{facts['clips_left']} of {facts['clips']} clips to do in "
+        f"{facts['units']} units, {facts['bytes_left'] / 1e6:.1f} MB to read"
+    )
+    if facts["hours"] is not None:
+        cost = "" if facts["cost"] is None else f", cost {facts['cost']:.2f}"
+        console.print(f"time {facts['hours']:.2f} h at {found.clips_per_second} clips/s{cost}")
+    else:
+        console.print("[dim]--clips-per-second X (from a first run's summary) adds the time[/dim]")
+    if not facts["exact"]:
+        console.print("[dim]~ from duration_sec × 30 frames/s; --probe makes it exact[/dim]")
+    return 0
+
+
+def extract(found: Namespace) -> int:
+    """Run a job."""
+    job = load_job(found.job, overrides(found))
+    recipe = make_recipe(job)
+    chosen = choose_takes(job)
+    _warn_if_nothing_there(job, chosen)
+    with progress_display(quiet=found.json) as on_progress:
+        report = launch(recipe, chosen, on_progress)
+    where = write_report(recipe, report)
+    if found.json:
+        print_json({**report_facts(recipe, report), "report": where})
+    else:
+        print_summary(recipe, report, result_console(), where)
+    return 0 if report.ok else 1
+
+
+def encoders(found: Namespace) -> int:
+    """List the presets."""
+    presets = encoder_presets()
+    if found.json:
+        print_json([spec.model_dump(mode="json") for spec in presets.values()])
+        return 0
+    table = Table(box=None)
+    for heading in ("encoder", "dim", "clip", "input", "licence", "weights"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "encoder")
+    for spec in presets.values():
+        # Where the preset leaves it to the checkpoint, only loading it tells.
+        size = "its own" if spec.preprocess is None else "×".join(map(str, spec.preprocess.size))
+        grid = spec.grid
+        clip = f"{spec.frames} of {grid.window} frames, one clip every {grid.stride}"
+        if grid.window == grid.stride == 1:
+            clip = "every frame"
+        table.add_row(spec.name, str(spec.dim), clip, size, spec.licence, spec.weights)
+    result_console().print(table)
+    return 0
+
+
+def inspect(found: Namespace) -> int:
+    """Describe a store, and draw it when asked to."""
+    facts = describe_store(found.store, _s3(found))
+    if found.picture:
+        draw_store(found.store, Path(found.picture), _s3(found))
+    if found.json:
+        print_json(facts)
+    else:
+        print_store(facts, result_console())
+        if found.picture:
+            print(f"picture: {found.picture}")
+    return 0
+
+
+def verify(found: Namespace) -> int:
+    """Prove that stores are whole; 1 when one is not."""
+    s3 = _s3(found)
+    uris = [uri for given in found.stores for uri in find_stores(given, s3)]
+    reports = [verify_store(uri, s3) for uri in uris]
+    if found.json:
+        print_json([{**asdict(report), "ok": report.ok} for report in reports])
+    else:
+        for report in reports:
+            print(f"{'ok     ' if report.ok else 'FAULTY '} {report.uri}")
+            for fault in report.faults:
+                print(f"        {fault}")
+        whole = sum(report.ok for report in reports)
+        print(f"{whole} of {len(reports)} stores are whole")
+    return 0 if all(report.ok for report in reports) else 1
+
+
+def serve(found: Namespace) -> int:
+    """Serve until interrupted."""
+    from service.serve import SERVE_FLAGS, run_service  # Ray Serve takes seconds to import
+
+    job = load_job(found.job, overrides(found))
+    given = {name: getattr(found, name) for name in SERVE_FLAGS}
+    settings = {name: value for name, value in given.items() if value is not None}
+    settings |= {"job": job.model_dump(mode="json"), **limits(found.limits)}
+    spec = parse(ServeSpec, settings, "serve")
+    return run_service(spec, lambda words: print(words, file=sys.stderr, flush=True))
+
+
+def serve_demo(found: Namespace) -> int:
+    """Serve the example data set until interrupted."""
+    from service.demo.serve import serve_example
+
+    return serve_example(
+        Path(found.dir), found.port, lambda words: print(words, file=sys.stderr, flush=True)
+    )
+
+
+def demo(found: Namespace) -> int:
+    """Run the demo."""
+    return run_demo(Path(found.dir), as_json=found.json)
+
+
+def _s3(found: Namespace) -> S3Options:
+    return S3Options(found.s3_profile, found.endpoint_url)
+
+
+def _take_facts(take: Take, sizes: dict[str, int | None]) -> dict[str, Any]:
+    facts = {k: v for k, v in asdict(take).items() if k != "streams"}
+    streams = [{**asdict(s), "size": sizes.get(s.uri) if s.uri else None} for s in take.streams]
+    return {**facts, "streams": streams}
+
+
+def _plan_facts(planned: Sequence[PlannedTake], found: Namespace) -> dict[str, Any]:
+    clips = sum(take.clips for take in planned)
+    left = clips - sum(take.clips_done for take in planned)
+    hours = left / found.clips_per_second / 3600 if found.clips_per_second else None
+    price = found.price_per_hour
+    return {
+        "takes": [
+            {**asdict(take), "take": take.take.name, "take_uid": take.take.uid} for take in planned
+        ],
+        "clips": clips,
+        "clips_left": left,
+        "units": sum(take.units for take in planned),
+        "bytes_left": sum(take.bytes for take in planned),
+        "exact": all(take.exact for take in planned),
+        "hours": hours,
+        "cost": None if hours is None or price is None else hours * price,
+    }
+
+
+def _warn_if_nothing_there(job: JobSpec, chosen: Sequence[tuple[Take, tuple[str, ...]]]) -> None:
+    """Raise DatasetError when not one object of the first takes exists: a wrong resolution, mostly.
+
+    A data set that has lost all streams of its first takes would only report failures.
+    """
+    first = [take.only(streams) for take, streams in chosen[:3]]
+    s3 = S3Options(**job.s3.model_dump())
+    sizes = object_sizes(first, s3)
+    if any(size is not None for size in sizes.values()):
+        return
+    other: Resolution = "448" if job.select.resolution == "full" else "full"
+    names = [take.name for take in first]
+    elsewhere = [t for t in read_takes(job.dataset, other, s3) if t.name in names]
+    if any(size is not None for size in object_sizes(elsewhere, s3).values()):
+        raise DatasetError(
+            f"{job.dataset}: no video at resolution {job.select.resolution}; it holds "
+            f"resolution {other}: add --resolution {other}"
+        )
+
+
+def _hint_resolution(
+    dataset: str, selection: Selection, sizes: dict[str, int | None], s3: S3Options
+) -> None:
+    if sizes and all(size is None for size in sizes.values()):
+        other = "448" if selection.resolution == "full" else "full"
+        print(f"no video is there at resolution {selection.resolution}; try --resolution {other}")

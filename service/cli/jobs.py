@@ -1,0 +1,255 @@
+"""`submit`, `jobs`, `logs`, `stop`: jobs on a Ray cluster or a takestream service; and `keys`.
+
+Where the jobs are: `--url` (TAKESTREAM_URL, with the key in TAKESTREAM_API_KEY) is a service,
+`--address` (RAY_API_SERVER_ADDRESS, RAY_ADDRESS) the dashboard of a cluster, and `--output` alone
+what an output remembers of its jobs. Every command function returns the exit code.
+"""
+
+import os
+import shlex
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from configs.load import SettingsError
+from service.api.keys import add_to_file, new_key
+from service.cli.flags import overrides
+from service.jobs.backends import Facts, InOutput, OnCluster, OnService, Place, Watch, pauses
+from service.jobs.records import ENDED, Records
+from service.report.console import print_json, result_console
+from takestream.storage import S3Options
+
+# A job that is told to stop is gone after this, by force if need be.
+STOP_SECONDS = 90.0
+_TELL_SECONDS = 15.0
+
+
+def submit(found: Namespace) -> int:
+    """Launch a job elsewhere; its id on stdout, what to do next on stderr."""
+    place, words = _place(found)
+    # The job's own address is for `extract`; here it is where the job goes.
+    given = overrides(Namespace(**{**vars(found), "address": None}))
+    facts = place.submit(found.job, given)
+    job_id = facts["job_id"]
+    if not (found.json and found.wait):
+        print_json(facts) if found.json else print(job_id, flush=True)
+    if not found.wait:
+        if not found.json:
+            for command in ("jobs", "logs --follow", "stop"):
+                name, _, flag = command.partition(" ")
+                said = shlex.join(filter(None, ("takestream", name, job_id, flag, *words)))
+                print(f"  {said}", file=sys.stderr)
+        return 0
+    try:
+        facts = _wait(place, facts, _teller())
+    except KeyboardInterrupt:
+        stop_it = shlex.join(["takestream", "stop", job_id, *words])
+        print(f"\ntakestream: the job goes on; {stop_it} stops it", file=sys.stderr)
+        return 130
+    if found.json:
+        print_json(facts)
+    elif facts["status"] != "succeeded":
+        print(f"{facts['status']}: {facts['error'] or 'submit it again to go on'}", file=sys.stderr)
+    return {"succeeded": 0, "stopped": 130}.get(facts["status"], 1)
+
+
+def jobs(found: Namespace) -> int:
+    """List jobs, or show one."""
+    place, words = _place(found)
+    if found.job_id:
+        facts = place.job(found.job_id)
+        print_json(facts) if found.json else _print_job(facts, words)
+        return 0
+    listed = place.list(found.limit)
+    if found.json:
+        print_json(listed)
+        return 0
+    if not listed:
+        print("no jobs", file=sys.stderr)
+        return 0
+    table = Table(box=None)
+    for heading in ("job", "status", "submitted", "takes", "clips", "encoder", "data set", "error"):
+        table.add_column(heading, no_wrap=heading in ("job", "status"), overflow="fold")
+    for facts in listed:
+        takes, clips = _progress(facts)
+        table.add_row(
+            facts["job_id"], facts["status"], _clock(facts["submitted_at"]), takes, clips,
+            _encoder(facts), str(facts["spec"].get("dataset", "")), _short(facts["error"] or ""),
+        )  # fmt: skip
+    result_console().print(table, markup=False)
+    return 0
+
+
+def logs(found: Namespace) -> int:
+    """What a job said; with `--follow` until it ends."""
+    if found.follow and found.json:
+        raise SettingsError("--follow shows a log as it grows; --json waits for all of it")
+    place, _ = _place(found)
+
+    def write(text: str) -> None:
+        print(text, end="", flush=True)
+
+    if found.follow:
+        place.follow(found.job_id, write)
+    elif found.json:
+        print_json({"job_id": found.job_id, "log": place.logs(found.job_id)})
+    else:
+        write(place.logs(found.job_id))
+    return 0
+
+
+def stop(found: Namespace) -> int:
+    """Stop a job and wait until it has; what it wrote is kept."""
+    place, _ = _place(found)
+    facts = place.stop(found.job_id)
+    if facts["status"] not in ENDED:
+        print("stopping …", file=sys.stderr, flush=True)
+        facts = _wait(place, facts, lambda facts: None, STOP_SECONDS)
+    if found.json:
+        print_json(facts)
+    else:
+        print(facts["status"])
+    return 0 if facts["status"] in ENDED else 1
+
+
+def keys(found: Namespace) -> int:
+    """Make an API key: the key on stdout, this once; its entry for the keys file on stderr."""
+    secret, entry = new_key(found.name, found.scopes)
+    if found.file:
+        add_to_file(entry, found.file)
+    if found.json:
+        print_json({"key": secret, "entry": entry.model_dump(mode="json"), "file": found.file})
+        return 0
+    print(secret, flush=True)
+    told = f"its hash is in {found.file} now" if found.file else "add this to your keys file:"
+    print(f"Keep this key: it is shown only now; {told}", file=sys.stderr)
+    if not found.file:
+        print(entry.yaml(), end="", file=sys.stderr)
+    return 0
+
+
+def perform(found: Namespace) -> int:
+    """What a cluster runs for a submitted job; nobody types it."""
+    from service.jobs.driver import carry_out
+
+    return 0 if carry_out(found.job_id, found.output, _s3(found)) else 1
+
+
+def _place(found: Namespace) -> tuple[Place, list[str]]:
+    """Where the jobs are, and the flags that say so again. Raises SettingsError, ClusterError."""
+    given_output = None if found.command == "submit" else found.output
+    if found.url and found.address:
+        raise SettingsError("--url is a takestream service and --address a Ray cluster: give one")
+    if given_output and not found.url and not found.address:
+        s3 = _s3(found)
+        words = ["--output", given_output]
+        for flag, value in (("--s3-profile", s3.profile), ("--endpoint-url", s3.endpoint_url)):
+            words += [flag, value] if value else []
+        return InOutput(given_output, s3), words
+    if found.url or (not found.address and os.environ.get("TAKESTREAM_URL")):
+        url = found.url or os.environ["TAKESTREAM_URL"]
+        return OnService(url), ["--url", found.url] if found.url else []
+    address = found.address or _from_environment()
+    if not address:
+        also = "" if found.command == "submit" else ", or --output URI (what an output remembers)"
+        raise SettingsError(
+            "where? --address http://head:8265 (a Ray cluster's dashboard; or RAY_ADDRESS), or "
+            f"--url http://host:8000 (a takestream service; or TAKESTREAM_URL){also}"
+        )
+    memory = Records(given_output, _s3(found)) if given_output else None
+    place = OnCluster(address, memory, working_dir=not getattr(found, "no_working_dir", False))
+    return place, ["--address", found.address] if found.address else []
+
+
+def _wait(
+    place: Place, facts: Facts, tell: Callable[[Facts], None], seconds: float | None = None
+) -> Facts:
+    """Wait until a job ends, for so long at most; how it stands then. Raises OutOfSight."""
+    until = float("inf") if seconds is None else time.monotonic() + seconds
+    job_id = facts["job_id"]
+    watch, pause = Watch(job_id), pauses()
+    facts = watch.ask(lambda: place.job(job_id)) or facts
+    while facts["status"] not in ENDED and time.monotonic() < until:
+        tell(facts)
+        time.sleep(next(pause))
+        facts = watch.ask(lambda: place.job(job_id)) or facts
+    tell(facts)
+    return facts
+
+
+def _teller() -> Callable[[Facts], None]:
+    """One line on stderr for each change of status, and for progress now and then."""
+    last: list[Any] = [None, 0.0, None]
+
+    def tell(facts: Facts) -> None:
+        takes, clips = _progress(facts)
+        news = (takes, clips)
+        due = time.monotonic() - last[1] > _TELL_SECONDS and news != last[2]
+        if facts["status"] != last[0] or due:
+            more = f" takes={takes} clips={clips}" if takes else ""
+            print(f"{facts['job_id']} {facts['status']}{more}", file=sys.stderr, flush=True)
+            last[:] = facts["status"], time.monotonic(), news
+
+    return tell
+
+
+def _print_job(facts: Facts, words: Sequence[str]) -> None:
+    takes, clips = _progress(facts)
+    lines = {
+        "job": facts["job_id"], "status": facts["status"],
+        "submitted": _clock(facts["submitted_at"])
+        + (f" by {facts['submitted_by']}" if facts["submitted_by"] else ""),
+        "started": _clock(facts["started_at"]), "ended": _clock(facts["finished_at"]),
+        "data set": facts["spec"].get("dataset"), "output": facts["spec"].get("output"),
+        "encoder": _encoder(facts), "takes": takes, "clips": clips, "error": facts["error"],
+    }  # fmt: skip
+    for name, value in lines.items():
+        if value:
+            print(f"{name:<10} {value}")
+    for failure in facts["failures"][:20]:
+        where = " ".join(filter(None, (failure.get("take"), failure.get("stream"))))
+        print(f"  {where}: {failure.get('reason')}")
+    if (more := len(facts["failures"]) - 20) > 0:
+        print(f"  … and {more} more")
+    if facts["status"] in ("failed", "stopped"):
+        said = shlex.join(["takestream", "logs", facts["job_id"], *words])
+        print(f"{said}  shows more; submit the job again to go on", file=sys.stderr)
+
+
+def _progress(facts: Facts) -> tuple[str, str]:
+    """Takes complete of all; clips done, found and expected, counted per stream."""
+    progress = facts["progress"]
+    if not progress:
+        return "", ""
+    done = progress.get("clips_skipped", 0) + max(
+        progress.get("clips_done", 0), progress.get("clips_seen", 0)
+    )
+    takes = f"{progress.get('takes_done', 0)}/{progress.get('takes', 0)}"
+    return takes, f"{done}/{progress.get('clips', 0)}"
+
+
+def _encoder(facts: Facts) -> str:
+    encoder = facts["spec"].get("encoder", "")
+    preset = encoder.get("preset", "") if isinstance(encoder, Mapping) else encoder
+    return str(facts["encoder_id"] or preset)
+
+
+def _clock(iso: str | None) -> str:
+    return (iso or "").replace("T", " ").replace("+00:00", " UTC")
+
+
+def _short(text: str) -> str:
+    first = text.splitlines()[0] if text else ""
+    return first if len(first) <= 80 else f"{first[:79]}…"
+
+
+def _from_environment() -> str | None:
+    return os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or None
+
+
+def _s3(found: Namespace) -> S3Options:
+    return S3Options(found.s3_profile, found.endpoint_url)

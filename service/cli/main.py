@@ -1,0 +1,202 @@
+"""`takestream …`: parse, run one command, and say what went wrong in one line.
+
+Exit codes: 0 done, 1 some of it failed, 2 bad input, 130 interrupted (run it again to go on).
+"""
+
+import importlib
+import os
+import signal
+import sys
+from argparse import ArgumentTypeError
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from configs.load import SettingsError
+from service.cli.flags import Parser, add_filters, add_job, add_place, add_serve, add_storage
+from takestream.version import own_version
+
+EXAMPLES = """examples:
+  takestream takes s3://bucket/egoexo --universities cmu
+  takestream extract --dataset s3://bucket/egoexo --output s3://mine/features --resolution 448
+  takestream inspect s3://mine/features/efficientnet_lite-0123456789/<take_uid>.zarr
+"""
+
+
+# Commands that need neither torch nor, most of them, Ray.
+REMOTE = ("submit", "jobs", "logs", "stop", "keys", "perform")
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command line; the exit code."""
+    parser = build_parser()
+    found = parser.parse_args(argv)
+    try:
+        # Imported late: torch and Ray take seconds that `--help` should not.
+        home = "service.cli.jobs" if found.command in REMOTE else "service.cli.commands"
+        command = getattr(importlib.import_module(home), found.command.replace("-", "_"))
+        return int(command(found))
+    except KeyboardInterrupt:
+        print(
+            "\ntakestream: interrupted. What was written is kept: run the same command again to "
+            "go on.",
+            file=sys.stderr,
+        )
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last line of defence: say it in one line
+        code = _exit_code(error)
+        if code is None or os.environ.get("TAKESTREAM_DEBUG"):
+            raise_or_say(error)
+            return 1
+        for line in str(error).splitlines():
+            print(f"takestream: error: {line}", file=sys.stderr)
+        return code
+
+
+def raise_or_say(error: Exception) -> None:
+    """A fault of ours: in full when asked for, otherwise in one line that says how to ask."""
+    if os.environ.get("TAKESTREAM_DEBUG"):
+        raise error
+    print(
+        f"takestream: unexpected error: {type(error).__name__}: {error}\n"
+        "  This is a fault of takestream. TAKESTREAM_DEBUG=1 shows all of it.",
+        file=sys.stderr,
+    )
+
+
+def build_parser() -> Parser:
+    """The whole command line."""
+    parser = Parser(
+        prog="takestream",
+        description="Synchronised per-camera video features, streamed from S3 into Zarr.",
+        epilog=EXAMPLES,
+    )
+    parser.add_argument("--version", action="version", version=own_version())
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    takes = commands.add_parser("takes", help="list takes and streams, sizes, what is missing")
+    takes.add_argument("dataset", metavar="DATASET", help="the folder that holds takes.json")
+    add_filters(takes)
+    add_storage(takes)
+
+    plan = commands.add_parser("plan", help="what a job would do, and what is done already")
+    add_job(plan)
+    plan.add_argument("--probe", action="store_true", help="read every stream's index: exact")
+    plan.add_argument(
+        "--clips-per-second", type=float, metavar="X", help="for a time estimate (all workers)"
+    )
+    plan.add_argument("--price-per-hour", type=float, metavar="X", help="for a cost estimate")
+
+    extract = commands.add_parser("extract", help="run a job here or on a Ray cluster; resumes")
+    add_job(extract)
+
+    encoders = commands.add_parser("encoders", help="list the encoder presets")
+
+    inspect = commands.add_parser("inspect", help="look at a store")
+    inspect.add_argument("store", metavar="STORE", help="a .zarr store")
+    inspect.add_argument("--picture", metavar="FILE.png", help="draw streams × time")
+    add_storage(inspect)
+
+    verify = commands.add_parser("verify", help="prove that stores are whole")
+    verify.add_argument("stores", nargs="+", metavar="STORE", help="stores, or folders of stores")
+    add_storage(verify)
+
+    serve = commands.add_parser("serve", help="the HTTP service: features on demand, jobs, a page")
+    add_job(serve)
+    add_serve(serve)
+
+    submit = commands.add_parser("submit", help="launch a job on a Ray cluster, or on a service")
+    add_job(submit, address="the cluster's dashboard, http://head:8265 (or RAY_ADDRESS)")
+    submit.add_argument("--url", metavar="URL", help="a takestream service (or TAKESTREAM_URL)")
+    submit.add_argument("--wait", action="store_true", help="until it ends; its exit code")
+    submit.add_argument(
+        "--no-working-dir", action="store_true", help="the cluster has this checkout already"
+    )
+    jobs = commands.add_parser("jobs", help="list submitted jobs, or show one")
+    jobs.add_argument("job_id", nargs="?", metavar="JOB")
+    jobs.add_argument("--limit", type=_positive, default=20, metavar="N")
+    logs = commands.add_parser("logs", help="what a submitted job said")
+    logs.add_argument("job_id", metavar="JOB")
+    logs.add_argument("--follow", action="store_true", help="until it ends")
+    stop = commands.add_parser("stop", help="stop a submitted job; what it wrote is kept")
+    stop.add_argument("job_id", metavar="JOB")
+    for command in (jobs, logs, stop):
+        add_place(command)
+
+    keys = commands.add_parser("keys", help="make API keys for a service")
+    keys.add_argument("action", choices=("new",))
+    keys.add_argument("name", metavar="NAME", help="whose it will be")
+    keys.add_argument("--scopes", nargs="+", default=["read"], choices=("read", "compute", "jobs"))
+    keys.add_argument("--file", metavar="FILE", help="add the entry to this keys file")
+
+    perform = commands.add_parser("perform")  # what a cluster runs; nobody types it
+    perform.add_argument("job_id")
+    perform.add_argument("--output", required=True)
+    add_storage(perform)
+
+    demo = commands.add_parser("demo", help="everything on a small example, embedded S3 included")
+    demo.add_argument("--dir", default="demo", metavar="DIR", help="working folder (default: demo)")
+
+    serve_demo = commands.add_parser("serve-demo", help="the HTTP service on the example data set")
+    serve_demo.add_argument("--dir", default="demo", metavar="DIR", help="working folder")
+    serve_demo.add_argument("--port", type=int, default=8000)
+
+    for command in (
+        takes,
+        plan,
+        extract,
+        encoders,
+        inspect,
+        verify,
+        serve,
+        serve_demo,
+        submit,
+        jobs,
+        logs,
+        stop,
+        keys,
+        perform,
+        demo,
+    ):
+        command.add_argument("--json", action="store_true", help="machine-readable, on stdout")
+    return parser
+
+
+def _exit_code(error: Exception) -> int | None:
+    if isinstance(error, SettingsError):
+        return 2
+    from models.errors import ModelError
+    from service.demo.s3server import ObjectStoreError
+    from service.jobs.backends import OutOfSight
+    from workers.dataset.take import DatasetError
+    from workers.media.source import SourceDenied, SourceError
+    from workers.run.session import RayUnavailable
+    from workers.store.errors import StoreDenied, StoreError, StoreMismatch, StoreNotFound
+
+    bad_input = (
+        DatasetError, ModelError, RayUnavailable, StoreDenied, StoreMismatch, StoreNotFound,
+        SourceDenied,
+    )  # fmt: skip
+    if isinstance(error, bad_input):
+        return 2
+    failed = StoreError | SourceError | ObjectStoreError | OutOfSight | ModuleNotFoundError
+    return 1 if isinstance(error, failed) else None
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"'{text}' is no number from 1 on")
+    return int(text)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

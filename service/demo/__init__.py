@@ -1,0 +1,1 @@
+"""The bundled example: its data set, its S3 server, and what runs on it."""

@@ -1,0 +1,30 @@
+"""`takestream serve-demo`: the HTTP service on the example data set over an embedded S3."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import s3fs
+
+from configs.load import load_job, parse
+from configs.schema import ServeSpec
+from service.demo.example import make_example
+from service.demo.run import in_environment
+from service.demo.s3server import ObjectStore
+from service.serve import run_service
+from takestream.storage import join
+
+
+def serve_example(folder: Path, port: int, say: Callable[[str], None]) -> int:
+    """Serve the example data set from an embedded S3 server, both kept in `folder`."""
+    folder = folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    say("the example data set: 2 takes, 4 and 3 streams, on an S3 server of its own")
+    example = make_example(folder / "example")
+    with ObjectStore(folder / "s3") as server, in_environment(server):
+        dataset = join(server.make_bucket("egoexo"), "example")
+        output = join(server.make_bucket("features"), "serve-demo")
+        s3fs.S3FileSystem(**server.storage_options()).put(
+            f"{example}/", f"{dataset}/", recursive=True
+        )
+        job = load_job(None, {"dataset": dataset, "output": output})
+        return run_service(parse(ServeSpec, {"job": job.model_dump(), "port": port}, "serve"), say)

@@ -1,0 +1,1 @@
+"""The part of a service that owns the workers."""

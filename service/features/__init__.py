@@ -1,0 +1,1 @@
+"""Features on demand: from a request to an answer."""

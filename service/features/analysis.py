@@ -1,0 +1,158 @@
+"""What a take's features say about its cameras and moments: likeness, a map, nearest moments.
+
+Pure arithmetic over the arrays of one store. `service.report.similarity` compares cameras
+pair by pair, for the picture of `inspect`; here each is compared to the others together.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+# Numbers in float32 at a time: a take with a clip per frame has a gigabyte of features.
+_BLOCK = 2**24
+# Shorter than this, the sum of unit vectors points nowhere: they cancel out.
+_NOWHERE = 1e-4
+# Of the iteration that finds the principal components.
+_SMALL, _SUBSPACE, _ITERATIONS = 128, 10, 30
+
+
+class Map(NamedTuple):
+    """A 2-D picture of clips. rows, columns: clip and stream of each point; x, y: float32 [n].
+
+    explained: the share of the variance along x and y.
+    """
+
+    rows: Ints
+    columns: Ints
+    x: Floats
+    y: Floats
+    explained: tuple[float, float]
+
+
+def directions(features: ArrayLike, valid: ArrayLike) -> Floats:
+    """Features [..., D] as float32 of length 1; zeros where invalid or without direction.
+
+    valid: [...]. What is not finite has no direction.
+    """
+    values = np.where(np.asarray(valid)[..., None], np.asarray(features, np.float32), 0)
+    # By the largest number first: squares of large or tiny ones leave float32's range.
+    largest = np.abs(values).max(axis=-1, keepdims=True, initial=0)
+    scaled = _divided(values, largest)
+    return _divided(scaled, np.linalg.norm(scaled, axis=-1, keepdims=True))
+
+
+def similarity(features: ArrayLike, valid: ArrayLike) -> Floats:
+    """Cosine of each clip to the mean direction of the same moment in the other valid streams.
+
+    features [n, S, D], valid [n, S] → float32 [n, S] in [-1, 1], NaN where there is nothing to
+    compare: invalid clips, no other valid stream, others that cancel each other out.
+    """
+    features, valid = np.asarray(features), np.asarray(valid)
+    result = np.full(valid.shape, np.nan, dtype=np.float32)
+    for rows in _blocks(features):
+        unit = directions(features[rows], valid[rows])
+        others = unit.sum(axis=1, keepdims=True) - unit
+        length = np.linalg.norm(others, axis=-1)
+        defined = (length > _NOWHERE) & unit.any(axis=-1)
+        dots = np.einsum("nsd,nsd->ns", unit, others)
+        np.divide(dots, length, out=result[rows], where=defined)
+    return np.clip(result, -1, 1)
+
+
+def project(features: ArrayLike, valid: ArrayLike, limit: int = 4000) -> Map:
+    """Principal components of the directions of at most `limit` evenly chosen valid clips.
+
+    features [n, S, D], valid [n, S]. Signs are fixed: the largest loading of an axis is positive.
+    What has no direction is no point; fewer than two points lie at 0.
+    """
+    features = np.asarray(features)
+    rows, columns = np.nonzero(np.asarray(valid))
+    if len(rows) > limit:
+        kept = np.linspace(0, len(rows) - 1, limit).round().astype(int)
+        rows, columns = rows[kept], columns[kept]
+    unit = directions(features[rows, columns], np.ones(len(rows), dtype=bool))
+    some = unit.any(axis=-1)
+    rows, columns, unit = rows[some], columns[some], unit[some]
+    points = np.zeros((len(rows), 2), dtype=np.float32)
+    shares = np.zeros(2)
+    if len(rows) > 1:
+        centred = (unit - unit.mean(axis=0, dtype=np.float64)).astype(np.float32)
+        variance, axes = _principal(centred)
+        points[:, : len(variance)] = centred @ axes
+        shares[: len(variance)] = variance
+    return Map(rows, columns, points[:, 0], points[:, 1], (float(shares[0]), float(shares[1])))
+
+
+def cosines(features: ArrayLike, valid: ArrayLike, query: ArrayLike) -> Floats:
+    """Cosine of every clip to `query` [D]: float32 [n, S]; 0 where one has no direction."""
+    features, valid = np.asarray(features), np.asarray(valid)
+    wanted = directions(query, True)
+    result = np.zeros(valid.shape, dtype=np.float32)
+    for rows in _blocks(features):
+        result[rows] = directions(features[rows], valid[rows]) @ wanted
+    return np.clip(result, -1, 1)
+
+
+def best(
+    scores: ArrayLike, valid: ArrayLike, *, top: int, gap: int
+) -> list[list[tuple[int, float]]]:
+    """Per stream, the valid clips of the highest scores [n, S]: (row, score), best first.
+
+    Clips less than `gap` rows from a better one are left out: neighbours show the same moment. Of
+    equal ones the first is taken.
+    """
+    left = np.where(np.asarray(valid), np.nan_to_num(np.asarray(scores), nan=-np.inf), -np.inf)
+    gap = max(gap, 1)
+    found = []
+    for column in left.T:
+        moments: list[tuple[int, float]] = []
+        while len(moments) < top and len(column) and np.isfinite(column.max()):
+            row = int(column.argmax())
+            moments.append((row, float(column[row])))
+            column[max(0, row - gap + 1) : row + gap] = -np.inf
+        found.append(moments)
+    return found
+
+
+def _principal(centred: Floats) -> tuple[NDArray[np.float64], Floats]:
+    """Shares of the variance [k] and unit axes [D, k] of at most two components of [n, D].
+
+    By subspace iteration (Halko et al., arXiv:0909.4061, algorithm 4.4) from a fixed start: a whole
+    spectrum of thousands of numbers takes seconds, and two of them are drawn.
+    """
+    least, dim = min(centred.shape), centred.shape[1]
+    # A small one is done whole, and is exact at once.
+    size = least if least <= _SMALL else _SUBSPACE
+    start = np.random.default_rng(0).normal(size=(dim, size))
+    basis, before = np.linalg.qr(start)[0].astype(np.float32), 0.0
+    for _ in range(_ITERATIONS):
+        seen = centred @ basis
+        variance, turn = np.linalg.eigh(seen.T.astype(np.float64) @ seen)
+        now = float(variance[-2:].sum())
+        if abs(now - before) <= 1e-6 * now:
+            break
+        before = now
+        basis = np.linalg.qr(centred.T @ seen)[0]
+    total = float(np.square(centred, dtype=np.float64).sum())
+    variance, axes = variance[::-1][:2], basis @ turn[:, ::-1][:, :2]
+    # Axes along which nothing varies would be rounding errors.
+    some = variance > 1e-9 * len(centred)
+    variance, axes = variance[some], axes[:, some]
+    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    return np.minimum(variance / max(total, 1e-300), 1), (axes * signs).astype(np.float32)
+
+
+def _divided(values: Floats, by: Floats) -> Floats:
+    return np.divide(values, by, out=np.zeros_like(values), where=np.isfinite(by) & (by > 0))
+
+
+def _blocks(features: NDArray[np.floating]) -> Iterator[slice]:
+    count, *rest = features.shape
+    step = max(1, _BLOCK // max(1, int(np.prod(rest))))
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))

@@ -1,0 +1,105 @@
+"""Segments of takes (keysteps, for one) and one vector for each: the mean over its clips."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from service.features.cache import Array, Clips
+from service.features.encoding import NPZ, Answer, dumped, encoded, npz
+
+
+@dataclass(frozen=True)
+class Segment:
+    """`[start, end)` seconds of a take; step_id as the annotation has it."""
+
+    take: str
+    start: float
+    end: float
+    step_id: int | str | None = None
+
+
+def seen(clips: Clips, segments: Sequence[Segment]) -> Array:
+    """bool [n]: the clips that any of the segments is made of."""
+    wanted = np.zeros(len(clips.clip), dtype=bool)
+    for segment in segments:
+        wanted |= _members(clips, segment)
+    return wanted
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Vectors of some of a request's segments, all of one take.
+
+    numbers: which of the segments. vectors: float32 [n, S, D], NaN where there is none.
+    valid: bool [n, S], where there is one.
+    """
+
+    numbers: Sequence[int]
+    streams: tuple[str, ...]
+    attributes: Mapping[str, Any]
+    vectors: Array
+    valid: Array
+
+
+def pooled(answer: Answer, numbers: Sequence[int], segments: Sequence[Segment]) -> Pooled:
+    """The mean over each segment's valid clips."""
+    block = answer.block
+    count, dim = len(answer.streams), block.features.shape[2]
+    vectors = np.full((len(segments), count, dim), np.nan, dtype=np.float32)
+    for number, segment in enumerate(segments):
+        rows = _members(answer.clips, segment)
+        features, valid = block.features[rows], block.valid[rows]
+        for stream in range(count):
+            if valid[:, stream].any():
+                some = features[valid[:, stream], stream].astype(np.float32)
+                vectors[number, stream] = some.mean(axis=0)
+    valid = ~np.isnan(vectors[:, :, 0])
+    return Pooled(numbers, answer.streams, answer.attributes, vectors, valid)
+
+
+def assembled(segments: Sequence[Segment], results: Sequence[Pooled], kind: str) -> bytes:
+    """The answer for all takes together as `kind`, JSON or npz.
+
+    Streams are the union, in the order they come up.
+    """
+    results = sorted(results, key=lambda result: result.numbers[0])
+    names = list(dict.fromkeys(name for result in results for name in result.streams))
+    dim = results[0].vectors.shape[2] if results else 0
+    features = np.full((len(segments), len(names), dim), np.nan, dtype=np.float32)
+    valid = np.zeros((len(segments), len(names)), dtype=bool)
+    takes: dict[str, Any] = {}
+    for result in results:
+        where = np.ix_(result.numbers, [names.index(name) for name in result.streams])
+        features[where], valid[where] = result.vectors, result.valid
+        takes[result.attributes["take"]["take_uid"]] = {
+            name: result.attributes[name] for name in ("take", "provenance", "problems")
+        }
+    encoder = {"encoder": results[0].attributes["encoder"]} if results else {}
+    attributes = {**encoder, "takes": takes, "pooling": "mean"}
+    arrays = {
+        "features": features,
+        "valid": valid,
+        "take": np.array([s.take for s in segments], dtype=np.str_),
+        "start_time": np.array([s.start for s in segments]),
+        "end_time": np.array([s.end for s in segments]),
+        "stream": np.array(names, dtype=np.str_),
+    }
+    if any(s.step_id is not None for s in segments):
+        # Ids are numbers in the data set; as text they survive whatever they are.
+        ids = ["" if s.step_id is None else str(s.step_id) for s in segments]
+        arrays["step_id"] = np.array(ids, dtype=np.str_)
+    if kind == NPZ:
+        return npz({**arrays, "attributes": np.array(dumped(attributes))})
+    return encoded({"attributes": attributes, **arrays})
+
+
+def _members(clips: Clips, segment: Segment) -> Array:
+    middle = (clips.start_time + clips.end_time) / 2
+    inside = (middle >= segment.start) & (middle < segment.end)
+    begun, over = clips.start_time[:1].min(initial=np.inf), clips.end_time.max(initial=-np.inf)
+    if not inside.any() and segment.start < over and segment.end > begun:
+        distance = np.abs(middle - (segment.start + segment.end) / 2)
+        inside[int(distance.argmin())] = True
+    return np.asarray(inside)

@@ -1,0 +1,1 @@
+"""Jobs: their records, who runs them, and where they can be asked for."""

@@ -1,0 +1,274 @@
+"""Where submitted jobs are: on a Ray cluster, on a takestream service, or in an output's memory."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from configs.load import SettingsError, did_you_mean, load_job, merge, read_yaml
+from service.jobs.records import ENDED, Records
+from takestream.storage import S3Options, absolute, open_filesystem
+from workers.store.errors import StoreDenied, StoreError
+from workers.store.objects import translated
+
+T = TypeVar("T")
+Facts = dict[str, Any]
+# How often a job is looked at: soon at first, then less and less often.
+POLL_SECONDS, POLL_MOST_SECONDS = 0.3, 3.0
+# So long a place may be away while a job there is watched: a service is started anew now and then.
+AWAY_SECONDS = 180.0
+_HERE = {"localhost", "127.0.0.1", "::1"}
+
+
+class JobsAway(SettingsError):
+    """The service refuses, or what was asked makes no sense."""
+
+
+class PlaceAway(JobsAway):
+    """The place cannot be reached at the moment."""
+
+
+class OutOfSight(Exception):
+    """A place was away for too long to go on watching its job; the job goes on."""
+
+
+class Place(Protocol):
+    """Somewhere jobs are. Facts are a job as JSON. Methods raise PlaceAway, and others."""
+
+    def submit(self, file: str | None, given: Mapping[str, Any]) -> Facts: ...
+    def list(self, limit: int) -> Sequence[Facts]: ...
+    def job(self, job_id: str) -> Facts: ...
+    def logs(self, job_id: str) -> str: ...
+    def follow(self, job_id: str, write: Callable[[str], None]) -> None: ...
+    def stop(self, job_id: str) -> Facts: ...
+
+
+class OnCluster:
+    """Jobs of a Ray cluster; `memory` is asked for those that it has forgotten."""
+
+    def __init__(self, address: str, memory: Records | None, *, working_dir: bool) -> None:
+        from service.jobs.raycluster import (
+            Cluster,
+        )  # with it comes Ray, which nothing else here needs
+
+        self._cluster = Cluster(address)
+        self._memory, self._working_dir = memory, working_dir
+        if memory is not None:
+            self._cluster.settle(memory)
+
+    def submit(self, file: str | None, given: Mapping[str, Any]) -> Facts:
+        job = load_job(file, given)
+        elsewhere = urlsplit(self._cluster.address).hostname not in _HERE
+        if elsewhere and "://" not in job.output.removeprefix("file://"):
+            print(
+                f"takestream: every node of the cluster must see {job.output} as its own folder",
+                file=sys.stderr,
+            )
+        return self._cluster.submit(job, working_dir=self._working_dir).facts()
+
+    def list(self, limit: int) -> Sequence[Facts]:
+        if self._memory is not None:
+            return [record.facts() for record in self._memory.list(limit)]
+        return [record.facts() for record in self._cluster.jobs(limit)]
+
+    def job(self, job_id: str) -> Facts:
+        from service.jobs.raycluster import ClusterError, UnknownJobError
+
+        record = self._memory.load(job_id) if self._memory else None
+        if record is not None and record.ended:
+            return record.facts()
+        try:
+            # Only the cluster knows of a driver that was killed before it could write its end.
+            return self._cluster.job(job_id).facts()
+        except UnknownJobError:
+            if record is None:
+                raise
+            return record.facts()
+        except ClusterError as error:
+            raise PlaceAway(str(error)) from error
+
+    def logs(self, job_id: str) -> str:
+        from service.jobs.raycluster import UnknownJobError
+
+        try:
+            return self._cluster.logs(job_id)
+        except UnknownJobError:
+            if self._memory is None or self._memory.load(job_id) is None:
+                raise
+            return self._memory.log(job_id)
+
+    def follow(self, job_id: str, write: Callable[[str], None]) -> None:
+        self._cluster.follow(job_id, write)
+
+    def stop(self, job_id: str) -> Facts:
+        return self._cluster.stop(job_id).facts()
+
+
+class InOutput:
+    """What an output remembers, with no cluster or service at all."""
+
+    def __init__(self, output: str, s3: S3Options) -> None:
+        self._output, self._s3, self._records = output, s3, Records(output, s3)
+
+    def submit(self, file: str | None, given: Mapping[str, Any]) -> Facts:
+        raise SettingsError("an output only remembers; submit where jobs run: --address or --url")
+
+    def list(self, limit: int) -> Sequence[Facts]:
+        found = [record.facts() for record in self._records.list(limit)]
+        if not found:
+            self._refuse_missing()
+        return found
+
+    def job(self, job_id: str) -> Facts:
+        record = self._records.load(job_id)
+        if record is None:
+            known = [record.job_id for record in self._records.list(20)]
+            near = did_you_mean(job_id, known)
+            raise SettingsError(f"{self._output} has no record of a job '{job_id}'{near}")
+        return record.facts()
+
+    def logs(self, job_id: str) -> str:
+        self.job(job_id)
+        return self._records.log(job_id)
+
+    def follow(self, job_id: str, write: Callable[[str], None]) -> None:
+        _follow(self, job_id, write)
+
+    def stop(self, job_id: str) -> Facts:
+        facts = self.job(job_id)
+        if facts["status"] not in ENDED:
+            raise SettingsError(
+                "an output only remembers; stop the job where it runs: --address or --url"
+            )
+        return facts
+
+    def _refuse_missing(self) -> None:
+        there = True
+        with translated(self._output, "list"):
+            fs, path = open_filesystem(absolute(self._output), self._s3)
+            try:
+                fs.ls(path)
+            except (FileNotFoundError, NotADirectoryError):
+                there = False
+        if not there:
+            raise SettingsError(f"{self._output}: there is no such output")
+
+
+class OnService:
+    """Jobs of a takestream service, by its HTTP interface."""
+
+    def __init__(self, url: str) -> None:
+        # Imported late, and only its reader's half is needed otherwise.
+        from takestream.client.client import Client
+
+        try:
+            self._client = Client(url, os.environ.get("TAKESTREAM_API_KEY") or None)
+        except ValueError as error:
+            raise JobsAway(str(error)) from error
+
+    def submit(self, file: str | None, given: Mapping[str, Any]) -> Facts:
+        data = read_yaml(file) if file else {}
+        if not isinstance(data, Mapping):
+            raise SettingsError(f"{file}: a job file holds settings (key: value)")
+        if isinstance(data.get("encoder"), str):
+            data = {**data, "encoder": {"preset": data["encoder"]}}
+        return self._ask(lambda: self._client.submit(merge(data, given)))
+
+    def list(self, limit: int) -> Sequence[Facts]:
+        with _answers():
+            return [asdict(job.state) for job in self._client.jobs(limit)]
+
+    def job(self, job_id: str) -> Facts:
+        return self._ask(lambda: self._client.job(job_id))
+
+    def logs(self, job_id: str) -> str:
+        with _answers():
+            return str(self._client.job(job_id).logs())
+
+    def follow(self, job_id: str, write: Callable[[str], None]) -> None:
+        _follow(self, job_id, write)
+
+    def stop(self, job_id: str) -> Facts:
+        return self._ask(lambda: self._client.job(job_id).stop())
+
+    def _ask(self, ask: Callable[[], Any]) -> Facts:
+        with _answers():
+            return asdict(ask().state)
+
+
+@contextmanager
+def _answers() -> Iterator[None]:
+    """Turn the client's errors into lines for a terminal."""
+    from takestream.client.jobs import PASSING
+    from takestream.errors import TakestreamError
+
+    try:
+        yield
+    except TakestreamError as error:
+        lines = [str(error), *error.errors]
+        if error.status == 401:
+            lines.append("set TAKESTREAM_API_KEY to a key of this service")
+        raise (PlaceAway if isinstance(error, PASSING) else JobsAway)("\n".join(lines)) from error
+    except ValueError as error:
+        raise JobsAway(str(error)) from error
+
+
+class Watch:
+    """Looks at a job now and then, and puts up with a place that is away for a while."""
+
+    def __init__(self, job_id: str) -> None:
+        self._job_id = job_id
+        self._heard, self._away = time.monotonic(), False
+
+    def ask(self, question: Callable[[], T]) -> T | None:
+        """The answer, None while the place is away. Raises OutOfSight."""
+        try:
+            found = question()
+        except StoreDenied:
+            raise
+        except (PlaceAway, StoreError) as error:
+            if time.monotonic() - self._heard > AWAY_SECONDS:
+                raise OutOfSight(
+                    f"{error}\nso it is not watched any more; job {self._job_id} goes on, or is "
+                    "taken up again when the service is back"
+                ) from error
+            if not self._away:
+                print(f"takestream: {error}; trying again", file=sys.stderr, flush=True)
+            self._away = True
+            return None
+        self._heard, self._away = time.monotonic(), False
+        return found
+
+
+def _follow(place: Place, job_id: str, write: Callable[[str], None]) -> None:
+    """Pass on what is new in a log every now and then, until the job ends. Raises OutOfSight."""
+    place.job(job_id)  # a place that is away from the beginning is a mistake
+    watch = Watch(job_id)
+    shown = ""
+    for pause in pauses():
+        facts = watch.ask(lambda: place.job(job_id))
+        text = watch.ask(lambda: place.logs(job_id)) if facts else None
+        if facts is None or text is None:
+            time.sleep(pause)
+            continue
+        over = facts["status"] in ENDED
+        # A long log loses its beginning: then go on after the last line that was shown.
+        last = shown[-200:]
+        at = text.rfind(last) + len(last) if last and last in text else 0
+        write(text[at:])
+        shown = text
+        if over:
+            return
+        time.sleep(pause)
+
+
+def pauses() -> Iterator[float]:
+    """Seconds to wait before each look at a job."""
+    pause = POLL_SECONDS
+    while True:
+        yield pause
+        pause = min(pause * 1.3, POLL_MOST_SECONDS)

@@ -1,0 +1,188 @@
+"""The output's own record of its jobs: their history outlives the head node and the service.
+
+`<output>/jobs/<job_id>.json` says how a job stands, `<output>/jobs/<job_id>.log` what it said.
+"""
+
+import json
+import logging
+import re
+import secrets
+import threading
+from collections.abc import Container, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from takestream.storage import S3Options, join
+from workers.store.objects import Objects
+
+log = logging.getLogger(__name__)
+
+JOBS = "jobs"
+"""The folder of the records, beside the folders of the encoders."""
+
+RECORD_VERSION: Literal[1] = 1
+
+Status = Literal["queued", "running", "stopping", "succeeded", "failed", "stopped"]
+ENDED: frozenset[str] = frozenset({"succeeded", "failed", "stopped"})
+
+LOG_BYTES = 256 * 1024
+"""So much of a job's log is kept: its end."""
+
+_ID = "[0-9]{8}-[0-9]{6}-[0-9a-f]{6}"
+_DROPPED = "… (what came before was dropped)\n"
+_LONGEST_LINE = 10_000
+# Records read at once for a list.
+_PAGE = 100
+
+
+def new_job_id() -> str:
+    """`20261124-054233-a1b2c3`: UTC time to the second and chance; ids sort by time."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def is_job_id(text: str) -> bool:
+    """Whether `text` is a job id of ours, and so may become part of a path."""
+    return re.fullmatch(_ID, text) is not None
+
+
+def now() -> str:
+    """This second, ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class JobRecord(BaseModel):
+    """How a job stands. Times are ISO 8601, UTC; `spec` is the JobSpec as JSON.
+
+    kind: `service` jobs run on the workers of an HTTP service, `ray` jobs were submitted to a
+        cluster, whose dashboard was at `ray_address`; Ray knows them by the same job id.
+    owner: the service that runs it, None when anyone may take it up (see `service.jobs.ownership`).
+    alive_at: when the owner last gave a sign of life.
+    progress: the sums of `workers.run.job.Progress`. failures: of {take, stream, reason}.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    record_version: Literal[1] = RECORD_VERSION
+    job_id: Annotated[str, Field(pattern=f"^{_ID}$")]
+    kind: Literal["service", "ray"]
+    status: Status
+    submitted_at: str
+    started_at: str | None = None
+    finished_at: str | None = None
+    submitted_by: str | None = None
+    spec: dict[str, Any]
+    encoder_id: str | None = None
+    progress: dict[str, Any] | None = None
+    failures: list[dict[str, Any]] = Field(default_factory=list)
+    error: str | None = None
+    ray_address: str | None = None
+    owner: str | None = None
+    alive_at: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.status in ENDED
+
+    def facts(self) -> dict[str, Any]:
+        """The job as everybody may see it, JSON-able; the keys are always the same."""
+        inner = {"record_version", "kind", "ray_address", "owner", "alive_at"}
+        return self.model_dump(mode="json", exclude=inner)
+
+
+class Records:
+    """The records of one output; a job's has one writer at a time. Methods raise StoreError.
+
+    output: a path or any fsspec URI.
+    """
+
+    def __init__(self, output: str, s3: S3Options | None = None) -> None:
+        self._objects = Objects(join(output, JOBS), s3)
+        self._lock = threading.Lock()
+        # What has ended stays so, and what cannot be read is nobody's to take up.
+        self._settled: set[str] = set()
+
+    def save(self, record: JobRecord) -> None:
+        """Write the record, whole or not at all, over the one that was there."""
+        text = json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        # File names and the errors that quote them may hold bytes that are no text.
+        self._objects.put(f"{record.job_id}.json", text.encode(errors="replace"))
+
+    def load(self, job_id: str) -> JobRecord | None:
+        """The record of a job; None when there is none that this version can read."""
+        if not is_job_id(job_id):
+            return None
+        return _parsed(job_id, self._objects.get(f"{job_id}.json"))
+
+    def list(self, limit: int) -> Sequence[JobRecord]:
+        """The newest `limit` records, newest first."""
+        read = self._newest_first(min(limit, _PAGE)) if limit > 0 else iter(())
+        return list(islice((record for _, record in read if record is not None), limit))
+
+    def unfinished(self) -> Sequence[JobRecord]:
+        """The jobs that have not ended, oldest first: the order in which they were submitted.
+
+        Asked again, it reads only what may have changed.
+        """
+        found: list[JobRecord] = []
+        for job_id, record in self._newest_first(_PAGE, self._settled):
+            if record is not None and not record.ended:
+                found.append(record)
+            else:
+                self._settled.add(job_id)
+        return found[::-1]
+
+    def append_log(self, job_id: str, lines: Iterable[str]) -> None:
+        """Add lines to a job's log, of which the last `LOG_BYTES` are kept; long ones are cut."""
+        text = "".join(f"{line.rstrip()[:_LONGEST_LINE]}\n" for line in lines)
+        if not is_job_id(job_id):
+            raise ValueError(f"'{job_id}' is no job id")
+        with self._lock:
+            before = self._objects.get(f"{job_id}.log") or b""
+            data = before + text.encode(errors="replace")
+            if len(data) > LOG_BYTES:
+                dropped = _DROPPED.encode()
+                kept = data[len(data) - LOG_BYTES + len(dropped) :]
+                data = dropped + kept[kept.find(b"\n") + 1 :]  # from the beginning of a line
+            self._objects.put(f"{job_id}.log", data)
+
+    def log(self, job_id: str) -> str:
+        """What the job said; empty when it said nothing."""
+        data = self._objects.get(f"{job_id}.log") if is_job_id(job_id) else None
+        return (data or b"").decode(errors="replace")
+
+    def _newest_first(
+        self, page: int, without: Container[str] = ()
+    ) -> Iterator[tuple[str, JobRecord | None]]:
+        names = (
+            key.removesuffix(".json") for key in self._objects.listing() if key.endswith(".json")
+        )
+        ids = sorted((n for n in names if is_job_id(n) and n not in without), reverse=True)
+        for start in range(0, len(ids), page):
+            batch = ids[start : start + page]
+            objects = self._objects.get_many(f"{job_id}.json" for job_id in batch)
+            for job_id in batch:
+                yield job_id, _parsed(job_id, objects[f"{job_id}.json"])
+
+
+def _parsed(job_id: str, data: bytes | None) -> JobRecord | None:
+    """The record, None for what is half-written, foreign or of a newer version."""
+    if data is None:
+        return None
+    try:
+        record = JobRecord.model_validate_json(data)
+    except ValidationError as error:
+        log.warning("%s/%s.json is no job record of this version: %s", JOBS, job_id, _first(error))
+        return None
+    if record.job_id != job_id:
+        log.warning("%s/%s.json is the record of another job: %s", JOBS, job_id, record.job_id)
+        return None
+    return record
+
+
+def _first(error: ValidationError) -> str:
+    fault = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, fault['loc']))} {fault['msg']}".strip()

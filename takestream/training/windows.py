@@ -1,0 +1,288 @@
+"""Random windows of synchronised streams, for training with PyTorch.
+
+windows = takestream.Windows("s3://bucket/features", streams=["aria*_rgb", "cam*"])
+loader = torch.utils.data.DataLoader(windows, batch_size=32, num_workers=4)
+"""
+
+import os
+import random
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal
+
+from takestream.storage import S3Options, as_uri, reached
+from takestream.stores import StoredTake, choose_streams, find_takes
+from takestream.training import sections
+from takestream.training.sections import Cut, Plan, Section
+
+if TYPE_CHECKING:
+    import torch
+    from torch.utils.data import IterableDataset, get_worker_info
+else:
+    try:
+        import torch
+        from torch.utils.data import IterableDataset, get_worker_info
+    except ModuleNotFoundError:
+        torch = None
+
+        class IterableDataset:
+            """Stands in, so that this module can be imported without torch."""
+
+            __class_getitem__ = classmethod(lambda cls, _: cls)
+
+
+# Sections that are being read while others are used.
+_AHEAD = 4
+
+Sample = dict[str, Any]
+
+
+class Windows(IterableDataset[Sample]):
+    """An iterable data set of windows over the takes of one encoder, each once per epoch.
+
+    output: URI under which `takestream extract` wrote. encoder: an `encoder_id` or the preset it
+    begins with, needed when several wrote there.
+    length: clips of a window. step: clips from one window to the next, `length` by default; the
+    last window of a take ends with its last clip. whole_takes: one sample is a whole take instead;
+    batch with `collate_fn=Windows.collate`, which pads.
+    takes: uids or names, all by default. streams: names or patterns; which streams a sample has,
+    and their order, is the same over the whole data set: see `streams`. Takes with none of them are
+    left out with a warning.
+    dtype: of the features. partial: take stores that are not complete as they are.
+    rank, world_size: which part of the windows is ours; those of torch.distributed by default.
+    even: give all ranks the same number of windows; up to `world_size - 1` are left out, others in
+    each epoch.
+    batch_size: that of the DataLoader, if it has several workers: all of them but one then end with
+    a whole batch, so that `len(loader)` is right and `drop_last` drops one batch at most.
+    memory: bytes of features that one worker may hold to mix from.
+    profile, endpoint_url: how to reach S3, as for `takestream.open`.
+
+    A sample is a dict: `features` float [length, S, D], 0 where invalid; `mask` bool [length, S],
+    True where valid; `clip` int64 [length], numbers in the take; `start_time`, `end_time` float64
+    [length], seconds on the take's clock; `take`, its uid. A take shorter than a window is padded:
+    mask False, clip -1, times NaN. Streams a take does not have are masked out.
+
+    With `shuffle`, sections of takes are read in random order, each chunk once, and windows are
+    drawn from as many sections as `memory` holds. The order depends on `seed`, the epoch and the
+    number of ranks and workers alone; call `set_epoch` before each epoch. Nothing is open before a
+    worker iterates, so it goes through fork and spawn.
+
+    Raises FileNotFoundError and ValueError for what is not there or does not fit together,
+    ConnectionError and PermissionError of S3, ModuleNotFoundError without torch. Iterating raises
+    ValueError when a store was changed.
+    """
+
+    def __init__(
+        self,
+        output: str | os.PathLike[str],
+        *,
+        encoder: str | None = None,
+        length: int = 16,
+        step: int | None = None,
+        whole_takes: bool = False,
+        takes: str | Sequence[str] | None = None,
+        streams: str | Sequence[str] | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+        partial: bool = False,
+        rank: int | None = None,
+        world_size: int | None = None,
+        even: bool = False,
+        batch_size: int = 1,
+        memory: int = 128 * 2**20,
+        profile: str | None = None,
+        endpoint_url: str | None = None,
+    ) -> None:
+        if torch is None:
+            raise ModuleNotFoundError(
+                "takestream.Windows gives PyTorch tensors: install torch (pip install torch)."
+                " takestream.open works without it"
+            )
+        step = length if step is None else step
+        if length < 1 or step < 1 or seed < 0:
+            raise ValueError(f"length and step are 1 or more, seed 0 or more: {length, step, seed}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size is 1 or more, not {batch_size}")
+        if (rank is None) != (world_size is None):
+            raise ValueError("rank and world_size belong together")
+        if rank is not None and world_size is not None and not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} is not one of {world_size}")
+        if dtype not in ("float32", "float16", "bfloat16"):
+            raise ValueError(f"dtype is float32, float16 or bfloat16, not {dtype!r}")
+        self._s3 = S3Options(profile, endpoint_url)
+        self._cut = None if whole_takes else Cut(length, step)
+        self._shuffle, self._seed, self._even, self._batch = shuffle, seed, even, batch_size
+        self._dtype: torch.dtype = getattr(torch, dtype)
+        self._place = None if rank is None or world_size is None else (rank, world_size)
+        patterns = [streams] if isinstance(streams, str) else streams
+        wanted = [takes] if isinstance(takes, str) else takes
+        where = as_uri(output)
+        with reached(where, self._s3):
+            found = find_takes(where, encoder, wanted, partial, self._s3)
+        #: The streams of every sample, in their order.
+        self.streams = choose_streams(found, patterns)
+        without = [take.name for take in found if set(self.streams).isdisjoint(take.streams)]
+        if without:
+            warnings.warn(
+                f"{where}: {len(without)} of {len(found)} takes have none of the streams"
+                f" {', '.join(self.streams)} and are left out (first: {without[0]})",
+                stacklevel=2,
+            )
+        #: The takes, in the order of their uids.
+        self.takes: list[StoredTake] = [
+            take for take in found if not set(self.streams).isdisjoint(take.streams)
+        ]
+        #: The length of a feature vector.
+        self.dim = self.takes[0].dim
+        self._plan = Plan(self.takes, self._cut)
+        largest = max(1, self._plan.largest(self.takes, self._cut))
+        self._ahead = max(1, min(_AHEAD, memory // largest // 4))
+        self._mixed = max(1, memory // largest - self._ahead) if shuffle else 1
+        # Shared memory, because workers that live on must see the next epoch too.
+        self._epoch = torch.zeros(1, dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+
+    def __len__(self) -> int:
+        """The samples of this rank in an epoch, over all of its workers."""
+        low, high = sections.share_of(self._plan.windows, [self._rank()], self._even)
+        return high - low
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next iteration, also of workers that are running already."""
+        if epoch < 0:
+            raise ValueError(f"epochs count from 0, not {epoch}")
+        self._epoch[0] = epoch
+
+    def __iter__(self) -> Iterator[Sample]:
+        rank, epoch = self._rank(), int(self._epoch[0])
+        info = get_worker_info()
+        worker = (0, 1) if info is None else (info.id, info.num_workers)
+        order = self._plan.order(self._seed, epoch) if self._shuffle else None
+        work = self._plan.share(order, [rank, worker], self._even, self._batch)
+        return self._mix(work, random.Random(repr((self._seed, epoch, rank, worker))))
+
+    @staticmethod
+    def collate(samples: Sequence[Sample]) -> dict[str, Any]:
+        """A batch of samples of different lengths, padded at their ends to the longest.
+
+        As DataLoader's own, with `length` int64 [B]: the clips of each. Padding is 0 in features,
+        False in mask, -1 in clip and NaN in times.
+        """
+        lengths = [len(sample["clip"]) for sample in samples]
+        batch: dict[str, Any] = {"length": torch.tensor(lengths)}
+        for name, fill in _FILL.items():
+            first = samples[0][name]
+            shape = (len(samples), max(lengths), *first.shape[1:])
+            batch[name] = torch.full(shape, fill, dtype=first.dtype)
+            for row, sample in enumerate(samples):
+                batch[name][row, : lengths[row]] = sample[name]
+        batch["take"] = [sample["take"] for sample in samples]
+        return batch
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker that is spawned by a rank is in no process group, so it is told here. What is
+        # sent to the ranks themselves, before there is a group, must leave it to them.
+        return {**self.__dict__, "_place": self._place or _of_group()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # A copy has an epoch of its own, which its workers must see too.
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+
+    def _rank(self) -> tuple[int, int]:
+        return self._place or _of_group() or (0, 1)
+
+    def _mix(self, work: list[tuple[int, int, int]], rng: random.Random) -> Iterator[Sample]:
+        """Samples drawn from up to `_mixed` sections at once."""
+        coming = self._read_ahead(work)
+        windows: list[tuple[int, int]] = []  # (section, window) still to give
+        opened: dict[int, tuple[Section, int]] = {}  # what is read, and how many windows are left
+        number = 0
+        while True:
+            while len(opened) < self._mixed and (found := next(coming, None)) is not None:
+                section, begin, end = found
+                opened[number] = section, end - begin
+                fresh = [(number, window) for window in range(begin, end)]
+                windows.extend(fresh if self._shuffle else reversed(fresh))
+                number += 1
+            if not windows:
+                return
+            if self._shuffle:
+                at = rng.randrange(len(windows))
+                windows[at], windows[-1] = windows[-1], windows[at]
+            which, window = windows.pop()
+            section, left = opened.pop(which)
+            if left > 1:
+                opened[which] = section, left - 1
+            yield self._sample(section, window)
+
+    def _read_ahead(self, work: list[tuple[int, int, int]]) -> Iterator[tuple[Section, int, int]]:
+        """(section, first window, window after the last), read by threads in the order of work."""
+
+        def load(number: int, begin: int, end: int) -> tuple[Section, int, int]:
+            take = self.takes[number]
+            first, stop = 0, take.clips
+            if self._cut is not None:
+                first = self._cut.start(begin, take.clips)
+                stop = self._cut.stop(end - 1, take.clips)
+            return sections.read(take, first, stop, self.streams, self._s3), begin, end
+
+        sections.zarr_store(self.takes[0].uri, self._s3)  # once, before there are threads
+        pool = ThreadPoolExecutor(self._ahead, thread_name_prefix="takestream-windows")
+        try:
+            waiting: deque[Future[tuple[Section, int, int]]] = deque()
+            for part in work:
+                waiting.append(pool.submit(load, *part))
+                if len(waiting) > self._ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _sample(self, section: Section, window: int) -> Sample:
+        take = section.take
+        start, stop = 0, take.clips
+        length = take.clips
+        if self._cut is not None:
+            start, stop = self._cut.start(window, take.clips), self._cut.stop(window, take.clips)
+            length = self._cut.length
+        n, rows = stop - start, slice(start - section.first, stop - section.first)
+        values = torch.from_numpy(section.features[rows])
+        mask = torch.from_numpy(section.mask[rows])
+        streams = len(self.streams)
+        if n == length and section.columns == tuple(range(streams)):
+            features, valid = values.to(self._dtype, copy=True), mask.clone()
+        else:
+            columns = list(section.columns)
+            features = torch.zeros(length, streams, self.dim, dtype=self._dtype)
+            valid = torch.zeros(length, streams, dtype=torch.bool)
+            features[:n, columns] = values.to(self._dtype)
+            valid[:n, columns] = mask
+        clip = torch.full((length,), _FILL["clip"], dtype=torch.int64)
+        clip[:n] = torch.arange(start, stop)
+        times = {}
+        for name in ("start_time", "end_time"):
+            times[name] = torch.full((length,), _FILL[name], dtype=torch.float64)
+            times[name][:n] = torch.from_numpy(getattr(section, name)[rows])
+        return {"features": features, "mask": valid, "clip": clip, **times, "take": take.uid}
+
+
+def _of_group() -> tuple[int, int] | None:
+    """(rank, of how many) in the process group, None where there is none."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return None
+
+
+_FILL = {
+    "features": 0,
+    "mask": False,
+    "clip": -1,
+    "start_time": float("nan"),
+    "end_time": float("nan"),
+}

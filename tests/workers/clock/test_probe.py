@@ -1,0 +1,135 @@
+"""What a take's streams agree on, and what is said of the ones that do not."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from takestream.schema import Reason
+from takestream.storage import S3Options
+from workers.clock.probe import probe_take
+from workers.dataset.take import Stream, Take
+from workers.media.counters import Counters
+from workers.media.source import Source, SourceDenied
+
+
+def probe(streams):
+    """The probe of a take with these streams: a source, a URI, or none."""
+    take = Take(
+        uid="u",
+        name="n",
+        task=None,
+        university=None,
+        capture=None,
+        duration=None,
+        streams=tuple(
+            Stream(key, key, "0", getattr(source, "uri", source), False)
+            for key, source in streams.items()
+        ),
+    )
+    return probe_take(take, S3Options(), Counters())
+
+
+@pytest.fixture
+def films(film, stored):
+    def get(name, stop=None):
+        return stored(film(name).data[:stop])
+
+    return get
+
+
+def test_a_take_of_equal_streams(films):
+    found, indexes = probe({"a": films("plain"), "b": films("open gop"), "c": films("hevc")})
+    assert (found.frames, found.rate) == (60, 30)
+    assert found.problems() == {}
+    assert set(indexes) == {"a", "b", "c"}
+    one = found.streams["c"]
+    assert (one.reason, one.codec, one.width, one.height) == (Reason.VALID, "hevc", 160, 120)
+    assert one.identity == indexes["c"].identity
+    facts = one.provenance()
+    assert facts["frames"] == 60
+    assert facts["rate"] == "30"
+    assert facts["drift"] == 0
+    assert "reason" not in facts
+
+
+def test_broken_and_absent_streams_do_not_stop_the_others(films, film, stored):
+    found, indexes = probe(
+        {
+            "good": films("plain"),
+            "listed": None,
+            "gone": "memory://nowhere/a.mp4",
+            "empty": stored(b""),
+            "text": stored(b"hello " * 99),
+            "half": films("plain", 20_000),
+        }
+    )
+    assert set(indexes) == {"good"}
+    assert found.frames == 60
+    assert {key: one.reason for key, one in found.streams.items()} == {
+        "good": Reason.VALID,
+        "listed": Reason.STREAM_ABSENT,
+        "gone": Reason.STREAM_ABSENT,
+        "empty": Reason.STREAM_UNREADABLE,
+        "text": Reason.STREAM_UNREADABLE,
+        "half": Reason.STREAM_UNREADABLE,
+    }
+    problems = found.problems()
+    assert set(problems) == set(found.streams) - {"good"}
+    assert problems["listed"] == ("listed in takes.json without a file",)
+    assert problems["gone"] == ("listed, but the object is absent",)
+    assert problems["empty"] == ("the object is empty (0 bytes)",)
+    assert "not a readable mp4 or mov file" in problems["half"][0]
+    assert found.streams["half"].size == 20_000
+
+
+def test_what_differs_is_said(films, film):
+    cut = film("moov in front").packets[40].pos
+    found, _ = probe(
+        {
+            "a": films("plain"),
+            "b": films("open gop"),
+            "short": films("two frames"),
+            "long": films("large"),
+            "slow": films("25 fps"),
+            "uneven": films("uneven"),
+            "cut": films("moov in front", cut),
+        }
+    )
+    assert (found.frames, found.rate) == (60, 30)
+    problems = found.problems()
+    assert set(problems) == {"short", "long", "slow", "uneven", "cut"}
+    assert problems["short"] == ("shorter than the take: 2 frames, the take has 60",)
+    assert problems["long"] == ("longer than the take: 250 frames, the take has 60",)
+    assert problems["slow"][0] == "25 frames/s, the take has 30"
+    assert "variable frame rate" in problems["uneven"][1]
+    assert problems["cut"] == ("the object is cut short: the data of 20 of 60 frames is not in it",)
+
+
+def test_drift_is_the_largest_distance_from_the_take_s_clock_in_frames(films, film):
+    found, indexes = probe({"a": films("plain"), "b": films("open gop"), "c": films("uneven")})
+    times = (np.array([pts for pts, _ in film("uneven").decoded]) / 90_000).tolist()
+    distances = [abs((time - times[0]) * 30 - number) for number, time in enumerate(times)]
+    assert found.streams["c"].drift == pytest.approx(max(distances))
+    assert indexes["c"].rate != 30
+
+
+def test_29_97_is_kept_exactly(films):
+    found, _ = probe({"a": films("29.97 fps")})
+    assert found.rate == Fraction(30000, 1001)
+    assert found.streams["a"].drift < 1e-6
+
+
+def test_no_streams():
+    found, indexes = probe({})
+    assert (found.frames, found.rate, indexes) == (0, Fraction(30), {})
+
+
+def test_an_outage_is_not_a_broken_video(films, monkeypatch):
+    def refuse(self, start, stop):
+        raise SourceDenied("no")
+
+    streams = {"a": films("plain")}
+    monkeypatch.setattr(Source, "read", refuse)
+    with pytest.raises(SourceDenied):
+        probe(streams)

@@ -1,0 +1,490 @@
+"""Every range of every film decodes to plain PyAV's pixels, and damage is named, never shown."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import threading
+import time
+
+import av
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from takestream.schema import Reason
+from workers.media.decode import decode, open_cpu_decoder, plan_reads, rgb
+from workers.media.index import read_index
+from workers.media.source import IN_FLIGHT
+
+KINDS = [
+    "closed gop",
+    "open gop",
+    "open gop, pyramid",
+    "deep pyramid",
+    "first groups hidden",
+    "uneven, from below zero",
+    "fragments",
+    "intra refresh",
+    "two edits",
+    "two edits, the second at a key",
+    "two edits with a pause",
+    "the same thrice",
+    "equal PTS",
+    "no keys listed",
+    "hevc, open gop",
+    "vp9",
+]
+
+
+def everything(number):
+    return True
+
+
+def decoded(source, index, first=0, last=None, wanted=everything):
+    last = index.frames if last is None else last
+    frames = list(decode(source, index, first, last, wanted, rgb))
+    assert [frame.frame for frame in frames] == list(range(first, last))
+    return frames
+
+
+def check_exact(film, frames):
+    for frame in frames:
+        assert frame.reason is Reason.VALID, frame.frame
+        assert np.array_equal(frame.picture, film.pictures[frame.frame]), frame.frame
+
+
+# Exactness
+
+
+def test_a_whole_film_is_what_plain_decoding_gives(any_film, stored):
+    source = stored(any_film.data)
+    index = read_index(source)
+    frames = decoded(source, index)
+    assert len(frames) == len(any_film.pictures)
+    check_exact(any_film, frames)
+    # Each packet went through the decoder once, and nothing was read twice.
+    counts = source.counters.snapshot()
+    start, stop = index.packets(0, index.frames)
+    assert counts["frames_decoded"] == min(stop + 1, len(any_film.packets)) - start
+    assert "decode_errors" not in counts
+    media = source.reads[-len(plan_reads(index.position, index.size)) :]
+    if (np.diff(index.position) > 0).all():  # not so where an edit goes back
+        assert sum(stop - start for start, stop in media) <= len(any_film.data)
+
+
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+@pytest.mark.parametrize("name", KINDS)
+def test_any_range_alone_is_the_same(name, film, stored, data):
+    it = film(name)
+    source = stored(it.data)
+    index = read_index(source)
+    first = data.draw(st.integers(0, index.frames - 1), label="first")
+    last = data.draw(st.integers(first + 1, index.frames), label="last")
+    check_exact(it, decoded(source, index, first, last))
+
+
+@pytest.mark.parametrize("name", ["closed gop", "open gop", "two edits", "intra refresh"])
+def test_each_frame_alone_is_the_same(name, film, stored):
+    it = film(name)
+    source = stored(it.data)
+    index = read_index(source)
+    for number in range(index.frames):
+        check_exact(it, decoded(source, index, number, number + 1))
+
+
+def test_a_range_in_the_middle_costs_its_groups_only(film, stored):
+    source = stored(film("large").data)
+    index = read_index(source)
+    source.reads.clear()
+    decoded(source, index, 120, 140)
+    group = index.size[(np.arange(250) >= 100) & (np.arange(250) < 150)].sum()
+    assert source.bytes_read <= group * 1.1
+    assert source.counters.snapshot()["frames_decoded"] <= 50
+
+
+def test_only_wanted_frames_are_converted(film, stored):
+    source = stored(film("closed gop").data)
+    index = read_index(source)
+    seen = []
+    frames = list(decode(source, index, 5, 30, {7, 13, 29, 40}.__contains__, seen.append))
+    assert len(seen) == 3
+    assert all(frame.reason is Reason.VALID for frame in frames)
+
+
+def test_past_the_end(film, stored):
+    source = stored(film("two frames").data)
+    index = read_index(source)
+    frames = decoded(source, index, 1, 5)
+    assert [frame.reason for frame in frames] == [Reason.VALID] + [Reason.PAST_END] * 3
+    assert [frame.reason for frame in decoded(source, index, 7, 9)] == [Reason.PAST_END] * 2
+    assert decoded(source, index, 1, 1) == []
+
+
+def test_the_decoder_gets_zeros_after_each_packet_and_has_one_thread(film, stored):
+    # libav reads up to 64 bytes past a packet's end, and what stands there changes the picture.
+    source = stored(film("mpeg4").data)
+    index = read_index(source)
+    after = set()
+
+    class Spy:
+        def __init__(self, codec):
+            self.codec = codec
+
+        def decode(self, packet):
+            if packet is not None:
+                end = packet.buffer_ptr + packet.buffer_size
+                after.add(ctypes.string_at(end, 64))
+            return self.codec.decode(packet)
+
+    def open_spied(index):
+        container, codec = open_cpu_decoder(index)
+        assert codec.thread_count == 1
+        return container, Spy(codec)
+
+    frames = list(decode(source, index, 0, index.frames, everything, rgb, open_decoder=open_spied))
+    check_exact(film("mpeg4"), frames)
+    assert after == {bytes(64)}
+
+
+# Pictures
+
+
+def test_pictures_are_turned_as_the_display_matrix_says(encode, stored, mp4):
+    # ISO 14496-12: a point (p, q) of the stored picture is shown at (a p + c q + x, b p + d q + y).
+    height, width = 48, 64
+    matrices = {
+        "stored": (1, 0, 0, 1, 0, 0),
+        "phone held upright": (0, 1, -1, 0, height, 0),
+        "upside down": (-1, 0, 0, -1, width, height),
+        "phone on its head": (0, -1, 1, 0, 0, width),
+    }
+    upright = encode(count=3, size=(width, height), audio=False)
+    stored_picture = decoded(source := stored(upright), read_index(source))[1].picture
+    for name, (a, b, c, d, x, y) in matrices.items():
+        one = 1 << 16
+        matrix = [a * one, b * one, 0, c * one, d * one, 0, x * one, y * one, 1 << 30]
+        header = mp4.get(upright, "moov.trak.tkhd")
+        header = header[:40] + struct.pack(">9i", *matrix) + header[76:]
+        source = stored(mp4.put(upright, "moov.trak.tkhd", header))
+        picture = decoded(source, read_index(source))[1].picture
+        shape = (width, height) if b else (height, width)
+        assert picture.shape == (*shape, 3), name
+        assert picture.flags.c_contiguous
+        for q in range(height):
+            for p in range(width):
+                # The middle of a pixel, in halves of a pixel.
+                shown_x = a * (2 * p + 1) + c * (2 * q + 1) + 2 * x
+                shown_y = b * (2 * p + 1) + d * (2 * q + 1) + 2 * y
+                shown = picture[(shown_y - 1) // 2, (shown_x - 1) // 2]
+                assert (shown == stored_picture[q, p]).all(), name
+
+
+def test_the_first_of_two_video_streams_is_decoded(encode, stored, tmp_path):
+    path = tmp_path / "two.mp4"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("libx264", rate=30) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for number in range(20):
+            for stream, grey in zip(streams, (number * 10, 255), strict=True):
+                picture = np.full((64, 64, 3), grey, np.uint8)
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts = number
+                container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    source = stored(path.read_bytes())
+    greys = [frame.picture.mean() for frame in decoded(source, read_index(source))]
+    np.testing.assert_allclose(greys, np.arange(20) * 10, atol=3)
+
+
+# Damage
+
+
+def packet_span(film):
+    start = min(packet.pos for packet in film.packets)
+    return start, max(packet.pos + packet.size for packet in film.packets)
+
+
+def garbage(film, random, size=4096):
+    start, stop = packet_span(film)
+    at = random.integers(start, stop - size)
+    return film.data[:at] + random.bytes(size) + film.data[at + size :]
+
+
+def zeros(film, random):
+    # As large a part of the film as 256 KiB are of a real one.
+    start, stop = packet_span(film)
+    size = min(256 * 1024, (stop - start) // 3)
+    at = random.integers(start, stop - size)
+    return film.data[:at] + bytes(size) + film.data[at + size :]
+
+
+def flips(film, random):
+    data = bytearray(film.data)
+    for at in random.integers(*packet_span(film), 30):
+        data[at] ^= 1 << int(random.integers(8))
+    return bytes(data)
+
+
+def cut_between_packets(film, random):
+    return film.data[: film.packets[random.integers(5, len(film.packets))].pos]
+
+
+def cut_inside_a_packet(film, random):
+    packet = film.packets[random.integers(5, len(film.packets))]
+    return film.data[: packet.pos + 1 + random.integers(packet.size - 1)]
+
+
+# H.264 films whose packets are smaller than the damage. (Of garbage inside one large packet no
+# decoder tells for certain.)
+DAMAGED = [
+    "moov in front",
+    "closed gop",
+    "open gop",
+    "open gop, pyramid",
+    "deep pyramid",
+    "no b-frames",
+    "sliced",
+    "interlaced",
+    "4:2:2",
+]
+
+
+def decoded_with_damage(film, damage, seed, stored):
+    """What comes of a damaged copy, by the index of the whole film, and the packets it touches."""
+    source = stored(damage(film, np.random.default_rng(seed)))
+    index = read_index(stored(film.data))
+    object.__setattr__(index, "identity", source.identity())
+    return decoded(source, index), film.touched(fsspec_bytes(source))
+
+
+def fsspec_bytes(source):
+    return source.read(0, source.identity().size)
+
+
+def check_untouched_frames_are_valid(film, frames, touched):
+    """Frames that lean on no touched packet by the rules of the format must have survived."""
+    presented = [film.packets[n].pts for n in range(len(film.packets))]
+    for frame in frames:
+        packet = film.packet_of[frame.frame]
+        key = film.group[packet]
+        leans_on = set(range(key, packet + 1))
+        if presented[packet] < presented[key] and key:  # shown before its key: the group before too
+            leans_on |= set(range(film.group[key - 1], key))
+        # The packet after may throw doubt on it if it is damaged; one that is absent does not.
+        if not (leans_on | {packet + 1}) & touched:
+            assert frame.reason is Reason.VALID, (frame.frame, packet, sorted(touched))
+            assert np.array_equal(frame.picture, film.pictures[frame.frame])
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("damage", [garbage, zeros], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("name", DAMAGED)
+def test_what_garbage_changed_is_never_shown(name, damage, seed, film, stored):
+    it = film(name)
+    frames, touched = decoded_with_damage(it, damage, seed, stored)
+    assert any(frame.reason is not Reason.VALID for frame in frames)
+    for frame in frames:
+        if frame.reason is Reason.VALID:
+            assert np.array_equal(frame.picture, it.pictures[frame.frame]), frame.frame
+        else:
+            assert frame.picture is None
+    check_untouched_frames_are_valid(it, frames, touched)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("name", ["moov in front", "open gop", "deep pyramid", "hevc", "vp9"])
+@pytest.mark.parametrize("damage", [flips, garbage, zeros], ids=lambda f: f.__name__)
+def test_what_no_damage_reaches_stays_and_nothing_shifts(name, damage, seed, film, stored):
+    it = film(name)
+    frames, touched = decoded_with_damage(it, damage, seed, stored)
+    check_untouched_frames_are_valid(it, frames, touched)
+
+
+def test_most_of_what_scattered_bits_change_is_named(film, stored):
+    # A flipped bit can leave a picture that decodes without any complaint, and the frames that
+    # lean on it; no decoder tells. This is how many it tells of.
+    it = film("large")
+    wrong = hidden = 0
+    for seed in range(5):
+        frames, _ = decoded_with_damage(it, flips, seed, stored)
+        for frame in frames:
+            changed = frame.picture is None or not np.array_equal(
+                frame.picture, it.pictures[frame.frame]
+            )
+            wrong += changed
+            hidden += changed and frame.reason is Reason.VALID
+    assert wrong > 300
+    assert hidden < wrong / 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "cut", [cut_between_packets, cut_inside_a_packet], ids=lambda f: f.__name__
+)
+@pytest.mark.parametrize("name", ["moov in front", "large, moov in front"])
+def test_a_cut_object_gives_all_that_is_in_it(name, cut, seed, film, stored):
+    it = film(name)
+    data = cut(it, np.random.default_rng(seed))
+    source = stored(data)
+    index = read_index(source)
+    frames = decoded(source, index)
+    assert len(frames) == len(it.pictures)
+    absent = {n for n, p in enumerate(it.packets) if p.pos + p.size > len(data)}
+    assert absent
+    for frame in frames:
+        packet = it.packet_of[frame.frame]
+        if packet in absent:
+            assert frame.reason is Reason.MISSING_FRAME
+        elif not set(range(it.group[packet], packet)) & absent:
+            assert frame.reason is Reason.VALID
+            assert np.array_equal(frame.picture, it.pictures[frame.frame])
+
+
+@pytest.mark.parametrize("name", ["closed gop", "open gop", "deep pyramid"])
+def test_a_verdict_does_not_depend_on_where_decoding_began(name, film, stored):
+    it = film(name)
+    source = stored(garbage(it, np.random.default_rng(5), 1200))
+    index = read_index(stored(it.data))
+    whole = decoded(source, index)
+    assert 0 < sum(frame.reason is not Reason.VALID for frame in whole) < 40
+    for first in range(0, 60, 5):
+        for last in (first + 1, first + 3, 60):
+            part = decoded(source, index, first, last)
+            good = [frame.reason is Reason.VALID for frame in part]
+            assert good == [frame.reason is Reason.VALID for frame in whole[first:last]]
+
+
+def test_damage_before_the_first_wanted_frame_reaches_it(film, stored):
+    it = film("closed gop")
+    packet = it.packets[14]  # the third of its group
+    data = it.data[: packet.pos] + b"\xff" * packet.size + it.data[packet.pos + packet.size :]
+    source = stored(data)
+    index = read_index(stored(it.data))
+    assert {frame.reason for frame in decoded(source, index, 20, 24)} == {Reason.DAMAGED_FRAME}
+    check_exact(it, decoded(source, index, 24, 30))
+
+
+def test_pictures_that_lean_on_a_corrupt_group_and_the_next_are_damaged_too(film, stored):
+    # The decoder flags a picture as corrupt, but none of those that refer to it.
+    it = film("open gop")
+    index = read_index(stored(it.data))
+    keys = [n for n, packet in enumerate(it.packets) if packet.is_keyframe]
+    silent = 0
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        number = int(random.choice([n for n in range(60) if it.packets[n].size > 300]))
+        at = it.packets[number].pos + 100
+        data = it.data[:at] + random.bytes(100) + it.data[at + 100 :]
+        source = stored(data)
+        frames = decoded(source, index)
+        named = {it.packet_of[f.frame] for f in frames if f.reason is not Reason.VALID}
+        for before, key, after in zip(keys, keys[1:], [*keys[2:], 60], strict=False):
+            if not named & set(range(before, key)) or min(named) != number - 1:
+                continue
+            leading = {n for n in range(key, after) if it.packets[n].pts < it.packets[key].pts}
+            assert leading <= named
+            silent += bool(leading) and "decode_errors" not in source.counters.snapshot()
+            break
+    assert silent >= 3, "the damage was not of the kind that this test is about"
+
+
+def test_one_wrong_time_costs_its_group_at_most(film, stored, mp4):
+    it = film("tags that are not UTF-8")  # closed groups, one track
+    times = mp4.get(it.data, mp4.TABLE + "ctts")[8:]
+    offsets = []
+    for count, offset in struct.iter_unpack(">II", times):
+        offsets += [offset] * count
+    offsets[20] += 512 * 1000
+    table = struct.pack(">II", 0, 60) + b"".join(struct.pack(">II", 1, o) for o in offsets)
+    odd = it.__class__(mp4.put(it.data, mp4.TABLE + "ctts", table))
+    source = stored(odd.data)
+    index = read_index(source)
+    by_time = dict(odd.decoded)
+    for frame, packet in zip(decoded(source, index), index.shown.tolist(), strict=True):
+        if frame.reason is Reason.VALID:
+            assert np.array_equal(frame.picture, by_time[int(index.pts[packet])])
+        else:
+            assert 12 <= packet < 24
+
+
+def test_a_film_that_is_nothing_but_noise(film, stored):
+    it = film("moov in front")
+    start, stop = packet_span(it)
+    data = it.data[:start] + np.random.default_rng(0).bytes(stop - start) + it.data[stop:]
+    source = stored(data)
+    index = read_index(stored(it.data))
+    assert all(frame.reason is not Reason.VALID for frame in decoded(source, index))
+
+
+# Reading
+
+
+def test_reads_are_joined_and_grow(film, stored):
+    position = np.arange(0, 40_000_000, 10_000)
+    size = np.full(len(position), 9_000)
+    reads = plan_reads(position, size)
+    assert [a for a, _ in reads[1:]] == [b for _, b in reads[:-1]]
+    assert (reads[0][0], reads[-1][1]) == (0, len(position))
+    spans = [int(position[b - 1] + size[b - 1] - position[a]) for a, b in reads]
+    assert spans[0] <= 512 * 1024 < spans[1] <= 1024 * 1024 < spans[3] <= 4 * 1024 * 1024
+    assert plan_reads(np.array([0, 10**7, 5]), np.array([10, 10, 10])) == [(0, 1), (1, 2), (2, 3)]
+    assert plan_reads(np.array([], dtype=np.int64), np.array([], dtype=np.int64)) == []
+    assert plan_reads(np.array([0]), np.array([10**9])) == [(0, 1)]
+
+
+def test_closed_early_it_leaves_nothing_running(film, stored, monkeypatch):
+    monkeypatch.setattr("workers.media.decode.FIRST_READ", 4096)
+    monkeypatch.setattr("workers.media.decode.FULL_READ", 4096)
+    source = stored(film("large").data)
+    index = read_index(source)
+    before = set(threading.enumerate())
+    source.reads.clear()
+    frames = decode(source, index, 0, index.frames, everything, rgb)
+    assert next(frames).frame == 0
+    frames.close()
+    time.sleep(0.05)
+    assert len(source.reads) < 3 * IN_FLIGHT
+    after = len(source.reads)
+    time.sleep(0.05)
+    assert len(source.reads) == after
+    assert all(thread.name.startswith("source") for thread in set(threading.enumerate()) - before)
+
+
+def test_an_error_of_the_storage_is_raised(film, stored):
+    source = stored(film("plain").data)
+    index = read_index(source)
+
+    def fail(start, stop):
+        raise FileNotFoundError(source.uri)
+
+    source.read = fail
+    with pytest.raises(FileNotFoundError):
+        decoded(source, index)
+
+
+def test_memory_holds_a_few_frames_only(film, stored):
+    it = film("large")
+    source = stored(it.data)
+    index = read_index(source)
+    alive = most = 0
+
+    class Picture:
+        def __init__(self, frame):
+            nonlocal alive, most
+            alive += 1
+            most = max(most, alive)
+
+        def __del__(self):
+            nonlocal alive
+            alive -= 1
+
+    for _ in decode(source, index, 0, index.frames, everything, Picture):
+        pass
+    assert most < 12

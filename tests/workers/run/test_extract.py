@@ -1,0 +1,217 @@
+"""Units in, stores out, without Ray: resuming, and source objects that change, vanish or appear."""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from configs.load import load_job
+from configs.schema import EncoderSpec
+from service.demo.footage import encode_video
+from takestream.schema import Reason
+from workers.dataset.egoexo import read_takes
+from workers.media.source import Source, SourceChanged
+from workers.run.extract import Stopped, UnitExtractor
+from workers.run.recipe import make_recipe
+from workers.run.tasks import PreparedTake, UnitRecord
+from workers.store.takestore import TakeStore
+
+STREAMS = ("cam01_0", "cam02_0")
+
+
+class BrightnessEncoder:
+    """The mean of each colour over a clip, in the first three numbers: cheap, and telling."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        self.spec = spec
+
+    def encode(self, clips: torch.Tensor) -> torch.Tensor:
+        vectors = torch.zeros(len(clips), self.spec.dim or 3)
+        vectors[:, :3] = clips.float().mean((1, 3, 4))
+        return vectors
+
+
+def video(path: Path, level: int, frames: int = 100) -> None:
+    """Grey pictures that get brighter from frame to frame, starting at `level`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures = (np.full((64, 96, 3), level + n // 2, dtype=np.uint8) for n in range(frames))
+    encode_video(path, pictures, audio=False, gop=25)
+
+
+class Job:
+    """A data set of one take with two cameras, and its output."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "data"
+        self.output = root / "features"
+        self.folder = self.root / "takes" / "t" / "frame_aligned_videos"
+        videos = {name[:5]: {"0": {"relative_path": f"frame_aligned_videos/{name}.mp4"}}
+                  for name in STREAMS}  # fmt: skip
+        for number, name in enumerate(STREAMS):
+            video(self.path(name), 40 + 60 * number)
+        entry = {"take_uid": "u", "take_name": "t", "frame_aligned_videos": videos}
+        (self.root / "takes.json").write_text(json.dumps([entry]))
+        settings = {
+            "dataset": str(self.root), "output": str(self.output),
+            "store": {"unit_frames": 32, "dtype": "float32"},
+        }  # fmt: skip
+        self.recipe = make_recipe(load_job(None, settings))
+
+    def path(self, stream: str) -> Path:
+        return self.folder / f"{stream}.mp4"
+
+    def prepare(self, streams: Sequence[str] = STREAMS) -> tuple[UnitExtractor, PreparedTake]:
+        extractor = UnitExtractor(
+            self.recipe, BrightnessEncoder(self.recipe.encoder), torch.device("cpu")
+        )
+        (take,) = read_takes(str(self.root))
+        return extractor, extractor.prepare(take, streams)
+
+    def run(self, streams: Sequence[str] = STREAMS) -> list[UnitRecord]:
+        extractor, prepared = self.prepare(streams)
+        assert prepared.failures == ()
+        records = [extractor.extract(unit) for unit in prepared.units]
+        if records:
+            assert extractor.finish(prepared.take).complete
+        return records
+
+    def chunks(self, stream: int) -> dict[Path, int]:
+        store = next(self.output.glob("*/u.zarr"))
+        return {p: p.stat().st_mtime_ns for p in store.glob(f"features/c/*/{stream}/0")}
+
+    def dataset(self) -> xr.Dataset:
+        return xr.open_zarr(next(self.output.glob("*/u.zarr"))).load()
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(tmp_path)
+
+
+def test_a_take_becomes_a_store_and_is_left_alone_then(job: Job) -> None:
+    # 100 frames: windows at 0, 16, …, 64 and one over the last 32; units of 2 clips.
+    records = job.run()
+    assert [(r.unit.start, r.unit.stop) for r in records] == [(0, 2), (2, 4), (4, 6)]
+    assert sum(r.counts["frames_decoded"] for r in records) >= 2 * 100
+    found = job.dataset()
+    assert found.attrs["status"] == "complete"
+    assert found.start_frame.values.tolist() == [0, 16, 32, 48, 64, 68]
+    assert found.valid.all()
+    brightness = found.features.isel(feature=0).values
+    expected = np.array([0, 16, 32, 48, 64, 68]) / 2 + 7.75
+    assert np.abs(brightness[:, 0] - 40 - expected).max() < 3
+    assert np.abs(brightness[:, 1] - 100 - expected).max() < 3
+    np.testing.assert_allclose(found.frame_time[:, 0], found.start_frame / 30, atol=1e-4)
+    before = job.chunks(0) | job.chunks(1)
+    assert job.run() == []
+    assert job.chunks(0) | job.chunks(1) == before
+
+
+def test_a_lost_chunk_is_made_again_and_nothing_else(job: Job) -> None:
+    job.run()
+    whole = job.dataset()
+    before = job.chunks(0) | job.chunks(1)
+    lost = sorted(job.chunks(1))[1]
+    lost.unlink()
+    (record,) = job.run()
+    assert (record.unit.start, record.unit.streams) == (2, ("cam02_0",))
+    after = job.chunks(0) | job.chunks(1)
+    assert {p for p in after if after[p] != before[p]} == {lost}
+    xr.testing.assert_identical(job.dataset(), whole)
+
+
+def test_a_changed_object_is_extracted_again_alone(job: Job) -> None:
+    job.run()
+    other = job.chunks(0)
+    video(job.path("cam02_0"), 10)
+    assert {r.unit.streams for r in job.run()} == {("cam02_0",)}
+    assert job.chunks(0) == other
+    assert float(job.dataset().features[0, 1, 0]) < 40
+    size = job.dataset().attrs["provenance"]["streams"]["cam02_0"]["size"]
+    assert size == job.path("cam02_0").stat().st_size
+
+
+def test_a_take_of_another_length_is_made_anew(job: Job) -> None:
+    job.run()
+    for name in STREAMS:
+        video(job.path(name), 10, frames=60)
+    assert job.run()
+    assert job.dataset().sizes["clip"] == 3
+    assert job.dataset().valid.all()
+
+
+def test_an_object_that_vanished_loses_nothing_and_one_that_came_is_added(job: Job) -> None:
+    away = job.root / "away.mp4"
+    shutil.move(job.path("cam02_0"), away)
+    job.run()
+    assert job.dataset().reason[:, 1].values.tolist() == [Reason.STREAM_ABSENT] * 6
+    assert "absent" in job.dataset().attrs["problems"]["cam02_0"][0]
+    shutil.move(away, job.path("cam02_0"))
+    assert {r.unit.streams for r in job.run()} == {("cam02_0",)}
+    assert job.dataset().valid.all()
+    assert job.dataset().attrs["problems"] == {}
+    whole = job.dataset()
+    job.path("cam01_0").unlink()
+    assert job.run() == []
+    xr.testing.assert_identical(job.dataset(), whole)
+
+
+def test_more_streams_extend_the_store(job: Job) -> None:
+    job.run(["cam02_0"])
+    first = job.dataset()
+    assert first.stream.values.tolist() == ["cam02_0"]
+    kept = job.chunks(0)
+    assert {r.unit.streams for r in job.run()} == {("cam01_0",)}
+    assert job.chunks(0) == kept
+    both = job.dataset()
+    assert both.attrs["status"] == "complete"
+    xr.testing.assert_equal(both.sel(stream=["cam02_0"]), first)
+
+
+def test_an_object_that_changes_while_it_is_read_is_never_mixed(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extractor, prepared = job.prepare()
+    read = Source.read
+
+    def change_then_read(self: Source, start: int, stop: int) -> bytes:
+        if "cam02" in self.uri:
+            os.utime(job.path("cam02_0"), ns=(1, 1))
+        return read(self, start, stop)
+
+    monkeypatch.setattr(Source, "read", change_then_read)
+    with pytest.raises(SourceChanged, match=r"cam02_0\.mp4"):
+        extractor.extract(prepared.units[0])
+    assert job.chunks(0) == job.chunks(1) == {}
+
+
+def test_stopped_it_writes_nothing(job: Job) -> None:
+    extractor, prepared = job.prepare()
+    with pytest.raises(Stopped):
+        extractor.extract(prepared.units[0], lambda: True)
+    assert job.chunks(0) == {}
+
+
+def test_a_take_without_any_readable_stream_is_a_failure_with_reasons(job: Job) -> None:
+    job.path("cam01_0").write_bytes(b"")
+    job.path("cam02_0").unlink()
+    _, prepared = job.prepare()
+    assert [(f.stream, f.fatal) for f in prepared.failures] == [(n, False) for n in STREAMS]
+    assert "empty" in prepared.failures[0].reason
+    assert "absent" in prepared.failures[1].reason
+    assert not job.output.exists()
+
+
+def test_an_unwritable_unit_is_an_error_not_a_hole(job: Job) -> None:
+    extractor, prepared = job.prepare()
+    store = TakeStore.open(prepared.store)
+    shutil.rmtree(Path(store.uri) / "features")
+    (Path(store.uri) / "features").write_text("in the way")
+    with pytest.raises(Exception, match=r"u\.zarr"):
+        extractor.extract(prepared.units[0])

@@ -1,0 +1,80 @@
+"""A job's driver and the sums that it is counted by, without Ray."""
+
+import asyncio
+from typing import Any
+
+from workers.dataset.take import Stream, Take
+from workers.media.counters import Counters
+from workers.run.job import Progress, Report, _Job, _waiting
+from workers.run.pool import Counts, _fold_in
+from workers.run.tasks import FinishedTake, PreparedTake, Record, Task, Unit, UnitRecord
+from workers.run.worker import EARLIER, KEPT_OWNERS, Worker
+
+OWNERS = [f"job-{number}" for number in range(50)]
+
+
+def test_a_cancellation_that_comes_with_a_record_is_not_lost() -> None:
+    async def test(ticks: int) -> None:
+        records: asyncio.Queue[Any] = asyncio.Queue()
+
+        async def job() -> None:
+            while True:
+                await _waiting(records, 5)
+
+        running = asyncio.create_task(job())
+        await asyncio.sleep(0.01)  # until it sleeps in the queue
+        records.put_nowait("record")
+        for _ in range(ticks):  # of the record on its way
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait({running}, timeout=1)
+        assert running.cancelled(), ticks
+
+    for ticks in range(5):
+        asyncio.run(test(ticks))
+
+
+def test_a_job_with_units_that_were_not_extracted_is_not_ok() -> None:
+    take = Take("uid", "take", None, None, None, 1.0, (Stream("a_0", "a", "0", "x", False),))
+    unit = Unit(take, 0, 8, ("a_0",))
+    tasks: list[Task] = []
+    recipe: Any = None
+    job = _Job(recipe, [(take, ("a_0",))], tasks.extend, "owner")
+    job.advance(4)
+    came: list[Record] = [
+        PreparedTake(take, "store", (unit,), clips=8, frames=100),
+        UnitRecord(unit, "stopped"),
+        FinishedTake(take, "store", False),
+    ]
+    for record in came:
+        job.take_in(record)
+    job.advance(4)
+    assert job.over
+    assert not job.report.ok
+    assert Report(Progress(1)).ok
+
+
+def test_a_worker_counts_the_latest_owners_apart_and_all_others_as_one() -> None:
+    worker = Worker.__ray_metadata__.modified_class("cpu", 1)
+    running = OWNERS[0]
+    for owner in OWNERS:
+        for name in (owner, running, "on-demand/a1b2", "on-demand/c3d4"):
+            worker._counted(name).add(clips=1)
+    counts = worker.counts()
+    assert len(counts) == KEPT_OWNERS + 1
+    assert sum(one["clips"] for one in counts.values()) == 4 * len(OWNERS)
+    assert counts[running]["clips"] == len(OWNERS) + 1
+    assert counts["on-demand"]["clips"] == 2 * len(OWNERS)
+    assert counts[OWNERS[-1]]["clips"] == 1
+    assert EARLIER in counts
+    assert isinstance(worker._counted(running), Counters)
+
+
+def test_what_lost_workers_did_is_kept_as_few_sums() -> None:
+    before: dict[str, Counts] = {}
+    for owner in OWNERS:
+        _fold_in(before, owner, {"clips": 2.0})
+        _fold_in(before, OWNERS[0], {"workers_lost": 1.0})
+    assert len(before) == KEPT_OWNERS + 1
+    assert sum(one.get("clips", 0) for one in before.values()) == 2 * len(OWNERS)
+    assert before[OWNERS[0]]["workers_lost"] == len(OWNERS)

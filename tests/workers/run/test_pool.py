@@ -1,0 +1,54 @@
+"""The pool as a service owns it: in an async actor whose callers come and go."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+import ray
+from ray.exceptions import RayError
+
+from configs.load import load_job
+from configs.schema import RunSpec
+from workers.dataset.take import Take
+from workers.run.pool import Pool
+from workers.run.recipe import Recipe, make_recipe
+from workers.run.session import ray_session
+from workers.run.tasks import Task
+
+pytestmark = pytest.mark.e2e
+
+
+@ray.remote
+class Owner:
+    """Owns a pool; `ask` runs a task for as long as somebody waits for it."""
+
+    async def start(self) -> None:
+        self.pool = await Pool(RunSpec(device="cpu", workers=1)).__aenter__()
+
+    async def ask(self, recipe: Recipe, owner: str) -> Any:
+        done: asyncio.Queue[Any] = asyncio.Queue()
+        take = Take(owner, owner, None, None, None, None, ())
+        task = Task("prepare", recipe, take, owner)
+        self.pool.submit([task], done.put_nowait, urgent=True)
+        try:
+            return await done.get()
+        finally:
+            self.pool.cancel(owner)
+
+
+def test_a_worker_still_hears_when_callers_were_cancelled(tmp_path: Any) -> None:
+    job = load_job(None, {"dataset": str(tmp_path), "output": str(tmp_path / "features")})
+    recipe = make_recipe(job)
+    with ray_session(job.run):
+        owner = Owner.remote()  # type: ignore[attr-defined]
+        ray.get(owner.start.remote())
+        ray.get(owner.ask.remote(recipe, "first"))
+        for number in range(300):
+            asked = owner.ask.remote(recipe, f"leaver-{number}")
+            # Any moment from before the task is queued to after it ended.
+            ray.wait([asked], timeout=number % 20 / 1000)
+            ray.cancel(asked)
+            with contextlib.suppress(RayError):
+                ray.get(asked, timeout=30)
+        assert ray.get(owner.ask.remote(recipe, "last"), timeout=30).take.name == "last"

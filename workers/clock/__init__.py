@@ -1,0 +1,1 @@
+"""Clips, timelines and the aligned reading of streams."""

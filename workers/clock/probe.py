@@ -1,0 +1,143 @@
+"""How long a take is and what its streams are, from the containers' indexes alone."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from takestream.schema import Reason
+from takestream.storage import S3Options
+from workers.clock.grid import agreed_frames, agreed_rate
+from workers.dataset.take import Stream, Take
+from workers.media.counters import Counters
+from workers.media.index import Index, UnreadableVideo, read_index
+from workers.media.source import ObjectIdentity, Source
+
+
+@dataclass(frozen=True)
+class StreamProbe:
+    """What is known of one stream before it is decoded.
+
+    reason: VALID, or STREAM_ABSENT / STREAM_UNREADABLE with `fault` saying why in plain words.
+    frames: frames that a player shows. rate: frames per second, as a fraction in text.
+    drift: largest distance in frames between a PTS and `frame / rate of the take`.
+    """
+
+    uri: str | None
+    reason: Reason
+    fault: str = ""
+    size: int | None = None
+    etag: str | None = None
+    frames: int = 0
+    rate: str | None = None
+    codec: str | None = None
+    width: int | None = None
+    height: int | None = None
+    drift: float = 0.0
+
+    @property
+    def identity(self) -> ObjectIdentity | None:
+        """The version of the object that was probed."""
+        return None if self.etag is None else ObjectIdentity(self.size or 0, self.etag)
+
+    def provenance(self) -> dict[str, Any]:
+        """The JSON-able facts that the store keeps."""
+        facts = {k: v for k, v in asdict(self).items() if v is not None and k != "reason"}
+        return {**facts, "drift": round(self.drift, 3)}
+
+
+@dataclass(frozen=True)
+class TakeProbe:
+    """A take's frame count and rate, agreed on by its streams, and each stream's probe."""
+
+    frames: int
+    rate: Fraction
+    streams: Mapping[str, StreamProbe]
+
+    def problems(self) -> dict[str, tuple[str, ...]]:
+        """Per stream, what is wrong with it or differs from the take, in plain words."""
+        found = {}
+        for key, probe in self.streams.items():
+            words = [probe.fault] if probe.fault else []
+            if probe.reason is Reason.VALID:
+                if probe.frames != self.frames:
+                    what = "shorter" if probe.frames < self.frames else "longer"
+                    words.append(
+                        f"{what} than the take: {probe.frames} frames, the take has {self.frames}"
+                    )
+                if probe.rate and Fraction(probe.rate) != self.rate:
+                    words.append(
+                        f"{float(Fraction(probe.rate)):.6g} frames/s, the take has "
+                        f"{float(self.rate):.6g}"
+                    )
+                if probe.drift > 0.5:
+                    words.append(
+                        f"its PTS leave the take's clock by up to {probe.drift:.1f} frames "
+                        "(variable frame rate, or dropped or repeated frames)"
+                    )
+            if words:
+                found[key] = tuple(words)
+        return found
+
+
+def probe_take(take: Take, s3: S3Options, counters: Counters) -> tuple[TakeProbe, dict[str, Index]]:
+    """Probe every stream of a take at once; two to four small requests each.
+
+    Also returns the indexes of the readable streams. Raises SourceError when the storage fails, so
+    that an outage never passes for a broken video.
+    """
+    with ThreadPoolExecutor(max(1, len(take.streams)), thread_name_prefix="probe") as pool:
+        found = list(pool.map(lambda stream: _probe(stream, s3, counters), take.streams))
+    indexes = {
+        stream.key: index
+        for stream, (_, index) in zip(take.streams, found, strict=True)
+        if index is not None
+    }
+    frames = agreed_frames([index.frames for index in indexes.values()])
+    rate = agreed_rate([index.rate for index in indexes.values()])
+    probes = {}
+    for stream, (probe, index) in zip(take.streams, found, strict=True):
+        drift = 0.0 if index is None else _drift(index, rate)
+        probes[stream.key] = StreamProbe(**{**vars(probe), "drift": drift})
+    return TakeProbe(frames, rate, probes), indexes
+
+
+def _probe(stream: Stream, s3: S3Options, counters: Counters) -> tuple[StreamProbe, Index | None]:
+    if stream.uri is None:
+        fault = "listed in takes.json without a file"
+        return StreamProbe(None, Reason.STREAM_ABSENT, fault), None
+    source = Source(stream.uri, s3, counters)
+    try:
+        identity = source.identity()
+    except FileNotFoundError:
+        return StreamProbe(
+            stream.uri, Reason.STREAM_ABSENT, "listed, but the object is absent"
+        ), None
+    try:
+        index = read_index(source, identity)
+    except UnreadableVideo as error:
+        probe = StreamProbe(
+            stream.uri, Reason.STREAM_UNREADABLE, str(error), identity.size, identity.etag
+        )
+        return probe, None
+    probe = StreamProbe(
+        uri=stream.uri,
+        reason=Reason.VALID,
+        fault=index.truncated,
+        size=identity.size,
+        etag=identity.etag,
+        frames=index.frames,
+        rate=str(index.rate),
+        codec=index.codec,
+        width=index.width,
+        height=index.height,
+    )
+    return probe, index
+
+
+def _drift(index: Index, rate: Fraction) -> float:
+    clock = np.arange(index.frames) / float(rate)
+    return float(np.abs(index.times() - clock).max() * float(rate)) if index.frames else 0.0

@@ -1,0 +1,1 @@
+"""Data sets: their takes and streams, and where the objects are."""

@@ -1,0 +1,1 @@
+"""From bytes to samples: read by range, index, decode."""

@@ -1,0 +1,1 @@
+"""A job and its units: recipe, plan, pool, workers."""

@@ -1,0 +1,202 @@
+"""A whole extraction job: takes into prepared takes into units into finished stores."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from workers.dataset.take import Take
+from workers.run.pool import Pool
+from workers.run.recipe import Recipe
+from workers.run.tasks import Failure, FinishedTake, Kind, PreparedTake, Record, Task, UnitRecord
+from workers.store.objects import probe_writable
+
+# Takes prepared ahead of the workers, so that a job of 5,000 takes starts at once.
+AHEAD = 4
+
+
+@dataclass
+class Progress:
+    """Where a job stands. Clips are counted per stream; all sums run up from zero.
+
+    clips: of the takes prepared so far; clips_skipped: found in the store already;
+    clips_done: written by this run; clips_failed: given up.
+    """
+
+    takes: int
+    takes_prepared: int = 0
+    takes_done: int = 0
+    units: int = 0
+    units_done: int = 0
+    units_failed: int = 0
+    clips: int = 0
+    clips_skipped: int = 0
+    clips_done: int = 0
+    clips_failed: int = 0
+    clips_invalid: int = 0
+    seconds: float = 0.0
+    counts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def clips_seen(self) -> float:
+        """Clips encoded so far, those of unfinished units too."""
+        return max(self.counts.get("clips", 0.0), float(self.clips_done))
+
+
+@dataclass
+class Report:
+    """How a job ended: what the summary shows and the report file keeps."""
+
+    progress: Progress
+    stores: list[str] = field(default_factory=list)
+    untouched: int = 0
+    problems: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that could be extracted was."""
+        return not self.failures and not self.progress.units_failed
+
+
+async def run_job(
+    pool: Pool,
+    recipe: Recipe,
+    takes: Sequence[tuple[Take, tuple[str, ...]]],
+    on_progress: Callable[[Progress, Sequence[Record]], None] = lambda progress, records: None,
+    *,
+    owner: str = "job",
+    interval: float = 0.5,
+) -> Report:
+    """Extract the named streams of each take; take values carry all their streams.
+
+    Resumes by itself: what stores hold already is skipped. `on_progress` is called at least every
+    `interval` seconds or so, with the records that came in. Cancelling it leaves a resumable state.
+    Raises StoreError when the output cannot be written.
+    """
+    await asyncio.to_thread(probe_writable, recipe.job.output, recipe.output_s3)
+    records: asyncio.Queue[Record] = asyncio.Queue()
+    job = _Job(recipe, takes, lambda tasks: pool.submit(tasks, records.put_nowait), owner)
+    ahead = pool.workers * AHEAD
+    try:
+        job.advance(ahead)
+        while not job.over:
+            came = await _waiting(records, interval)
+            for record in came:
+                job.take_in(record)
+            job.advance(ahead)
+            job.progress.counts = pool.counts(owner)
+            job.progress.seconds = time.monotonic() - job.began
+            on_progress(job.progress, came)
+    finally:
+        pool.cancel(owner)
+    return job.report
+
+
+async def _waiting(records: "asyncio.Queue[Record]", seconds: float) -> list[Record]:
+    try:
+        # Not wait_for: on Python 3.11 it loses a cancellation that comes together with a record.
+        async with asyncio.timeout(seconds):
+            found = [await records.get()]
+    except TimeoutError:
+        return []
+    while not records.empty():
+        found.append(records.get_nowait())
+    return found
+
+
+class _Job:
+    """What is asked for, what is under way and what came of it."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        takes: Sequence[tuple[Take, tuple[str, ...]]],
+        submit: Callable[[list[Task]], None],
+        owner: str,
+    ) -> None:
+        self.progress = Progress(len(takes))
+        self.report = Report(self.progress)
+        self.began = time.monotonic()
+        self._recipe, self._submit, self._owner = recipe, submit, owner
+        self._coming = iter(takes)
+        self._preparing = 0
+        # Per take under way, how many of its clips (times streams) no record has come for yet.
+        self._open: dict[str, int] = {}
+        self._fatal = False
+        self._exhausted = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+        return self._fatal or (self._exhausted and not self._preparing and not self._open)
+
+    def advance(self, ahead: int) -> None:
+        """Keep up to `ahead` takes in preparation or under way."""
+        tasks = []
+        while not self._exhausted and self._preparing + len(self._open) < ahead:
+            item = next(self._coming, None)
+            if item is None:
+                self._exhausted = True
+                break
+            tasks.append(self._task("prepare", item[0], streams=item[1]))
+            self._preparing += 1
+        self._submit(tasks)
+
+    def take_in(self, record: Record) -> None:
+        """Account for one record and queue what follows from it."""
+        self.report.failures.extend(record.failures)
+        # With the keys gone or the disk full every other unit would fail in the same words.
+        self._fatal |= any(failure.fatal for failure in record.failures)
+        if isinstance(record, PreparedTake):
+            self._prepared(record)
+        elif isinstance(record, UnitRecord):
+            self._extracted(record)
+        else:
+            self._finished(record)
+
+    def _prepared(self, record: PreparedTake) -> None:
+        progress = self.progress
+        self._preparing -= 1
+        progress.takes_prepared += 1
+        progress.clips += record.clips
+        progress.clips_skipped += record.clips_done
+        progress.units += len(record.units)
+        if record.problems:
+            self.report.problems[record.take.name] = dict(record.problems)
+        if record.failures:
+            return
+        self.report.stores.append(record.store)
+        if record.units:
+            self._open[record.take.uid] = record.clips - record.clips_done
+            self._submit([self._task("extract", record.take, unit=unit) for unit in record.units])
+        elif record.frames:
+            self._open[record.take.uid] = 0
+            self._submit([self._task("finish", record.take)])
+        else:
+            self.report.untouched += 1
+            progress.takes_done += 1
+
+    def _extracted(self, record: UnitRecord) -> None:
+        unit, progress = record.unit, self.progress
+        clips = (unit.stop - unit.start) * len(unit.streams)
+        if record.outcome == "done":
+            progress.units_done += 1
+            progress.clips_done += clips
+            progress.clips_invalid += sum(record.invalid.values())
+        else:
+            progress.units_failed += 1
+            progress.clips_failed += clips
+        self._open[unit.take.uid] -= clips
+        if self._open[unit.take.uid] == 0:
+            self._submit([self._task("finish", unit.take)])
+
+    def _finished(self, record: FinishedTake) -> None:
+        self._open.pop(record.take.uid, None)
+        self.progress.takes_done += record.complete
+        if record.problems:
+            self.report.problems[record.take.name] = dict(record.problems)
+
+    def _task(self, kind: Kind, take: Take, **more: Any) -> Task:
+        return Task(kind, self._recipe, take, self._owner, **more)

@@ -1,0 +1,267 @@
+"""The Ray actor that holds encoders and runs tasks: one of a batch, and urgent ones in between."""
+
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import av
+import ray
+import torch
+
+from models.encoder import Encoder, ModelError, load_encoder
+from models.search.joint import Joint, load_joint
+from workers.media.counters import Counters
+from workers.media.source import (
+    CredentialsError,
+    SourceChanged,
+    SourceDenied,
+    SourceError,
+    SourceUnavailable,
+)
+from workers.run.extract import Stopped, UnitExtractor
+from workers.run.recipe import Recipe
+from workers.run.tasks import ClipPart, Failure, Query, Record, Task, UnitRecord
+from workers.store.errors import StoreDenied, StoreError
+
+log = logging.getLogger(__name__)
+
+# Urgent tasks that one worker runs at a time: one decodes while the other encodes.
+URGENT_LANES = 2
+# Encoders that stay on the device, and recipes whose takes' indexes stay in memory.
+KEPT_ENCODERS, KEPT_RECIPES = 2, 8
+PATIENCE_SECONDS = 3.0
+# Owners whose work is counted apart, the latest, by worker and by pool; what others did before is
+# one sum, under the name of nobody. More than jobs that run at a time, of those that come and go.
+KEPT_OWNERS, EARLIER = 8, ""
+# Cancelled owners to remember, for tasks that are on their way when the word comes.
+REMEMBERED = 1000
+
+# The first that fits an error names it.
+KINDS: dict[type[Exception], str] = {
+    SourceChanged: "changed",
+    SourceDenied: "denied",
+    StoreDenied: "denied",
+    SourceUnavailable: "unavailable",
+    SourceError: "source",
+    StoreError: "store",
+    ModelError: "model",
+}
+
+
+@ray.remote(  # type: ignore[call-overload]
+    max_restarts=0,
+    max_task_retries=0,
+    concurrency_groups={"urgent": URGENT_LANES, "control": 1},
+)
+class Worker:
+    """Encoders on one device. Methods never raise: what goes wrong is in the record.
+
+    Between two of its micro-batches a batch task waits while urgent work is under way, but never
+    longer than `PATIENCE_SECONDS`: requests without end must not stop a job for good.
+    """
+
+    def __init__(self, device: str, threads: int) -> None:
+        av.logging.set_level(av.logging.PANIC)
+        self._device = torch.device(device)
+        # Ray sets OMP_NUM_THREADS=1 for actors; the encoder is meant to use this worker's share.
+        self._threads = threads
+        self._loading = threading.Lock()
+        self._encoding = threading.Lock()
+        self._encoders: OrderedDict[str, Encoder] = OrderedDict()
+        self._extractors: OrderedDict[str, UnitExtractor] = OrderedDict()
+        self._joints: dict[str, Joint] = {}
+        self._counters: OrderedDict[str, Counters] = OrderedDict()
+        self._counting = threading.Lock()
+        self._cancelled: deque[str] = deque(maxlen=REMEMBERED)
+        self._urgent = _Urgent()
+
+    def run(self, task: Task) -> Record:
+        """The record of a task, whatever happens to it."""
+        return self._run(task, in_between=True)
+
+    @ray.method(concurrency_group="urgent")
+    def run_urgent(self, task: Task) -> Record:
+        """As `run`, in front of it."""
+        with self._urgent.under_way():
+            return self._run(task, in_between=False)
+
+    @ray.method(concurrency_group="urgent", num_returns="streaming")
+    def window(self, task: Task) -> Iterator[ClipPart | Record]:
+        """The parts of a window as they are ready, then its record."""
+        assert task.unit is not None
+        with self._urgent.under_way():
+            torch.set_num_threads(self._threads)
+            counters = self._counted(task.owner)
+            try:
+                yield from self._extractor(task.recipe).window(
+                    task.unit, lambda: self._is_cancelled(task), counters
+                )
+            except Stopped:
+                yield UnitRecord(task.unit, "stopped")
+            except Exception as error:  # noqa: BLE001 - a record says it; the service goes on
+                yield task.failed(_failure(task, error))
+
+    @ray.method(concurrency_group="urgent")
+    def load(self, recipe: Recipe) -> str:
+        """Load the recipe's encoder; empty, or why it cannot be."""
+        try:
+            self._extractor(recipe)
+        except ModelError as error:
+            return str(error)
+        return ""
+
+    @ray.method(concurrency_group="urgent")
+    def query(self, recipe: Recipe, text: str | None, image: bytes | None) -> Query:
+        """A text or a picture as a vector that the recipe's features can be compared with."""
+        try:
+            joint = self._joint(recipe)
+            vector = joint.text(text) if text is not None else joint.image(image or b"")
+        except ModelError as error:
+            return Query(error=str(error))
+        except ValueError as error:
+            return Query(error=str(error), asked=True)
+        return Query(vector, joint.project)
+
+    @ray.method(concurrency_group="control")
+    def counts(self) -> dict[str, dict[str, float]]:
+        """Work done so far by this worker for each owner, also while a task runs."""
+        with self._counting:
+            return {owner: counters.snapshot() for owner, counters in self._counters.items()}
+
+    @ray.method(concurrency_group="control")
+    def cancel(self, owner: str) -> None:
+        """Give the running tasks of `owner` back at their next batch, and refuse coming ones."""
+        self._cancelled.append(owner)
+
+    def _run(self, task: Task, *, in_between: bool) -> Record:
+        torch.set_num_threads(self._threads)
+        counters = self._counted(task.owner)
+
+        def stop() -> bool:
+            if in_between:
+                self._urgent.wait(counters, lambda: self._is_cancelled(task))
+            return self._is_cancelled(task)
+
+        try:
+            extractor = self._extractor(task.recipe)
+            if task.kind == "prepare":
+                return extractor.prepare(task.take, task.streams, counters)
+            if task.kind == "finish":
+                return extractor.finish(task.take)
+            assert task.unit is not None
+            return extractor.extract(task.unit, stop, counters)
+        except Stopped:
+            assert task.unit is not None
+            return UnitRecord(task.unit, "stopped")
+        except Exception as error:  # noqa: BLE001 - a record says it; the job goes on
+            return task.failed(_failure(task, error))
+
+    def _is_cancelled(self, task: Task) -> bool:
+        # Ray's own word is for a run that nobody listens to any more (see Pool).
+        return task.owner in self._cancelled or ray.get_runtime_context().is_canceled()
+
+    def _counted(self, owner: str) -> Counters:
+        # Requests come and go: they are counted together, jobs each by themselves.
+        name = owner.partition("/")[0]
+        with self._counting:
+            counters = self._counters.setdefault(name, Counters())
+            self._counters.move_to_end(name)
+            while len(self._counters) > KEPT_OWNERS + 1:
+                oldest = next(name for name in self._counters if name != EARLIER)
+                earlier = self._counters.setdefault(EARLIER, Counters())
+                earlier.add(**self._counters.pop(oldest).snapshot())
+            return counters
+
+    def _extractor(self, recipe: Recipe) -> UnitExtractor:
+        with self._loading:
+            if recipe.key not in self._extractors:
+                encoder = self._encoder(recipe)
+                self._extractors[recipe.key] = UnitExtractor(
+                    recipe, encoder, self._device, self._encoding
+                )
+            self._extractors.move_to_end(recipe.key)
+            while len(self._extractors) > KEPT_RECIPES:
+                self._extractors.popitem(last=False)
+            return self._extractors[recipe.key]
+
+    def _joint(self, recipe: Recipe) -> Joint:
+        encoder = self._extractor(recipe).encoder
+        key = recipe.encoder.model_dump_json()
+        with self._loading:
+            if key not in self._joints:
+                self._joints.clear()  # a text tower is as large as an encoder: one at a time
+                self._joints[key] = load_joint(
+                    recipe.encoder, self._device, recipe.output_s3, encoder
+                )
+            return self._joints[key]
+
+    def _encoder(self, recipe: Recipe) -> Encoder:
+        key = recipe.encoder.model_dump_json()
+        if key not in self._encoders:
+            if len(self._encoders) >= KEPT_ENCODERS:
+                _, old = self._encoders.popitem(last=False)
+                for name in [k for k, e in self._extractors.items() if e.encoder is old]:
+                    del self._extractors[name]
+            self._encoders[key] = load_encoder(
+                recipe.encoder,
+                self._device,
+                compile=recipe.job.run.compile,
+                s3=recipe.output_s3,
+            )
+        self._encoders.move_to_end(key)
+        return self._encoders[key]
+
+
+class _Urgent:
+    """Whether urgent work is under way, and how batch work waits for its end."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        with self._changed:
+            self._count += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._count -= 1
+                self._changed.notify_all()
+
+    def wait(self, counters: Counters, stop: Callable[[], bool]) -> None:
+        """Return when no urgent work is under way, or after a while."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        with self._changed:
+            while self._count and not stop() and (left := until - time.monotonic()) > 0:
+                self._changed.wait(min(left, 1.0))
+                counters.add(seconds_paused=1)
+
+
+def crash_failure(task: Task, deaths: int, how: str) -> Failure:
+    """Why a task that took its worker down `deaths` times is tried no more."""
+    stream = task.unit.streams[0] if task.unit and len(task.unit.streams) == 1 else None
+    reason = f"took its worker down {deaths} times ({how}); left out, run again to try once more"
+    return Failure(task.take.name, stream, reason, kind="crash")
+
+
+def _failure(task: Task, error: Exception) -> Failure:
+    # An encoder that does not load here will not load elsewhere, nor will keys or space come back.
+    fatal = isinstance(error, CredentialsError | StoreDenied | ModelError) or _is_full(error)
+    if not isinstance(error, SourceError | StoreError | ModelError):
+        log.exception("unexpected error in %s", task.name)
+        return Failure(task.take.name, None, f"{type(error).__name__}: {error}", fatal)
+    kind = next(kind for cls, kind in KINDS.items() if isinstance(error, cls))
+    return Failure(task.take.name, None, str(error), fatal, kind)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (28, 122):  # ENOSPC, EDQUOT
+            return True
+        error = error.__cause__
+    return False

@@ -1,0 +1,249 @@
+"""The metadata of a store: made once, extended by streams, changed, always whole for a reader.
+
+The root `zarr.json` holds the attributes and the consolidated metadata of all arrays in one object,
+so one PUT of it, after everything that it speaks of, is each change's moment of truth.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+import zarr
+from zarr.abc.store import Store
+from zarr.storage import StorePath
+
+from takestream import schema
+from workers.store import layout as skeleton
+from workers.store.errors import StoreError, StoreMismatch, StoreNotFound
+from workers.store.layout import ROOT, StoreLayout
+from workers.store.objects import Objects
+
+# What zarr and its codecs raise for chunks that do not decode.
+UNDECODABLE = (RuntimeError, ValueError, TypeError)
+
+
+class Metadata:
+    """Attributes, array metadata (parsed, by name) and stream names, as last read or written."""
+
+    def __init__(self, objects: Objects, zarr_store: Store, root: bytes) -> None:
+        self._objects = objects
+        self._zarr = zarr_store
+        self.attributes: dict[str, Any] = {}
+        self.arrays: dict[str, Any] = {}
+        self.streams: tuple[str, ...] = ()
+        self._opened: dict[str, zarr.Array[Any]] = {}
+        self._root = root
+        self._adopt(root)
+
+    @classmethod
+    def load(cls, objects: Objects, zarr_store: Store) -> Self | None:
+        """What is there; None without a root."""
+        root = objects.get(ROOT)
+        return None if root is None else cls(objects, zarr_store, root)
+
+    @classmethod
+    def make(cls, objects: Objects, zarr_store: Store, layout: StoreLayout) -> Self:
+        """Make an empty store, or complete a half-made one.
+
+        Raises StoreMismatch when what was begun there has other clips, another dim or dtype.
+        """
+        claim = _claim(objects, 0, _first_claim(layout))
+        same = ("dim", layout.dim), ("dtype", layout.dtype), ("clips_sha256", layout.clips_digest)
+        if any(claim[key] != value for key, value in same):
+            raise StoreMismatch(
+                f"{objects.uri} was begun with another grid, dim or dtype. Remove that store, or"
+                " choose another --output"
+            )
+        layout = replace(
+            layout,
+            streams=tuple(claim["streams"]),
+            attributes=claim["attributes"],
+            unit_clips=claim["unit_clips"],
+        )
+        made = skeleton.arrays(layout, claim["chunk_clips"])
+        objects.put_many(made)
+        root = skeleton.root(skeleton.first_attributes(layout), skeleton.array_metadata(made))
+        if objects.put_new(ROOT, root):
+            return cls(objects, zarr_store, root)
+        # Another run was faster, and may have added streams since.
+        metadata = cls(objects, zarr_store, objects.get(ROOT) or root)
+        metadata.align()
+        return metadata
+
+    def refresh(self) -> None:
+        """Read the root again. Raises StoreNotFound when it is gone."""
+        self._adopt(self._fresh())
+
+    def is_current(self) -> bool:
+        """Whether the root is still the one last read, by one GET. Raises StoreNotFound."""
+        return self._fresh() == self._root
+
+    def array(self, name: str) -> zarr.Array[Any]:
+        """The Zarr array of that name; nothing is read by this call."""
+        if name not in self._opened:
+            array = zarr.Array.from_dict(StorePath(self._zarr, name), deepcopy(self.arrays[name]))
+            # zarr drops all-NaN chunks by default, and a dropped chunk is a missing one.
+            self._opened[name] = array.with_config({"write_empty_chunks": True})
+        return self._opened[name]
+
+    def change(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change the attributes as they are now, not as they were when this object was made."""
+        self.refresh()
+        change(self.attributes)
+        self._objects.put(ROOT, skeleton.root(self.attributes, self.arrays))
+
+    def extend(self, streams: Iterable[str], attributes: Mapping[str, Any]) -> None:
+        """Add streams after those that are there, or what another run claimed to add there first.
+
+        Existing attributes win over `attributes`; the status goes back to `partial`.
+        """
+        claim = {"streams": list(streams), "attributes": dict(attributes)}
+        self._add(_claim(self._objects, len(self.streams), claim))
+        # Our root may just have replaced that of a run which was already further.
+        self.absorb()
+
+    def absorb(self) -> None:
+        """Add streams that were claimed and are not there, whoever claimed them."""
+        while data := self._objects.get(_claim_key(len(self.streams))):
+            self._add(_parsed_claim(self._objects, data))
+
+    def align(self) -> None:
+        """Make the arrays' own metadata and the stream names what the root says.
+
+        They differ when a run that was overtaken wrote them last.
+        """
+        right = skeleton.stream_names(self.streams)
+        right |= {_key(name): _dumped(value) for name, value in self.arrays.items()}
+        own = self._objects.get_many(right)
+        self._objects.put_many({k: v for k, v in right.items() if not _same(own[k], v)})
+
+    def _add(self, claim: Mapping[str, Any]) -> None:
+        names = (*self.streams, *claim["streams"])
+        arrays, objects = deepcopy(self.arrays), skeleton.stream_names(names)
+        for name in (schema.FEATURES, *schema.PER_STREAM_ARRAYS):
+            arrays[name]["shape"][1] = len(names)
+            objects[_key(name)] = _dumped(arrays[name])
+        arrays.update(skeleton.array_metadata(objects))
+        self._objects.put_many(objects)
+        self.refresh()
+        if len(self.streams) >= len(names):
+            self.align()
+            return
+        self.attributes.update(skeleton.merged(claim["attributes"], self.attributes))
+        self.attributes.update(status=schema.PARTIAL, streams=list(names))
+        root = skeleton.root(self.attributes, arrays)
+        self._objects.put(ROOT, root)
+        self._adopt(root)
+
+    def _fresh(self) -> bytes:
+        root = self._objects.get(ROOT)
+        if root is None:
+            raise StoreNotFound(f"{self._objects.uri} was removed while it was in use; run again")
+        return root
+
+    def _adopt(self, root: bytes) -> None:
+        uri = self._objects.uri
+        try:
+            parsed = json.loads(root)
+            attributes = dict(parsed["attributes"])
+            arrays = (parsed.get("consolidated_metadata") or {}).get("metadata", {})
+            version = attributes["schema_version"]
+            streams = tuple(map(str, attributes["streams"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreMismatch(
+                f"{uri} is not a takestream store, or its zarr.json is damaged ({error!r})."
+                " Choose another --output, or remove it"
+            ) from error
+        if version != schema.SCHEMA_VERSION:
+            raise StoreMismatch(
+                f"{uri} has schema version {version}, this takestream knows"
+                f" {schema.SCHEMA_VERSION}. Use a matching takestream or another --output"
+            )
+        complete = not set(schema.ARRAYS) - set(arrays)
+        self.arrays = arrays if complete else own_metadata(self._objects)
+        self.attributes = attributes
+        self._opened = {}
+        self._root = root
+        self.streams = streams
+
+
+def own_metadata(objects: Objects) -> dict[str, Any]:
+    """The arrays' own metadata, parsed from their `zarr.json`, by array name.
+
+    Raises StoreNotFound when an array has none.
+    """
+    found = objects.get_many([_key(name) for name in schema.ARRAYS])
+    if absent := [key for key, data in found.items() if data is None]:
+        raise StoreNotFound(f"{objects.uri} is half-made, without {', '.join(absent)}")
+    try:
+        return skeleton.array_metadata({k: data for k, data in found.items() if data is not None})
+    except ValueError as error:
+        raise StoreError(f"{objects.uri}: {error}") from error
+
+
+def read_whole(array: zarr.Array[Any], uri: str) -> np.ndarray[Any, Any]:
+    """All values of a small array. Raises StoreError when a chunk does not decode."""
+    try:
+        return np.asarray(array[:])
+    except UNDECODABLE as error:
+        raise StoreError(
+            f"{uri}: {array.path} is damaged ({error}); `takestream verify` names the chunk"
+        ) from error
+
+
+def _first_claim(layout: StoreLayout) -> dict[str, Any]:
+    itemsize = np.dtype(layout.dtype).itemsize
+    return {
+        "streams": layout.streams,
+        "attributes": layout.attributes,
+        "unit_clips": layout.unit_clips,
+        "chunk_clips": skeleton.chunk_clips(layout.unit_clips, layout.dim, itemsize),
+        "dim": layout.dim,
+        "dtype": layout.dtype,
+        "clips_sha256": layout.clips_digest,
+    }
+
+
+def _claim(objects: Objects, position: int, claim: Mapping[str, Any]) -> dict[str, Any]:
+    """What is added at this stream position: `claim`, or that of whoever was first.
+
+    Two runs that add streams at once would otherwise both take the same index. The loser carries
+    out the winner's claim too, so it does not matter whether the winner still lives.
+    """
+    key = _claim_key(position)
+    objects.put_new(key, _dumped(claim))
+    return _parsed_claim(objects, objects.get(key) or b"")
+
+
+def _parsed_claim(objects: Objects, data: bytes) -> dict[str, Any]:
+    try:
+        return dict(json.loads(data))
+    except ValueError as error:
+        raise StoreError(
+            f"{objects.uri}: an object below {schema.STREAM}/claims is damaged; remove the store"
+        ) from error
+
+
+def _claim_key(position: int) -> str:
+    # Below an array, where no reader of Zarr looks for members of the group.
+    return f"{schema.STREAM}/claims/{position}.json"
+
+
+def _key(array: str) -> str:
+    return f"{array}/{ROOT}"
+
+
+def _same(own: bytes | None, right: bytes) -> bool:
+    if own is None or own == right:
+        return own == right
+    try:
+        return bool(json.loads(own) == json.loads(right))
+    except ValueError:
+        return False
+
+
+def _dumped(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, allow_nan=False).encode()
