@@ -128,7 +128,9 @@ def alone(recipe: Recipe, take: Take, videos: Mapping[str, Path]) -> tuple[float
     fetching = timed(lambda: in_threads([lambda r=r: r[0].read(*r[1:]) for r in reads]))  # type: ignore[misc]
 
     def decoded(name: str, source: Source) -> None:
-        convert: Callable[[Any], Tensor] = lambda f: resize_and_crop(frame_to_tensor(rgb(f)), spec)  # noqa: E731
+        def convert(number: int, frame: Any) -> Tensor:
+            return resize_and_crop(frame_to_tensor(rgb(frame)), spec)
+
         for _ in decode(source, indexes[name], first, last, wanted.__contains__, convert):
             pass
 

@@ -71,15 +71,16 @@ def decode(
     first: int,
     last: int,
     wanted: Callable[[int], bool],
-    convert: Callable[[VideoFrame], P],
+    convert: Callable[[int, VideoFrame], P],
     *,
     open_decoder: Callable[[Index], tuple[Any, VideoCodecContext]] | None = None,
 ) -> Iterator[Decoded[P]]:
     """Frames `[first, last)` of a stream in presentation order, each exactly once.
 
-    `convert` runs at once on each good frame for which `wanted(frame)` holds. Frames past the end
-    of the stream come as PAST_END, frames whose data is not in the object as MISSING_FRAME, frames
-    that damage reaches as DAMAGED_FRAME. Memory: a few frames and `IN_FLIGHT` reads.
+    `convert(number, frame)` runs at once on each good frame for which `wanted(number)` holds.
+    Frames past the end of the stream come as PAST_END, frames whose data is not in the object as
+    MISSING_FRAME, frames that damage reaches as DAMAGED_FRAME. Memory: a few frames and
+    `IN_FLIGHT` reads.
     Raises SourceError when bytes cannot be read.
     """
     end = min(last, index.frames)
@@ -145,7 +146,7 @@ class _Session:
         self.last_fed = start - 1
 
     def run(
-        self, stop: int, wanted: Callable[[int], bool], convert: Callable[[VideoFrame], P]
+        self, stop: int, wanted: Callable[[int], bool], convert: Callable[[int, VideoFrame], P]
     ) -> Iterator[Decoded[P]]:
         run = self._fed(stop)
         due = deque(run[np.argsort(self.turn[run], kind="stable")].tolist())
@@ -190,7 +191,7 @@ class _Session:
             number = int(self.number[packet])
             take = self.first <= number < self.end and wanted(number)
             if take and not self._is_damaged(packet):
-                pictures[packet] = convert(frame)
+                pictures[packet] = convert(number, frame)
             yield from released()
         while due:
             settle(due.popleft())

@@ -20,9 +20,10 @@ from workers.clock.grid import Grid, make_grid
 from workers.clock.probe import probe_take
 from workers.dataset.take import Take
 from workers.media.counters import Counters
-from workers.media.decode import Decoded, decode, rgb
+from workers.media.decode import Decoded, open_cpu_decoder, rgb
 from workers.media.index import Index
 from workers.media.nvdec import cuda_picture, open_cuda_decoder
+from workers.media.reader import VideoReader
 from workers.media.source import Source, SourceChanged
 from workers.run.prepare import Probed, changed_streams, prepare
 from workers.run.recipe import Recipe
@@ -196,21 +197,22 @@ class UnitExtractor:
         stream = next(s for s in unit.take.streams if s.key == name)
         assert stream.uri is not None
         source = Source(stream.uri, self.recipe.source_s3, counters)
+        on_gpu = self.device.type == "cuda"
+        reader = VideoReader(source, index, open_cuda_decoder if on_gpu else open_cpu_decoder)
         spec = self.recipe.encoder.preprocess
         assert spec is not None
         turns = self.recipe.quarter_turns(name)
 
-        def convert(frame: VideoFrame) -> Tensor:
-            on_gpu = frame.format.name == "cuda"
-            picture = cuda_picture(frame) if on_gpu else frame_to_tensor(rgb(frame))
+        def convert(number: int, frame: VideoFrame) -> Tensor:
+            nv12 = frame.format.name == "cuda"
+            picture = cuda_picture(frame) if nv12 else frame_to_tensor(rgb(frame))
             if turns:
                 picture = torch.rot90(picture, turns, (-2, -1))
             counters.add(frames_converted=1)
             return resize_and_crop(picture, spec)[0]
 
         def run(first: int, last: int, wanted: Callable[[int], bool]) -> Iterator[Decoded[Tensor]]:
-            opener = open_cuda_decoder if self.device.type == "cuda" else None
-            return decode(source, index, first, last, wanted, convert, open_decoder=opener)
+            return reader.read(first, last, wanted, convert)
 
         return run
 

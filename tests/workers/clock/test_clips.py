@@ -257,7 +257,7 @@ def test_clips_of_real_films(name, film, stored):
     grid = grid_of(frames=len(frames), window=16, stride=8)
 
     def stream(first, last, wanted):
-        def picture(frame):
+        def picture(number, frame):
             return torch.from_numpy(rgb(frame)).permute(2, 0, 1)
 
         return decode(source, index, first, last, wanted, picture)
@@ -280,7 +280,7 @@ def test_a_cut_film_beside_a_whole_one(film, stored):
         def run(first, last, wanted):
             return decode(
                 sources[number], indexes[number], first, last, wanted,
-                lambda frame: torch.from_numpy(rgb(frame)).permute(2, 0, 1),
+                lambda number, frame: torch.from_numpy(rgb(frame)).permute(2, 0, 1),
             )  # fmt: skip
 
         return run

@@ -38,13 +38,17 @@ KINDS = [
 ]
 
 
+def picture(number, frame):
+    return rgb(frame)
+
+
 def everything(number):
     return True
 
 
 def decoded(source, index, first=0, last=None, wanted=everything):
     last = index.frames if last is None else last
-    frames = list(decode(source, index, first, last, wanted, rgb))
+    frames = list(decode(source, index, first, last, wanted, picture))
     assert [frame.frame for frame in frames] == list(range(first, last))
     return frames
 
@@ -111,7 +115,16 @@ def test_only_wanted_frames_are_converted(film, stored):
     source = stored(film("closed gop").data)
     index = read_index(source)
     seen = []
-    frames = list(decode(source, index, 5, 30, {7, 13, 29, 40}.__contains__, seen.append))
+    frames = list(
+        decode(
+            source,
+            index,
+            5,
+            30,
+            {7, 13, 29, 40}.__contains__,
+            lambda number, frame: seen.append(frame),
+        )
+    )
     assert len(seen) == 3
     assert all(frame.reason is Reason.VALID for frame in frames)
 
@@ -146,7 +159,9 @@ def test_the_decoder_gets_zeros_after_each_packet_and_has_one_thread(film, store
         assert codec.thread_count == 1
         return container, Spy(codec)
 
-    frames = list(decode(source, index, 0, index.frames, everything, rgb, open_decoder=open_spied))
+    frames = list(
+        decode(source, index, 0, index.frames, everything, picture, open_decoder=open_spied)
+    )
     check_exact(film("mpeg4"), frames)
     assert after == {bytes(64)}
 
@@ -446,7 +461,7 @@ def test_closed_early_it_leaves_nothing_running(film, stored, monkeypatch):
     index = read_index(source)
     before = set(threading.enumerate())
     source.reads.clear()
-    frames = decode(source, index, 0, index.frames, everything, rgb)
+    frames = decode(source, index, 0, index.frames, everything, picture)
     assert next(frames).frame == 0
     frames.close()
     time.sleep(0.05)
@@ -485,6 +500,8 @@ def test_memory_holds_a_few_frames_only(film, stored):
             nonlocal alive
             alive -= 1
 
-    for _ in decode(source, index, 0, index.frames, everything, Picture):
+    for _ in decode(
+        source, index, 0, index.frames, everything, lambda number, frame: Picture(frame)
+    ):
         pass
     assert most < 12
