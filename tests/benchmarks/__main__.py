@@ -3,12 +3,9 @@
 Footage: one take of 4 streams at 796x448, long GOPs, B-frames and audio, behind the embedded S3.
 """
 
-import json
 import os
 import resource
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,15 +19,13 @@ from configs.load import load_job
 from configs.schema import EncoderSpec
 from models.encoder import load_encoder
 from models.preprocess import frame_to_tensor, resize_and_crop
-from service.demo.footage import encode_video
 from service.demo.s3server import ObjectStore
 from service.jobs.launch import choose_takes
 from takestream.storage import join
+from tests.benchmarks.measure import FRAMES, STREAMS, in_threads, make_take, show, timed
 from workers.media.counters import Counters
 from workers.run.extract import UnitExtractor
 from workers.run.recipe import Recipe, make_recipe
-
-STREAMS, FRAMES, SIZE, CRF = 4, 900, (448, 796), 10
 
 
 class FreeEncoder:
@@ -42,32 +37,6 @@ class FreeEncoder:
     def encode(self, clips: Tensor) -> Tensor:
         """Zeros, float32 [B, D]."""
         return torch.zeros(len(clips), self.spec.dim or 1)
-
-
-def make_take(folder: Path, streams: int = STREAMS) -> list[Path]:
-    """A data set of one take; its videos."""
-    rng = np.random.default_rng(0)
-    base = np.kron(rng.integers(0, 255, (56, 100, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))
-    grain = rng.integers(0, 8, (8, *SIZE, 1), dtype=np.uint8)
-    videos = []
-    for stream in range(streams):
-        path = folder / "takes" / "bench" / f"cam{stream:02d}.mp4"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pictures = (
-            np.roll(base, (2 * n, n + stream), axis=(1, 0))[: SIZE[0], : SIZE[1]] ^ grain[n % 8]
-            for n in range(FRAMES)
-        )
-        # As many bits as the data set's own 448 px videos have, about 330 kB a second.
-        encode_video(path, pictures, audio=True, faststart=bool(stream % 2), crf=CRF)
-        videos.append(path)
-    entry = {
-        "take_uid": "bench",
-        "take_name": "bench",
-        "root_dir": "takes/bench",
-        "frame_aligned_videos": {p.stem: {"0": {"relative_path": p.name}} for p in videos},
-    }
-    (folder / "takes.json").write_text(json.dumps([entry]))
-    return videos
 
 
 def bare(videos: Sequence[Path], convert: Callable[[av.VideoFrame], object] | None) -> float:
@@ -85,22 +54,6 @@ def bare(videos: Sequence[Path], convert: Callable[[av.VideoFrame], object] | No
     return timed(lambda: in_threads([lambda p=p: one(p) for p in videos]))  # type: ignore[misc]
 
 
-def in_threads(work: Sequence[Callable[[], None]]) -> None:
-    """Run all at once."""
-    threads = [threading.Thread(target=one) for one in work]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Seconds that `work` takes."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
 def run(recipe: Recipe, encoder: object) -> tuple[float, dict[str, float]]:
     """Seconds and counts of a whole take through probe, decode, encode and write."""
     extractor = UnitExtractor(recipe, encoder, torch.device("cpu"))  # type: ignore[arg-type]
@@ -113,11 +66,6 @@ def run(recipe: Recipe, encoder: object) -> tuple[float, dict[str, float]]:
         extractor.finish(take)
 
     return timed(work), counters.snapshot()
-
-
-def show(what: str, ratio: float, goal: str) -> None:
-    """One line of the result."""
-    print(f"{what:<78} {ratio:7.3f}   goal {goal}", flush=True)
 
 
 def main() -> None:

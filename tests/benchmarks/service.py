@@ -23,8 +23,8 @@ from models.preprocess import frame_to_tensor, resize_and_crop
 from service.demo.s3server import ObjectStore
 from service.jobs.launch import choose_takes
 from takestream.storage import join
-from tests.benchmarks.__main__ import in_threads, make_take, show, timed
-from tests.e2e.conftest import Serving, service
+from tests.benchmarks.measure import in_threads, make_take, show, timed
+from tests.support.serving import Serving, service
 from workers.clock.grid import make_grid
 from workers.clock.probe import probe_take
 from workers.dataset.take import Take

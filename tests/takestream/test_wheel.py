@@ -11,7 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.takestream.test_reader import make_store
+from tests.support.stores import make_store
 
 ROOT = Path(__file__).parents[2]
 ABSENT = ("torch", "ray", "av", "pydantic", "pyarrow", "service", "workers", "configs", "models")

@@ -22,7 +22,7 @@ from takestream import errors
 from takestream.client.client import Client
 from takestream.client.jobs import Job, JobState
 from takestream.schema import Reason
-from tests.takestream.test_reader import make_store
+from tests.support.stores import make_store
 
 NPZ, NDJSON, SSE = "application/x-npz", "application/x-ndjson", "text/event-stream"
 PROBLEM = "application/problem+json"
