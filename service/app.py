@@ -54,13 +54,15 @@ def build(settings: dict[str, Any]) -> Any:
         from service.api.app import create_app
         from service.api.context import Front
         from service.api.metrics import log_to_stderr
+        from service.engine.client import ServeEngineClient
 
         log_to_stderr()
         logging.getLogger("takestream").setLevel(logging.INFO)
         # A RayService may give the application another name.
         name = serve.get_replica_context().app_name
         handle: DeploymentHandle[Any] = serve.get_deployment_handle("Engine", app_name=name)
-        return create_app(Front(ServeSpec.model_validate(facts), keys, secret, handle))
+        client = ServeEngineClient(handle)
+        return create_app(Front(ServeSpec.model_validate(facts), keys, secret, client))
 
     return serve.deployment(  # type: ignore[attr-defined]
         serve.ingress(door)(_Door),

@@ -15,6 +15,7 @@ from service.api.keys import SCOPES, Key, KeyRing
 from service.api.keys import Scope as KeyScope
 from service.api.metrics import Metrics
 from service.api.problems import Problem
+from service.engine.client import EngineClient
 from service.features.cache import StoredFeatures
 from service.features.catalogue import Catalogue
 from service.features.compute import Answering
@@ -29,9 +30,11 @@ APART: dict[Apart | None, int] = {"videos": 64, "events": 64}
 
 
 class Front:
-    """One front door. `engine` is a Serve handle of `Engine`."""
+    """One front door."""
 
-    def __init__(self, spec: ServeSpec, keys: KeyRing | None, secret: bytes, engine: Any) -> None:
+    def __init__(
+        self, spec: ServeSpec, keys: KeyRing | None, secret: bytes, engine: EngineClient
+    ) -> None:
         self.spec, self.keys, self.engine = spec, keys, engine
         self.catalogue = Catalogue(spec)
         s3 = S3Options(**(spec.job.output_s3 or spec.job.s3).model_dump())

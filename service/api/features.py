@@ -14,9 +14,8 @@ from service.api.keys import Key
 from service.api.negotiation import accepted, matches
 from service.api.problems import Problem, responses
 from service.api.streaming import arrow, chained, ndjson
-from service.engine.engine import Refusal
 from service.features import segments
-from service.features.compute import Failed, Refused
+from service.features.compute import Failed
 from service.features.encoding import ARROW, JSON, NDJSON, NPZ, Answer
 from service.features.request import CannotCompute, Plan, TooMuch
 
@@ -246,8 +245,6 @@ async def planned(door: Front, caller: Key, what: Any, wanted: Any = None) -> Pl
     except CannotCompute as error:
         status = 403 if "compute" not in caller.scopes else 404
         raise Problem(status, str(error)) from None
-    except Refused as error:
-        raise Problem.of_refusal(error.refusal) from None
     except Failed as error:
         raise Problem.of_failure(error.failure) from None
 
@@ -257,8 +254,6 @@ async def resolved(door: Front, caller: Key, plan: Plan, wanted: Any = None) -> 
     for last in (False, True):
         try:
             return plan, await door.answering.complete(plan)
-        except Refused as error:
-            raise Problem.of_refusal(error.refusal) from None
         except Failed as error:
             if error.failure.kind != "changed" or last:
                 raise Problem.of_failure(error.failure) from None
@@ -270,8 +265,6 @@ async def renewed(door: Front, caller: Key, plan: Plan, wanted: Any = None) -> P
     """The same plan for the take's videos as they are now."""
     try:
         await door.answering.renew(plan.asked)
-    except Refused as error:
-        raise Problem.of_refusal(error.refusal) from None
     except Failed as error:
         raise Problem.of_failure(error.failure) from None
     return await planned(door, caller, plan.asked, wanted)
@@ -286,9 +279,7 @@ async def as_job(door: Front, caller: Key, plans: Sequence[Plan]) -> Response:
     streams = tuple(dict.fromkeys(name for one in asked for name in one.streams))
     select = recipe.job.select.model_copy(update={"uids": uids, "streams": streams})
     job = recipe.job.model_copy(update={"select": select})
-    record = await door.engine.submit.remote(job, caller.name or None)
-    if isinstance(record, Refusal):
-        raise Problem.of_refusal(record)
+    record = await door.engine.submit(job, caller.name or None)
     url = f"/v1/jobs/{record.job_id}"
     missing = sum(plan.missing for plan in plans)
     detail = f"{missing} clips × streams are missing: a job computes them, then ask again"

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from configs.schema import EncoderChoice, GridChoice, Selection, StoreSpec
 from service.api.context import Front, JobFollower, JobReader, Submitter, TheFront
 from service.api.problems import Problem, responses
-from service.engine.engine import Elsewhere, Refusal
 from service.errors import Unknown
 from service.features.encoding import dumped
 from service.jobs.manager import checked_job
@@ -63,9 +62,7 @@ async def submit(body: JobBody, door: TheFront, caller: Submitter) -> JSONRespon
         select(takes, job.select)
     except DatasetError as error:
         raise Problem(404, str(error)) from None
-    record = await door.engine.submit.remote(job, caller.name or None)
-    if isinstance(record, Refusal):
-        raise Problem.of_refusal(record)
+    record = await door.engine.submit(job, caller.name or None)
     headers = {"Location": f"/v1/jobs/{record.job_id}", "Cache-Control": "no-store"}
     return JSONResponse(facts(record), 201, headers)
 
@@ -76,7 +73,7 @@ async def jobs(
     asked: Annotated[JobsQuery, Query()], door: TheFront, caller: JobReader
 ) -> dict[str, Any]:
     """The newest jobs, those of services before this one too."""
-    return {"jobs": [facts(r) for r in await door.engine.job_list.remote(asked.limit)]}
+    return {"jobs": [facts(r) for r in await door.engine.job_list(asked.limit)]}
 
 
 @router.head("/v1/jobs/{job_id}", include_in_schema=False)
@@ -93,11 +90,9 @@ async def job(job_id: JobId, door: TheFront, caller: JobReader) -> dict[str, Any
 )
 async def stop(job_id: JobId, door: TheFront, caller: Submitter) -> JSONResponse:
     """Stop a job at its next batch; what it wrote is kept, and the same job again goes on."""
-    record = await door.engine.job_stop.remote(job_id)
+    record = await door.engine.job_stop(job_id)
     if record is None:
         raise _no_job(job_id)
-    if isinstance(record, Elsewhere):
-        raise Problem(409, record.detail)
     return JSONResponse(facts(record), 202, {"Cache-Control": "no-store"})
 
 
@@ -109,7 +104,7 @@ async def stop(job_id: JobId, door: TheFront, caller: Submitter) -> JSONResponse
 async def logs(job_id: JobId, door: TheFront, caller: JobReader) -> Response:
     """What the job had to say: takes that are complete, failures, its end."""
     await _found(door, job_id)
-    return PlainTextResponse(await door.engine.job_log.remote(job_id))
+    return PlainTextResponse(await door.engine.job_log(job_id))
 
 
 @router.get(
@@ -134,7 +129,7 @@ def facts(record: JobRecord) -> dict[str, Any]:
 
 
 async def _found(door: Front, job_id: str) -> JobRecord:
-    record: JobRecord | None = await door.engine.job.remote(job_id)
+    record = await door.engine.job(job_id)
     if record is None:
         raise _no_job(job_id)
     return record
@@ -169,12 +164,11 @@ async def _events(door: Front, job_id: str) -> AsyncIterator[bytes]:
 
 async def _followed(door: Front, job_id: str) -> AsyncGenerator[JobRecord | None, None]:
     """What one call of the engine has to say; None now and then when it says nothing."""
-    records = door.engine.job_events.options(stream=True).remote(job_id)
-    following = aiter(records)
-    waiting: asyncio.Future[JobRecord] | None = None
+    records = door.engine.job_events(job_id)
+    waiting: asyncio.Task[JobRecord] | None = None
     try:
         while True:
-            waiting = waiting or asyncio.ensure_future(anext(following))
+            waiting = waiting or asyncio.create_task(_next(records))
             done, _ = await asyncio.wait({waiting}, timeout=HEARTBEAT_SECONDS)
             if not done:
                 yield None
@@ -186,6 +180,11 @@ async def _followed(door: Front, job_id: str) -> AsyncGenerator[JobRecord | None
             waiting = None
             yield record
     finally:
-        if waiting is not None:
-            waiting.cancel()
-        records.cancel()
+        if waiting is None or waiting.done():
+            await records.aclose()
+        else:
+            waiting.cancel()  # and with it the generator that it runs
+
+
+async def _next(records: AsyncGenerator[JobRecord, None]) -> JobRecord:
+    return await anext(records)

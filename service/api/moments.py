@@ -126,7 +126,7 @@ async def _scores(
         image = None if body.image is None else base64.b64decode(body.image, validate=True)
     except ValueError:
         raise Problem(422, "image: not base64") from None
-    query = await door.engine.query.remote(recipe, body.text, image)
+    query = await door.engine.query(recipe, body.text, image)
     if query.vector is None:
         if query.asked:
             raise Problem(422, query.error, kind="model")

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 
 from service.api.context import TheFront
-from service.api.problems import ENGINE_AWAY, documented
+from service.api.problems import documented
+from service.engine.client import EngineUnavailable
 from workers.dataset.take import DatasetError
 from workers.media.source import SourceError
 
@@ -39,8 +40,8 @@ async def healthz() -> dict[str, str]:
 async def readyz(door: TheFront) -> JSONResponse:
     """Whether work can be done: encoder loaded, output writable, data set there."""
     try:
-        checks: dict[str, str] = await asyncio.wait_for(door.engine.ready.remote(), ENGINE_SECONDS)
-    except (TimeoutError, *ENGINE_AWAY):
+        checks = await asyncio.wait_for(door.engine.ready(), ENGINE_SECONDS)
+    except (TimeoutError, EngineUnavailable):
         checks = {"engine": "does not answer"}
     try:
         await asyncio.to_thread(door.catalogue.takes)
@@ -68,8 +69,8 @@ async def readyz(door: TheFront) -> JSONResponse:
 async def metrics(door: TheFront) -> Response:
     """Metrics of this front door and of the engine."""
     status = None
-    with suppress(TimeoutError, *ENGINE_AWAY):
-        status = await asyncio.wait_for(door.engine.status.remote(), ENGINE_SECONDS)
+    with suppress(TimeoutError, EngineUnavailable):
+        status = await asyncio.wait_for(door.engine.status(), ENGINE_SECONDS)
     return Response(door.metrics.text(status), media_type="text/plain; version=0.0.4")
 
 

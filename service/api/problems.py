@@ -8,8 +8,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from ray.exceptions import RayError, RayTaskError
-from ray.serve.exceptions import RayServeException
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
@@ -17,9 +15,10 @@ from configs.load import SettingsError, did_you_mean
 from configs.schema import GridChoice, JobSpec, Selection, StoreSpec
 from models.errors import ModelError
 from service.api.metrics import METHODS
-from service.engine.engine import Refusal
+from service.engine.client import EngineBusy, EngineUnavailable
 from service.errors import Unknown
-from service.jobs.manager import NotAllowed
+from service.jobs.ownership import NotOwner
+from service.jobs.policy import NotAllowed
 from workers.dataset.take import DatasetError
 from workers.media.source import SourceDenied, SourceError
 from workers.run.tasks import Failure
@@ -28,8 +27,6 @@ from workers.store.errors import StoreDenied, StoreError
 log = logging.getLogger("takestream.service")
 
 MEDIA_TYPE = "application/problem+json"
-# What calls of the engine raise when it is not there, or not yet again.
-ENGINE_AWAY = (RayError, RayServeException, ConnectionError)
 
 
 class ProblemBody(BaseModel):
@@ -67,7 +64,6 @@ class Problem(Exception):
     @classmethod
     def of(cls, error: Exception) -> "Problem":
         """What an error of the layers below means over HTTP."""
-        error = _raised(error)
         if isinstance(error, Problem):
             return error
         words = str(error)
@@ -83,7 +79,11 @@ class Problem(Exception):
             return cls(503, words, retry_after=10, kind="storage")
         if isinstance(error, ModelError):
             return cls(503, words, retry_after=60, kind="model")
-        if isinstance(error, ENGINE_AWAY):
+        if isinstance(error, NotOwner):
+            return cls(409, words)
+        if isinstance(error, EngineBusy):
+            return cls(503, words, retry_after=error.retry_after, kind="queue_full")
+        if isinstance(error, EngineUnavailable):
             words = "the workers are starting again; try again in a moment"
             return cls(503, words, retry_after=5, kind="engine")
         log.exception("unexpected error", exc_info=error)
@@ -98,11 +98,6 @@ class Problem(Exception):
         status = {"unreadable": 422, "crash": 500, "fault": 500}.get(failure.kind, 503)
         retry = {422: None, 500: None}.get(status, 10)
         return cls(status, words, retry_after=retry, kind=failure.kind)
-
-    @classmethod
-    def of_refusal(cls, refusal: Refusal) -> "Problem":
-        """503 with the time to wait."""
-        return cls(503, refusal.detail, retry_after=refusal.retry_after, kind="queue_full")
 
     def body(self, request_id: str | None) -> dict[str, Any]:
         """The JSON."""
@@ -142,7 +137,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, answer)
     for kind in (
         Unknown, NotAllowed, SettingsError, DatasetError, SourceError, StoreError, ModelError,
-        *ENGINE_AWAY,
+        NotOwner, EngineBusy, EngineUnavailable,
     ):  # fmt: skip
         app.add_exception_handler(kind, answer)
 
@@ -153,14 +148,6 @@ def respond(request: Request, problem: Problem) -> JSONResponse:
     body = problem.body(getattr(request.state, "request_id", None))
     headers = {"Cache-Control": "no-store", **problem.headers}
     return JSONResponse(body, problem.status, headers, media_type=MEDIA_TYPE)
-
-
-def _raised(error: Exception) -> Exception:
-    """What a call of the engine raised there, without Ray's account of it: that one holds
-    tracebacks, process ids and paths."""
-    while isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
-        error = error.cause
-    return error
 
 
 def _sendable(words: str) -> str:

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from service.api.context import Front
 from service.api.problems import Problem
-from service.features.compute import Failed, Refused
+from service.engine.client import EngineBusy
+from service.features.compute import Failed
 from service.features.encoding import arrow_batch, arrow_schema, encoded, exact
 from service.features.request import Plan
 from takestream.schema import Reason
@@ -31,7 +32,7 @@ async def ndjson(door: Front, plan: Plan) -> AsyncGenerator[bytes, None]:
             while part is not None:
                 yield _rows(part)
                 part = await anext(parts, None)
-        except (Failed, Refused) as error:
+        except (Failed, EngineBusy) as error:
             problem = _problem(error)
             door.metrics.error(problem.kind)
             yield _line({"error": problem.body(None)})
@@ -80,7 +81,7 @@ async def arrow(door: Front, plan: Plan) -> AsyncGenerator[bytes, None]:
                 )
                 yield taken(sink)
                 part = await anext(parts, None)
-        except (Failed, Refused) as error:
+        except (Failed, EngineBusy) as error:
             raise _problem(error) from None
         writer.close()
     door.metrics.clips(plan.cached, plan.missing)
@@ -99,7 +100,7 @@ async def started(parts: AsyncGenerator[ClipPart, None]) -> ClipPart | None:
     """The first part; its errors become problems as long as no answer has begun."""
     try:
         return await anext(parts, None)
-    except (Failed, Refused) as error:
+    except (Failed, EngineBusy) as error:
         raise _problem(error) from None
 
 
@@ -162,10 +163,8 @@ def _line(value: Mapping[str, Any]) -> bytes:
     return encoded(value) + b"\n"
 
 
-def _problem(error: Failed | Refused) -> Problem:
-    if isinstance(error, Refused):
-        return Problem.of_refusal(error.refusal)
-    return Problem.of_failure(error.failure)
+def _problem(error: Failed | EngineBusy) -> Problem:
+    return Problem.of_failure(error.failure) if isinstance(error, Failed) else Problem.of(error)
 
 
 async def chained(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

@@ -7,15 +7,15 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from configs.load import SettingsError
 from configs.schema import JobSpec, ServeSpec
 from models.errors import ModelError
 from service.engine.ondemand import Busy, OnDemand, Part
-from service.jobs.manager import Jobs, NotHere, TooManyJobs
-from service.jobs.ownership import BEAT_SECONDS
+from service.engine.refusal import Refusal
+from service.jobs.manager import Jobs, TooManyJobs
+from service.jobs.ownership import BEAT_SECONDS, NotOwner
 from service.jobs.records import JobRecord, Records
 from takestream.storage import S3Options
 from workers.dataset.take import Take
@@ -35,21 +35,6 @@ RETRY_SECONDS = 5.0
 FOLLOW_SECONDS = 15.0
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Instead of an answer: too much is under way. retry_after: seconds."""
-
-    detail: str
-    retry_after: int
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """Instead of a job that was to be stopped: somebody else runs it."""
-
-    detail: str
 
 
 class Engine:
@@ -189,13 +174,13 @@ class Engine:
         await self._ready.wait()
         return await self.jobs.newest(limit)
 
-    async def job_stop(self, job_id: str) -> JobRecord | Elsewhere | None:
+    async def job_stop(self, job_id: str) -> JobRecord | Refusal | None:
         """See `Jobs.stop`."""
         await self._ready.wait()
         try:
             return await self.jobs.stop(job_id)
-        except NotHere as error:
-            return Elsewhere(str(error))
+        except NotOwner as error:
+            return Refusal(str(error))
 
     async def job_log(self, job_id: str) -> str:
         """See `Jobs.log`."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from configs.schema import LimitsSpec
-from service.engine.engine import Refusal
+from service.engine.client import EngineClient
 from service.features.cache import Array, Block, StoredFeatures
 from service.features.catalogue import Catalogue
 from service.features.encoding import Answer
@@ -27,14 +27,6 @@ ATTEMPTS = 3
 AT_ONCE = 4
 
 
-class Refused(Exception):
-    """The engine is too busy."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.detail)
-        self.refusal = refusal
-
-
 class Failed(Exception):
     """A worker could not do it."""
 
@@ -44,10 +36,14 @@ class Failed(Exception):
 
 
 class Answering:
-    """Plans and carries out answers. `engine` is a Serve handle of `Engine`."""
+    """Plans and carries out answers."""
 
     def __init__(
-        self, catalogue: Catalogue, stored: StoredFeatures, engine: Any, limits: LimitsSpec
+        self,
+        catalogue: Catalogue,
+        stored: StoredFeatures,
+        engine: EngineClient,
+        limits: LimitsSpec,
     ) -> None:
         self._catalogue, self._stored = catalogue, stored
         self._engine = engine
@@ -72,7 +68,7 @@ class Answering:
         """Read what is there; name what is not.
 
         compute: whether it may be computed. wanted: from clips to bool [n], which of them matter.
-        Raises TooMuch, CannotCompute, Refused, Failed, StoreError.
+        Raises TooMuch, CannotCompute, EngineBusy, Failed, StoreError.
         """
         uri = self._catalogue.store_uri(asked.variant.encoder_id, asked.take.uid)
         for _ in range(ATTEMPTS):
@@ -104,7 +100,7 @@ class Answering:
         """The clips that the plan lacks, as they are encoded, in the store's dtype.
 
         Each clip of each stream comes once. A stream that kills its worker comes as not extracted.
-        Raises Refused, Failed. Closing it cancels the work.
+        Raises EngineBusy, Failed. Closing it cancels the work.
         """
         merged: asyncio.Queue[object] = asyncio.Queue()
         turn = asyncio.Semaphore(AT_ONCE)
@@ -133,7 +129,7 @@ class Answering:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def complete(self, plan: Plan) -> Answer:
-        """The whole answer. Raises Refused, Failed."""
+        """The whole answer. Raises EngineBusy, Failed."""
         block = plan.block
         async with aclosing(self.parts(plan)) as parts:
             async for part in parts:
@@ -162,11 +158,7 @@ class Answering:
     async def _prepare(self, asked: Asked, *, compute: bool) -> None:
         if not compute or asked.variant.recipe is None:
             raise CannotCompute(_why_not(asked, compute))
-        prepared = await self._engine.prepare.remote(
-            asked.variant.recipe, asked.take, asked.streams
-        )
-        if isinstance(prepared, Refusal):
-            raise Refused(prepared)
+        prepared = await self._engine.prepare(asked.variant.recipe, asked.take, asked.streams)
         if prepared.failures:
             raise Failed(prepared.failures[0])
 
@@ -190,13 +182,14 @@ class Answering:
     ) -> None:
         streams, first, stop = window
         asked, dtype = plan.asked, plan.block.features.dtype
-        answers = self._engine.window.options(stream=True).remote(
-            asked.variant.recipe, asked.take, streams, first, stop
-        )
+        recipe = asked.variant.recipe
+        assert recipe is not None
         # Not more than one answer may compute at once: a long stream is not kept whole.
         keep = (stop - first) * len(streams) <= self._limits.compute_clips
         parts: list[ClipPart] = []
-        try:
+        async with aclosing(
+            self._engine.window(recipe, asked.take, streams, first, stop)
+        ) as answers:
             async for item in answers:
                 if isinstance(item, ClipPart):
                     with np.errstate(over="ignore"):
@@ -205,18 +198,13 @@ class Answering:
                     out.put_nowait(part)
                     if keep and isinstance(part, ClipPart):
                         parts.append(part)
-                elif isinstance(item, Refusal):
-                    raise Refused(item)
-                elif isinstance(item, UnitRecord) and item.outcome != "done":
+                elif item.outcome != "done":
                     out.put_nowait(_lost(item, plan))
-                elif isinstance(item, UnitRecord):
+                else:
                     # Only now is it sure that the videos did not change meanwhile.
                     for part in parts:
                         if part.stream in item.unit.streams:
                             plan.store.keep(part)
-        except BaseException:
-            answers.cancel()
-            raise
 
 
 def put(block: Block, part: ClipPart, plan: Plan) -> None:

@@ -12,7 +12,7 @@ from configs.schema import JobSpec, ServeSpec
 from models.errors import ModelError
 from service.errors import Unknown
 from service.jobs.launch import choose_takes
-from service.jobs.ownership import Ledger, has_ended, host_of
+from service.jobs.ownership import Ledger, NotOwner, has_ended, host_of
 from service.jobs.policy import NotAllowed as NotAllowed  # for the HTTP layer
 from service.jobs.policy import checked_job as checked_job
 from service.jobs.policy import resumed_job
@@ -38,10 +38,6 @@ STOPPED = "stopped; what was written is kept, submit it again to go on"
 
 class TooManyJobs(Exception):
     """So many jobs wait already that another is refused."""
-
-
-class NotHere(Exception):
-    """A job that somebody else runs; the message says who."""
 
 
 class Jobs:
@@ -124,18 +120,18 @@ class Jobs:
     async def stop(self, job_id: str) -> JobRecord | None:
         """Stop a job at its next batch; what is written is kept. An ended one is left as it is.
 
-        Raises NotHere when somebody else runs it, StoreError.
+        Raises NotOwner when somebody else runs it, StoreError.
         """
         record = await self.get(job_id)
         if record is None or record.ended:
             return record
         if record.kind == "ray":
-            raise NotHere(f"job {job_id} runs on a Ray cluster: `takestream stop` stops it there")
+            raise NotOwner(f"job {job_id} runs on a Ray cluster: `takestream stop` stops it there")
         if self._ledger.held(job_id) is None:
             where = "is run by no service at the moment"
             if record.owner and not has_ended(record.owner):
                 where = f"is run by another service, on {host_of(record.owner)}: stop it there"
-            raise NotHere(
+            raise NotOwner(
                 f"job {job_id} {where}; try again in a minute: this service takes up what no other "
                 "runs"
             )

@@ -31,6 +31,10 @@ LOOK_SECONDS = 5.0
 PARTING_SECONDS = 5.0
 
 
+class NotOwner(Exception):
+    """Another process owns the job; the message says which."""
+
+
 @dataclass
 class _Held:
     """A job in hand. saved: what was last written, at `saved_at` of the loop's clock.

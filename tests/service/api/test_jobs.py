@@ -1,7 +1,7 @@
 """Jobs over HTTP, with an engine that this test plays."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,66 +9,54 @@ import pytest
 from fastapi.testclient import TestClient
 
 from configs.load import parse
-from configs.schema import ServeSpec
+from configs.schema import JobSpec, ServeSpec
 from service.api.app import create_app
 from service.api.context import Front
 from service.api.keys import KeyRing, new_key
-from service.engine.engine import Elsewhere, Refusal
+from service.engine.client import EngineBusy, EngineClient
+from service.jobs.ownership import NotOwner
 from service.jobs.records import JobRecord, Status, now
 
 ID = "20261124-000000-abcdef"
 JOB = f"/v1/jobs/{ID}"
 
 
-class Call:
-    """What a Serve handle's method is to the routes."""
-
-    def __init__(self, outcome: Any) -> None:
-        self.outcome = outcome
-
-    def options(self, **_: object) -> "Call":
-        return self
-
-    def remote(self, *_: object) -> Any:
-        return _later(self.outcome)
-
-
-async def _later(outcome: Any) -> Any:
-    return outcome
-
-
-class Follow(Call):
-    """Each call gives the next of the sequences."""
-
-    def __init__(self, *calls: Sequence[JobRecord]) -> None:
-        self.calls = list(calls)
-
-    def remote(self, *_: object) -> Any:
-        return Records(self.calls.pop(0))
-
-
-class Records:
-    def __init__(self, records: Sequence[JobRecord]) -> None:
-        self._records = records
-
-    async def __aiter__(self) -> AsyncIterator[JobRecord]:
-        for record in self._records:
-            yield record
-
-    def cancel(self) -> None: ...
-
-
 def record(status: Status = "running", **more: Any) -> JobRecord:
     return JobRecord(job_id=ID, kind="service", status=status, submitted_at=now(), spec={}, **more)
 
 
-class Engine:
-    job = Call(record())
-    job_list = Call([record()])
-    job_log = Call("a line\n")
-    job_stop = Call(record("stopping"))
-    submit = Call(record("queued"))
-    job_events: Any = Follow([record("succeeded")])
+class Engine(EngineClient):
+    """Has one job; `stopped` and `submitted` may be errors, `calls` are those of `job_events`."""
+
+    def __init__(self) -> None:
+        self.stopped: Any = record("stopping")
+        self.submitted: Any = record("queued")
+        self.calls: list[Sequence[JobRecord]] = [[record("succeeded")]]
+
+    async def job(self, job_id: str) -> JobRecord:
+        return record()
+
+    async def job_list(self, limit: int) -> Sequence[JobRecord]:
+        return [record()]
+
+    async def job_log(self, job_id: str) -> str:
+        return "a line\n"
+
+    async def job_stop(self, job_id: str) -> JobRecord | None:
+        return given(self.stopped)
+
+    async def submit(self, job: JobSpec, by: str | None) -> JobRecord:
+        return given(self.submitted)
+
+    async def job_events(self, job_id: str) -> AsyncGenerator[JobRecord, None]:
+        for one in self.calls.pop(0):
+            yield one
+
+
+def given(outcome: Any) -> Any:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 @pytest.fixture
@@ -87,14 +75,14 @@ def client_of(root: Path, engine: Engine, keys: KeyRing | None = None) -> TestCl
     ("outcome", "status", "words"),
     [
         (record("stopping"), 202, None),
-        (Elsewhere("job x is run by another service, on there: stop it there"), 409, "on there"),
+        (NotOwner("job x is run by another service, on there: stop it there"), 409, "on there"),
         (None, 404, "GET /v1/jobs"),
     ],
 )
 def test_a_job_is_stopped_where_it_runs(
     tmp_path: Path, engine: Engine, outcome: Any, status: int, words: str | None
 ) -> None:
-    engine.job_stop = Call(outcome)
+    engine.stopped = outcome
     answer = client_of(tmp_path, engine).delete(JOB)
     assert answer.status_code == status
     if words:
@@ -118,7 +106,7 @@ def test_who_may_launch_jobs_may_see_them(
 
 
 def test_a_full_queue_says_when_to_come_back(tmp_path: Path, engine: Engine) -> None:
-    engine.submit = Call(Refusal("too many", 60))
+    engine.submitted = EngineBusy("too many", 60)
     answer = client_of(tmp_path, engine).post("/v1/jobs", json={})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
 
@@ -127,12 +115,12 @@ def test_a_job_is_followed_to_its_end_by_several_calls(tmp_path: Path, engine: E
     began, half, done = (
         record(progress={"units": 0}), record(progress={"units": 1}), record("succeeded")
     )  # fmt: skip
-    engine.job_events = Follow([began, half], [half], [half, done], [done])
+    engine.calls = [[began, half], [half], [half, done], [done]]
     lines = client_of(tmp_path, engine).get(f"{JOB}/events").text.split("\n\n")
     heads = [line.split("\n")[:2] for line in lines if line]
     assert heads == [
         ["id: 1", "event: progress"], ["id: 2", "event: progress"], ["id: 3", "event: end"]
     ]  # fmt: skip
     # An engine that goes down ends its calls at once: the client asks the next one.
-    engine.job_events = Follow([began], [])
+    engine.calls = [[began], []]
     assert client_of(tmp_path, engine).get(f"{JOB}/events").text.count("event:") == 1

@@ -24,11 +24,12 @@ from service.api import middleware as edge
 from service.api.app import create_app
 from service.api.context import Front
 from service.api.keys import KeyEntry, KeyRing
+from service.engine.client import ServeEngineClient
 from workers.store.errors import StoreError
 
 
 class Engine:
-    """Answers every call by raising, or with, `outcome`."""
+    """A Serve handle that answers every call by raising, or with, `outcome`."""
 
     def __init__(self, outcome: Any = None) -> None:
         self.outcome = outcome
@@ -53,7 +54,10 @@ class Served:
         job = {"dataset": str(root / "data"), "output": str(root / "out")}
         self.engine = Engine()
         self.door = Front(
-            parse(ServeSpec, {"job": job, **more}, "test"), keys, b"secret", self.engine
+            parse(ServeSpec, {"job": job, **more}, "test"),
+            keys,
+            b"secret",
+            ServeEngineClient(self.engine),
         )
         self.app = create_app(self.door)
         self.client = self.client_at()

@@ -5,7 +5,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,17 @@ import pytest
 from fastapi.testclient import TestClient
 
 from configs.load import parse
-from configs.schema import ServeSpec
+from configs.schema import JobSpec, ServeSpec
 from service.api.app import create_app
 from service.api.context import Front
+from service.engine.client import EngineClient
+from service.engine.ondemand import Part
 from service.features.refreshed import Kept
+from service.jobs.records import JobRecord, now
 from takestream.schema import Reason
 from takestream.storage import S3Options
 from workers.dataset.take import Take
-from workers.run.recipe import make_recipe
+from workers.run.recipe import Recipe, make_recipe
 from workers.run.tasks import ClipPart, Failure, PreparedTake, Unit, UnitRecord
 from workers.store.layout import StoreLayout
 from workers.store.takestore import TakeStore
@@ -33,62 +36,38 @@ URL = "/v1/takes/one/features"
 Window = Callable[[Take, Sequence[str], int, int], AsyncIterator[Any]]
 
 
-class Remote:
-    """What a Serve handle is to the front door: `.remote`, `.options`, iterable or awaitable."""
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self._call = call
-
-    def options(self, **_: object) -> "Remote":
-        return self
-
-    def remote(self, *arguments: object) -> Any:
-        found = self._call(*arguments)
-        return Stream(found) if hasattr(found, "__aiter__") else found
-
-
-class Stream:
-    def __init__(self, items: AsyncIterator[Any]) -> None:
-        self._items = items
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self._items
-
-    def cancel(self) -> None: ...
-
-
-class Engine:
+class Engine(EngineClient):
     """Computes `clip + 1000 * stream`; remembers what it was asked for."""
 
     def __init__(self) -> None:
         self.windows: list[tuple[tuple[str, ...], int, int]] = []
-        self.jobs: list[Any] = []
+        self.jobs: list[JobSpec] = []
         self.prepared = 0
         self.at_once = self.most_at_once = 0
         self.answer: Window = computed
-        self.window = Remote(self._window)
-        self.prepare = Remote(self._prepare)
-        self.submit = Remote(self._submit)
 
-    async def _window(
-        self, recipe: object, take: Take, streams: tuple[str, ...], first: int, stop: int
-    ) -> AsyncIterator[Any]:
-        self.windows.append((streams, first, stop))
+    async def window(
+        self, recipe: Recipe, take: Take, streams: Sequence[str], start: int, stop: int
+    ) -> AsyncGenerator[Part, None]:
+        self.windows.append((tuple(streams), start, stop))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            async for item in self.answer(take, streams, first, stop):
+            async for item in self.answer(take, streams, start, stop):
                 yield item
         finally:
             self.at_once -= 1
 
-    async def _prepare(self, recipe: object, take: Take, streams: Sequence[str]) -> PreparedTake:
+    async def prepare(self, recipe: Recipe, take: Take, streams: Sequence[str]) -> PreparedTake:
         self.prepared += 1
         return PreparedTake(take, "", ())
 
-    async def _submit(self, job: Any, by: object) -> Any:
+    async def submit(self, job: JobSpec, by: str | None) -> JobRecord:
         self.jobs.append(job)
-        return type("Record", (), {"job_id": f"job-{len(self.jobs)}"})
+        return JobRecord(
+            job_id=f"20261124-054233-{len(self.jobs):06x}", kind="service", status="queued",
+            submitted_at=now(), spec={},
+        )  # fmt: skip
 
 
 async def computed(take: Take, streams: Sequence[str], first: int, stop: int) -> AsyncIterator[Any]:
@@ -217,13 +196,13 @@ def test_a_tag_stands_only_for_what_is_all_there(client: TestClient, engine: Eng
 @pytest.mark.parametrize("kind", ["application/x-ndjson", "application/vnd.apache.arrow.stream"])
 def test_streams_follow_videos_that_changed(client: TestClient, engine: Engine, kind: str) -> None:
     engine.answer = failing("failed", Failure("one", None, "its videos changed", kind="changed"))
-    prepare = engine._prepare
+    prepare = engine.prepare
 
     async def renewed(*arguments: Any) -> PreparedTake:
         engine.answer = computed
         return await prepare(*arguments)
 
-    engine.prepare = Remote(renewed)
+    engine.prepare = renewed
     answer = client.get(URL, params={"start": 9, "end": 12}, headers={"Accept": kind})
     assert answer.status_code == 200, answer.text
     assert engine.prepared == 1

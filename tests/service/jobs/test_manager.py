@@ -12,12 +12,14 @@ import pytest
 from configs.load import parse
 from configs.schema import ServeSpec
 from service.engine import engine
-from service.engine.engine import Elsewhere, Engine, Refusal
+from service.engine.engine import Engine
 from service.engine.ondemand import Busy, OnDemand
+from service.engine.refusal import Refusal
 from service.jobs import manager as jobs
 from service.jobs import ownership as ledger
-from service.jobs.manager import Jobs, NotHere, TooManyJobs, resumed_job
-from service.jobs.ownership import Ledger, has_ended, host_of
+from service.jobs.manager import Jobs, TooManyJobs
+from service.jobs.ownership import Ledger, NotOwner, has_ended, host_of
+from service.jobs.policy import resumed_job
 from service.jobs.records import JobRecord, Records, new_job_id, now
 from workers.run.job import Progress, Report
 from workers.store.errors import StoreError
@@ -340,16 +342,16 @@ def test_the_job_of_another_service_is_let_be_until_that_one_is_silent(
             records_of(spec).save(far.model_copy(update={"alive_at": str(time.time())}))
         assert len(work.runs) == 1
         assert second.count == 0
-        with pytest.raises(NotHere, match=f"another service, on {host_of(first._ledger.owner)}"):
+        with pytest.raises(NotOwner, match=f"another service, on {host_of(first._ledger.owner)}"):
             await second.stop(job.job_id)
-        with pytest.raises(NotHere, match="another service, on far:"):
+        with pytest.raises(NotOwner, match="another service, on far:"):
             await second.stop(far.job_id)
         nobodys = left_behind(spec)
-        with pytest.raises(NotHere, match="run by no service at the moment"):
+        with pytest.raises(NotOwner, match="run by no service at the moment"):
             await second.stop(nobodys.job_id)
         records_of(spec).save(nobodys.model_copy(update={"status": "failed"}))
         ray = left_behind(spec, kind="ray")
-        with pytest.raises(NotHere, match="Ray cluster"):
+        with pytest.raises(NotOwner, match="Ray cluster"):
             await second.stop(ray.job_id)
 
         await second.resume()
@@ -524,7 +526,7 @@ def test_an_engine_tries_again_what_failed_and_says_so_meanwhile(
         monkeypatch.setattr(engine, "FOLLOW_SECONDS", 0.1)
         assert [one.status async for one in mine.job_events(job.job_id)] == ["running"]
         far = left_behind(spec, owner=other_owner())
-        assert isinstance(await mine.job_stop(far.job_id), Elsewhere)
+        assert isinstance(await mine.job_stop(far.job_id), Refusal)
         await mine.close()
         assert [one async for one in mine.job_events(job.job_id)] == []
 
