@@ -4,146 +4,26 @@ The checkpoints are small and random, saved in the hub's own format with a token
 """
 
 import contextlib
-import io
-import json
 import shutil
-import struct
 import threading
-import zlib
-from pathlib import Path
 
 import fsspec
 import numpy as np
 import pytest
 import torch
 import transformers
-from PIL import Image
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from configs.load import encoder_presets
-from configs.schema import EncoderSpec, PreprocessSpec
+from configs.schema import PreprocessSpec
 from models.encoder import load_encoder
 from models.errors import ModelError
-from models.preprocess import frame_to_tensor, resize_and_crop
 from models.search import joint
 from models.search.joint import has_joint_space, load_joint, scores
-from models.search.query import MAX_BYTES, MAX_CHARACTERS, QueryError
+from tests.support.checkpoints import CPU, clip_of, edit
+from tests.support.joint_checkpoints import KINDS, LENGTH, VISION, encoded, spec, unit
 
-CPU = torch.device("cpu")
 PRESETS = encoder_presets()
 TEXTS = ["a cup", "Cut the ONION, then fry it!", "🥕🔪 ñandú 切る", "x", "word " * 500, "9" * 9_000]
-LENGTH = 12
-VISION = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "image_size": 32,
-    "patch_size": 8,
-}
-ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
-KINDS = ("clip", "siglip")
-
-
-def save_clip(folder):
-    """A CLIPModel whose towers are of different widths, and its tokenizer."""
-    vocabulary = [*ALPHABET, *(letter + "</w>" for letter in ALPHABET), "cu", "cup</w>"]
-    words = {word: i for i, word in enumerate([*vocabulary, "<|startoftext|>", "<|endoftext|>"])}
-    text = {
-        **VISION,
-        "hidden_size": 48,
-        "vocab_size": len(words),
-        "max_position_embeddings": LENGTH,
-        "bos_token_id": words["<|startoftext|>"],
-        "eos_token_id": words["<|endoftext|>"],
-    }
-    merges = [("c", "u"), ("cu", "p</w>")]
-    transformers.CLIPTokenizer(words, merges, model_max_length=LENGTH).save_pretrained(folder)
-    config = transformers.CLIPConfig(text_config=text, vision_config=VISION, projection_dim=24)
-    settings = {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}}
-    transformers.CLIPImageProcessorPil(**settings).save_pretrained(folder)
-    return save(transformers.CLIPModel(config), folder)
-
-
-def save_siglip(folder):
-    """A SiglipModel, with a tokenizer that (as SigLIP 2's) leaves lower case to the caller."""
-    words = ["</s>", "<unk>", "▁", *map(chr, range(33, 65)), *map(chr, range(97, 127)), "cup"]
-    text = {**VISION, "vocab_size": len(words), "max_position_embeddings": LENGTH}
-    scored = [(word, -1.0 - i / 100) for i, word in enumerate(words)]
-    tokenizer = Tokenizer(models.Unigram(scored, unk_id=1))
-    tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A </s>", special_tokens=[("</s>", 0)]
-    )
-    fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token="</s>",
-        pad_token="</s>",
-        unk_token="<unk>",
-        model_max_length=LENGTH,
-    )
-    fast.save_pretrained(folder)
-    config = transformers.SiglipConfig(text_config=text, vision_config=VISION)
-    processor = transformers.SiglipImageProcessorPil(size={"height": 32, "width": 32})
-    processor.save_pretrained(folder)
-    return save(transformers.SiglipModel(config), folder)
-
-
-def save(model, folder):
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            # Fresh networks answer almost the same whatever they see; these do not.
-            parameter.add_(torch.randn_like(parameter) * 0.15)
-    model.eval().save_pretrained(folder)
-    return model
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """Per kind: the folder of the checkpoint and transformers' own model."""
-    folders = {kind: tmp_path_factory.mktemp(kind) for kind in KINDS}
-    makers = {"clip": save_clip, "siglip": save_siglip}
-    return {kind: (folders[kind], makers[kind](folders[kind])) for kind in KINDS}
-
-
-@pytest.fixture(scope="module")
-def loaded(saved):
-    return {kind: load_joint(spec(saved[kind][0]), CPU) for kind in KINDS}
-
-
-@pytest.fixture
-def own_copy(saved, tmp_path):
-    """Copies a checkpoint into the test's own folder, to be changed there."""
-
-    def copy(kind):
-        return Path(shutil.copytree(saved[kind][0], tmp_path / "own" / kind))
-
-    return copy
-
-
-def spec(weights, **values):
-    return EncoderSpec(name="x", family="huggingface", weights=str(weights), **values)
-
-
-def edit(folder, file, **values):
-    data = json.loads((folder / file).read_text())
-    (folder / file).write_text(json.dumps({**data, **values}))
-
-
-def unit(vectors):
-    return torch.nn.functional.normalize(vectors, dim=-1).numpy()
-
-
-def encoded(pixels, format="PNG", **options):
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format, **options)
-    return file.getvalue()
-
-
-def clip_of(frames, preprocess):
-    return torch.cat([resize_and_crop(frame_to_tensor(f), preprocess) for f in frames])
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: text[:12])
@@ -259,72 +139,6 @@ def test_the_encoder_is_loaded_once_and_only_for_pictures(saved, picture, monkey
     for image, text in answers:
         np.testing.assert_array_equal(image, answers[0][0])
         np.testing.assert_array_equal(text, answers[0][1])
-
-
-@pytest.mark.parametrize("text", ["", " \n\t", "a" * (MAX_CHARACTERS + 1), "cup \ud800"])
-def test_texts_that_say_nothing_are_refused(text, loaded):
-    for ask in (loaded["clip"].text, loaded["siglip"].is_cut):
-        with pytest.raises(QueryError, match="the text "):
-            ask(text)
-
-
-def png_of(width, height):
-    """A PNG file of a few bytes that says it has so many pixels."""
-    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    file = b"\x89PNG\r\n\x1a\n"
-    for name, data in [(b"IHDR", size), (b"IDAT", zlib.compress(b"\0" * 64)), (b"IEND", b"")]:
-        file += struct.pack(">I", len(data)) + name + data
-        file += struct.pack(">I", zlib.crc32(name + data))
-    return file
-
-
-def pictures_to_refuse():
-    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
-    jpeg = encoded(noise, "JPEG")
-    return {
-        "empty": (b"", "not a PNG, JPEG or WebP"),
-        "text": (b"<svg onload=alert(1)>", "not a PNG, JPEG or WebP"),
-        "gif": (encoded(noise[:9, :9, 0], "GIF"), "not a PNG, JPEG or WebP"),
-        "cut jpeg": (jpeg[: len(jpeg) // 2], "damaged or cut off"),
-        "cut png": (encoded(noise)[:5000], "damaged or cut off"),
-        "header only": (png_of(32, 32), "damaged or cut off"),
-        "40 million pixels": (png_of(8000, 5000), "8000 x 5000 pixels; at most"),
-        "a bomb": (png_of(2**31 - 1, 2**31 - 1), "more than|pixels; at most"),
-        "many bytes": (b"\xff\xd8" + b"\0" * MAX_BYTES, "16.0 MiB; at most 16 MiB"),
-        "a thread": (encoded(np.zeros((1, 40_000, 3), np.uint8)), "too long and narrow"),
-        "16 bits": (encoded(np.zeros((9, 9), np.uint16)), "16-bit grey"),
-    }
-
-
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("name", pictures_to_refuse())
-def test_files_that_are_no_picture_are_refused(name, loaded):
-    data, says = pictures_to_refuse()[name]
-    with pytest.raises(QueryError, match=says):
-        loaded["clip"].image(data)
-
-
-def test_pictures_of_each_kind_are_read(loaded, picture):
-    # Smooth, since JPEG would change noise.
-    y, x = np.mgrid[0:64, 0:96]
-    pixels = np.stack([x * 2, y * 3, 255 - x], -1).astype(np.uint8)
-    ours = loaded["clip"]
-    plain = ours.image(encoded(pixels))
-    for format, options in [
-        ("WEBP", {"lossless": True}),
-        ("WEBP", {"quality": 95}),
-        ("JPEG", {"quality": 95}),
-    ]:
-        assert ours.image(encoded(pixels, format, **options)) @ plain > 0.999
-    # A photograph stored lying on its side, and its EXIF data saying so (6: turn it clockwise).
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    lying = encoded(np.ascontiguousarray(np.rot90(pixels)), "PNG", exif=exif)
-    np.testing.assert_allclose(ours.image(lying), plain, atol=1e-6)
-    alpha = np.dstack([pixels, np.full(pixels.shape[:2], 9, np.uint8)])
-    np.testing.assert_allclose(ours.image(encoded(alpha)), plain, atol=1e-6)
-    assert ours.image(encoded(pixels[..., 0])).shape == (ours.dim,)
-    assert ours.image(encoded(pixels[:1, :1])).shape == (ours.dim,)
 
 
 @pytest.mark.parametrize("pool", ["cls", "mean"])
