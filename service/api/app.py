@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from pydantic import TypeAdapter
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
@@ -14,6 +15,14 @@ from starlette.staticfiles import StaticFiles
 from service.api import features, jobs, moments, operation, problems, takes, videos
 from service.api.context import Front
 from service.api.middleware import Edge
+from takestream.protocol import (
+    CACHE_STATUS_HEADER,
+    CLIPS_HEADER,
+    ENCODER_ID_HEADER,
+    REQUEST_ID_HEADER,
+    RETRY_AFTER_HEADER,
+    ProblemBody,
+)
 from takestream.version import own_version
 
 ABOUT = """Synchronised per-camera video features, read from stores or computed on demand.
@@ -22,8 +31,8 @@ Send `Authorization: Bearer <key>` where the service asks for one."""
 
 # Headers that scripts of other origins may read.
 EXPOSED = [
-    "ETag", "Location", "Retry-After", "Cache-Status", "X-Request-ID", "X-Takestream-Clips",
-    "X-Takestream-Encoder-Id",
+    "ETag", "Location", RETRY_AFTER_HEADER, CACHE_STATUS_HEADER, REQUEST_ID_HEADER, CLIPS_HEADER,
+    ENCODER_ID_HEADER,
 ]  # fmt: skip
 
 
@@ -77,9 +86,9 @@ def _describe(app: FastAPI, *, with_keys: bool) -> None:
         if app.openapi_schema is None:
             schema = plain()
             components = schema.setdefault("components", {})
-            components.setdefault("schemas", {})["ProblemBody"] = (
-                problems.ProblemBody.model_json_schema()
-            )
+            components.setdefault("schemas", {})["ProblemBody"] = TypeAdapter(
+                ProblemBody
+            ).json_schema()
             if with_keys:
                 components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
                 schema["security"] = [{"key": []}]

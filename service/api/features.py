@@ -16,13 +16,26 @@ from service.api.problems import Problem, responses
 from service.api.streaming import arrow, chained, ndjson
 from service.features import segments
 from service.features.compute import Failed
-from service.features.encoding import ARROW, JSON, NDJSON, NPZ, Answer
+from service.features.encoding import Answer
 from service.features.request import CannotCompute, Plan, TooMuch
+from takestream.protocol import (
+    ARROW,
+    CACHE_STATUS_HEADER,
+    CLIPS_HEADER,
+    ENCODER_ID_HEADER,
+    JSON,
+    NAME_LENGTH,
+    NAMES,
+    NDJSON,
+    NPZ,
+    RETRY_AFTER_HEADER,
+    ClipCounts,
+)
 
 router = APIRouter(tags=["features"])
 KINDS = (JSON, NPZ, ARROW, NDJSON)
 Seconds = Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)]
-ShortName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
+ShortName = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH, pattern=r"^[^\x00-\x1f]+$")]
 
 
 class FeaturesQuery(BaseModel):
@@ -32,7 +45,7 @@ class FeaturesQuery(BaseModel):
 
     encoder: ShortName | None = Field(None, description="a preset, or a whole encoder_id")
     streams: list[ShortName] = Field(
-        default_factory=list, max_length=100, description="names or patterns, comma-separated"
+        default_factory=list, max_length=NAMES, description="names or patterns, comma-separated"
     )
     start: Seconds | None = Field(None, description="seconds on the take's clock")
     end: Seconds | None = Field(None, description="seconds; clips that show any of [start, end)")
@@ -76,7 +89,7 @@ class SegmentsBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     encoder: ShortName | None = None
-    streams: list[ShortName] = Field(default_factory=list, max_length=100)
+    streams: list[ShortName] = Field(default_factory=list, max_length=NAMES)
     segments: list[TakeInterval] = Field(min_length=1)
 
 
@@ -86,7 +99,7 @@ class AnnotationBody(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     encoder: ShortName | None = None
-    streams: list[ShortName] = Field(default_factory=list, max_length=100)
+    streams: list[ShortName] = Field(default_factory=list, max_length=NAMES)
     annotations: dict[ShortName, TakeAnnotation] = Field(min_length=1)
 
 
@@ -159,9 +172,9 @@ def _headers(plan: Plan, kind: str) -> dict[str, str]:
     found = {
         "Cache-Control": "private, no-cache",
         "Vary": "Accept, Authorization",
-        "X-Takestream-Encoder-Id": plan.asked.variant.encoder_id,
-        "X-Takestream-Clips": f"cached={plan.cached}; computed={plan.missing}",
-        "Cache-Status": f"takestream; {hit}",
+        ENCODER_ID_HEADER: plan.asked.variant.encoder_id,
+        CLIPS_HEADER: ClipCounts(plan.cached, plan.missing).header(),
+        CACHE_STATUS_HEADER: f"takestream; {hit}",
     }
     etag = plan.etag(kind)
     return found if etag is None else {"ETag": etag, **found}
@@ -286,5 +299,5 @@ async def as_job(door: Front, caller: Key, plans: Sequence[Plan]) -> Response:
     return JSONResponse(
         {"job_id": record.job_id, "url": url, "detail": detail},
         202,
-        {"Location": url, "Retry-After": "10", "Cache-Control": "no-store"},
+        {"Location": url, RETRY_AFTER_HEADER: "10", "Cache-Control": "no-store"},
     )

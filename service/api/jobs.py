@@ -15,7 +15,8 @@ from service.api.problems import Problem, responses
 from service.errors import Unknown
 from service.features.encoding import dumped
 from service.jobs.manager import checked_job
-from service.jobs.records import ENDED, JobRecord
+from service.jobs.records import JobRecord
+from takestream.protocol import END_EVENT, ENDED, EVENTS, JOBS_PER_PAGE, PROGRESS_EVENT, TEXT
 from workers.dataset.selection import select
 from workers.dataset.take import DatasetError
 
@@ -44,7 +45,7 @@ class JobsQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: Annotated[int, Field(ge=1, le=500)] = 50
+    limit: Annotated[int, Field(ge=1, le=JOBS_PER_PAGE)] = 50
 
 
 @router.post(
@@ -99,7 +100,7 @@ async def stop(job_id: JobId, door: TheFront, caller: Submitter) -> JSONResponse
 @router.get(
     "/v1/jobs/{job_id}/logs",
     response_class=PlainTextResponse,
-    responses={200: {"description": "Lines", "content": {"text/plain": {}}}, **responses()},
+    responses={200: {"description": "Lines", "content": {TEXT: {}}}, **responses()},
 )
 async def logs(job_id: JobId, door: TheFront, caller: JobReader) -> Response:
     """What the job had to say: takes that are complete, failures, its end."""
@@ -110,7 +111,7 @@ async def logs(job_id: JobId, door: TheFront, caller: JobReader) -> Response:
 @router.get(
     "/v1/jobs/{job_id}/events",
     responses={
-        200: {"description": "Server-sent events", "content": {"text/event-stream": {}}},
+        200: {"description": "Server-sent events", "content": {EVENTS: {}}},
         **responses(),
     },
 )
@@ -120,7 +121,7 @@ async def events(
     """`progress` events with the whole job each time, then one `end`."""
     await _found(door, job_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_events(door, job_id), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_events(door, job_id), media_type=EVENTS, headers=headers)
 
 
 def facts(record: JobRecord) -> dict[str, Any]:
@@ -154,7 +155,7 @@ async def _events(door: Front, job_id: str) -> AsyncIterator[bytes]:
                 data = dumped(facts(record))
                 if data != told:
                     told, number = data, number + 1
-                    kind = "end" if record.status in ENDED else "progress"
+                    kind = END_EVENT if record.status in ENDED else PROGRESS_EVENT
                     yield f"id: {number}\nevent: {kind}\ndata: {data}\n\n".encode()
                 if record.status in ENDED:
                     return

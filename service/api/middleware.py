@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.context import Front
 from service.api.problems import Problem, respond
+from takestream.protocol import REQUEST_ID_HEADER
 
 # A reader that takes nothing for so long, in seconds, is not waited for.
 STALLED_SECONDS = 60.0
@@ -115,7 +116,7 @@ class _Exchange:
 
 
 def _request_id(scope: Scope) -> str:
-    given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+    given = dict(scope["headers"]).get(REQUEST_ID_HEADER.lower().encode(), b"").decode("latin-1")
     return given if re.fullmatch(r"[A-Za-z0-9._-]{1,80}", given) else secrets.token_hex(8)
 
 

@@ -17,6 +17,7 @@ from service.api.problems import Problem, responses
 from service.errors import Unknown
 from service.features import analysis
 from service.features.request import Asked, Plan, chosen_streams
+from takestream.protocol import NAMES
 from takestream.schema import Reason
 
 router = APIRouter(tags=["moments"])
@@ -51,7 +52,7 @@ class SearchBody(BaseModel):
 
     take: ShortName
     encoder: ShortName | None = None
-    streams: list[ShortName] = Field(default_factory=list, max_length=100)
+    streams: list[ShortName] = Field(default_factory=list, max_length=NAMES)
     top: Annotated[int, Field(ge=1, le=100)] = 5
     text: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
     image: Annotated[str, Field(min_length=1)] | None = Field(None, description="base64")

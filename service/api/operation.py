@@ -1,6 +1,7 @@
 """`/healthz`, `/readyz`, `/metrics`, and the page."""
 
 import asyncio
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from service.api.context import TheFront
 from service.api.problems import documented
 from service.engine.client import EngineUnavailable
+from takestream.protocol import RETRY_AFTER_HEADER, page_facts
 from workers.dataset.take import DatasetError
 from workers.media.source import SourceError
 
 router = APIRouter(tags=["operation"])
 PAGE = Path(__file__).parent.parent / "page"
+MODULE_PATH = "/static/protocol.js"
 ENGINE_SECONDS = 5.0
 NO_KEY: dict[str, Any] = {"security": []}
 POLICY = (
@@ -52,7 +55,7 @@ async def readyz(door: TheFront) -> JSONResponse:
         words = {}
     # The reasons name storage and keys: they are for the logs' readers, not for everybody.
     words |= {name: "failing" if door.keys else why for name, why in checks.items()}
-    headers = {"Cache-Control": "no-store"} | ({"Retry-After": "2"} if checks else {})
+    headers = {"Cache-Control": "no-store"} | ({RETRY_AFTER_HEADER: "2"} if checks else {})
     return JSONResponse({"ready": not checks, "checks": words}, 503 if checks else 200, headers)
 
 
@@ -72,6 +75,14 @@ async def metrics(door: TheFront) -> Response:
     with suppress(TimeoutError, EngineUnavailable):
         status = await asyncio.wait_for(door.engine.status(), ENGINE_SECONDS)
     return Response(door.metrics.text(status), media_type="text/plain; version=0.0.4")
+
+
+@router.head(MODULE_PATH, include_in_schema=False)
+@router.get(MODULE_PATH, include_in_schema=False)
+async def protocol_module() -> Response:
+    """`takestream.protocol` for the page: an ES module beside the page's own files."""
+    lines = [f"export const {name} = {json.dumps(v)};" for name, v in page_facts().items()]
+    return Response("\n".join([*lines, ""]), media_type="text/javascript")
 
 
 @router.head("/", include_in_schema=False)

@@ -7,7 +7,6 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
@@ -19,25 +18,13 @@ from service.engine.client import EngineBusy, EngineUnavailable
 from service.errors import Unknown
 from service.jobs.ownership import NotOwner
 from service.jobs.policy import NotAllowed
+from takestream.protocol import PROBLEM, RETRY_AFTER_HEADER, STATUS_KINDS, ProblemBody
 from workers.dataset.take import DatasetError
 from workers.media.source import SourceDenied, SourceError
 from workers.run.tasks import Failure
 from workers.store.errors import StoreDenied, StoreError
 
 log = logging.getLogger("takestream.service")
-
-MEDIA_TYPE = "application/problem+json"
-
-
-class ProblemBody(BaseModel):
-    """RFC 9457, with the request's id for whoever looks it up in the logs."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    request_id: str | None = None
-    errors: list[str] | None = None
 
 
 class Problem(Exception):
@@ -56,10 +43,11 @@ class Problem(Exception):
         super().__init__(detail)
         self.status, self.detail = status, _sendable(detail)
         self.errors = None if errors is None else [_sendable(line) for line in errors]
-        self.kind = kind or HTTPStatus(status).phrase.lower().replace(" ", "_")
+        phrase = HTTPStatus(status).phrase.lower().replace(" ", "_")
+        self.kind = kind or STATUS_KINDS.get(status, phrase)
         self.headers = dict(headers or {})
         if retry_after is not None:
-            self.headers["Retry-After"] = str(retry_after)
+            self.headers[RETRY_AFTER_HEADER] = str(retry_after)
 
     @classmethod
     def of(cls, error: Exception) -> "Problem":
@@ -105,9 +93,10 @@ class Problem(Exception):
             title=HTTPStatus(self.status).phrase,
             status=self.status,
             detail=self.detail,
+            kind=self.kind,
             request_id=request_id,
             errors=self.errors,
-        ).model_dump(exclude_none=True)
+        ).body()
 
 
 def install(app: FastAPI) -> None:
@@ -147,7 +136,7 @@ def respond(request: Request, problem: Problem) -> JSONResponse:
     request.state.problem = problem.kind
     body = problem.body(getattr(request.state, "request_id", None))
     headers = {"Cache-Control": "no-store", **problem.headers}
-    return JSONResponse(body, problem.status, headers, media_type=MEDIA_TYPE)
+    return JSONResponse(body, problem.status, headers, media_type=PROBLEM)
 
 
 def _sendable(words: str) -> str:
@@ -201,7 +190,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": HTTPStatus(status).phrase,
-            "content": {MEDIA_TYPE: {"schema": schema}},
+            "content": {PROBLEM: {"schema": schema}},
         }
         for status in sorted(set(statuses))
     }

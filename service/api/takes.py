@@ -15,6 +15,7 @@ from service.api.features import ShortName
 from service.api.problems import responses
 from service.api.videos import video_url
 from service.features.cache import OpenStore
+from takestream.protocol import TAKES_PER_PAGE
 from takestream.schema import COMPLETE
 from workers.dataset.take import Take
 from workers.store.errors import StoreError
@@ -33,7 +34,7 @@ class TakesQuery(BaseModel):
     task: ShortName | None = None
     university: ShortName | None = None
     extracted: ShortName | None = Field(None, description="with a store of this encoder")
-    limit: Annotated[int, Field(ge=1, le=500)] = 50
+    limit: Annotated[int, Field(ge=1, le=TAKES_PER_PAGE)] = 50
     offset: Annotated[int, Field(ge=0, le=10**9)] = 0
 
 

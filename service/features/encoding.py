@@ -10,11 +10,8 @@ import orjson
 import pyarrow as pa
 
 from service.features.cache import Array, Block, Clips
+from takestream.protocol import ARROW, NPZ
 
-JSON = "application/json"
-NPZ = "application/x-npz"
-ARROW = "application/vnd.apache.arrow.stream"
-NDJSON = "application/x-ndjson"
 # Rows of a record batch: enough to be quick, small enough to come soon.
 ROWS = 2048
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from service.features.cache import Array, Clips
-from service.features.encoding import NPZ, Answer, dumped, encoded, npz
+from service.features.encoding import Answer, dumped, encoded, npz
+from takestream.protocol import NPZ
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from takestream.protocol import ENDED as ENDED
+from takestream.protocol import JOB_FIELDS, JobStatus
 from takestream.storage import S3Options, join
 from workers.store.objects import Objects
 
@@ -25,8 +27,7 @@ JOBS = "jobs"
 
 RECORD_VERSION: Literal[1] = 1
 
-Status = Literal["queued", "running", "stopping", "succeeded", "failed", "stopped"]
-ENDED: frozenset[str] = frozenset({"succeeded", "failed", "stopped"})
+Status = JobStatus
 
 LOG_BYTES = 256 * 1024
 """So much of a job's log is kept: its end."""
@@ -89,8 +90,7 @@ class JobRecord(BaseModel):
 
     def facts(self) -> dict[str, Any]:
         """The job as everybody may see it, JSON-able; the keys are always the same."""
-        inner = {"record_version", "kind", "ray_address", "owner", "alive_at"}
-        return self.model_dump(mode="json", exclude=inner)
+        return self.model_dump(mode="json", include=set(JOB_FIELDS))
 
 
 class Records:

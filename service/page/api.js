@@ -1,8 +1,10 @@
 // The service's API: keys, errors in plain words, events.
 
+import { END_EVENT, ENDED_STATUSES, EVENTS_TYPE, JSON_TYPE, REQUEST_ID_HEADER, RETRY_AFTER_HEADER } from "./protocol.js";
+
 const KEY = "takestream-key";
 const MADE = "takestream-made";
-const ENDED = new Set(["succeeded", "failed", "stopped"]);
+const ENDED = new Set(ENDED_STATUSES);
 const PATIENCE = 30_000; // milliseconds that a request waits in all for a busy service
 const SILENCE = 45_000; // without even a heartbeat: then the events' connection is dead
 const SETTLING = 15_000; // as long as the service's list of stores may take to know of a new one
@@ -67,13 +69,13 @@ async function problem(response) {
     // A proxy's page, perhaps: the status has to do.
   }
   const detail = sentence(body.detail || `The service answered ${response.status}`);
-  const wait = response.headers.get("Retry-After");
+  const wait = response.headers.get(RETRY_AFTER_HEADER);
   const words = {
     403: `${detail} Ask for a key that allows it.`,
     429: `${detail}${wait ? ` Try again in ${wait} s.` : ""}`,
     503: `${detail}${wait ? ` Try again in ${wait} s.` : ""}`,
   };
-  const id = body.request_id || response.headers.get("X-Request-ID");
+  const id = body.request_id || response.headers.get(REQUEST_ID_HEADER);
   const error = new ApiError(response.status, body.title || "Error", words[response.status] || detail, id);
   const seconds = Number(wait ?? 2);
   error.wait = Number.isFinite(seconds) ? Math.max(500, seconds * 1000) : 2000;
@@ -105,13 +107,13 @@ async function waitOut(error, signal) {
  * A response that is all right. Raises ApiError; asks for a key where one is needed, and asks
  * again for a while where the service says that it is busy, unless it may have begun (`once`).
  */
-export async function request(path, { method = "GET", body, signal, accept = "application/json", once = false } = {}) {
+export async function request(path, { method = "GET", body, signal, accept = JSON_TYPE, once = false } = {}) {
   let waited = 0;
   for (;;) {
     const sent = key.get();
     const headers = { Accept: accept };
     if (sent) headers.Authorization = `Bearer ${sent}`;
-    if (body !== undefined) headers["Content-Type"] = "application/json";
+    if (body !== undefined) headers["Content-Type"] = JSON_TYPE;
     let response;
     try {
       const payload = body === undefined ? undefined : JSON.stringify(body);
@@ -188,7 +190,7 @@ export const pause = (ms, signal = undefined) =>
 
 // By fetch, since EventSource cannot send a key.
 async function* events(path, signal) {
-  const response = await request(path, { signal, accept: "text/event-stream" });
+  const response = await request(path, { signal, accept: EVENTS_TYPE });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
@@ -219,7 +221,7 @@ export async function followJob(id, signal, onJob, onState = () => {}) {
         onState("live");
         noteMade(data);
         onJob(data);
-        if (event === "end" || hasEnded(data)) return;
+        if (event === END_EVENT || hasEnded(data)) return;
       }
     } catch (error) {
       if (signal.aborted) return;

@@ -2,10 +2,10 @@
 
 import { getJson, madeJustNow, pause } from "./api.js";
 import { announce, count, duration, h, notice } from "./dom.js";
+import { TAKES_PER_PAGE } from "./protocol.js";
 import { failure } from "./trouble.js";
 
 const PAGE = 50;
-const WHOLE = 500; // takes in one answer, at most
 const FIELDS = ["q", "task", "university", "extracted"];
 
 /** The list of takes; the filter lives in the address, so that going back comes back to it. */
@@ -137,7 +137,7 @@ async function facets(inputs, state, signal) {
     const { encoders } = await getJson("v1/encoders", {}, signal);
     const all = [];
     for (let total = 1; all.length < total; ) {
-      const some = await getJson("v1/takes", { limit: WHOLE, offset: all.length || "" }, signal);
+      const some = await getJson("v1/takes", { limit: TAKES_PER_PAGE, offset: all.length || "" }, signal);
       if (!some.takes.length) break;
       all.push(...some.takes);
       total = some.total;

@@ -15,13 +15,18 @@ from numpy.typing import NDArray
 from takestream import schema
 from takestream.client.problems import as_object, of_problem, torn, unexpected
 from takestream.client.records import Moment, SearchResult
+from takestream.protocol import (
+    CLIPS_HEADER,
+    ENCODER_ID_HEADER,
+    NPZ,
+    REQUEST_ID_HEADER,
+    ClipCounts,
+)
 from takestream.schema import Reason
 
 if TYPE_CHECKING:
     import xarray
 
-NPZ = "application/x-npz"
-NDJSON = "application/x-ndjson"
 SEGMENT = "segment"
 
 _PER_STREAM = {
@@ -103,15 +108,10 @@ def _arrays(response: httpx.Response) -> dict[str, NDArray[Any]]:
 def _cost(response: httpx.Response) -> dict[str, Any]:
     """{clips_cached, clips_computed, encoder_id, request_id} as far as the headers say."""
     headers = response.headers
-    cost: dict[str, Any] = {}
-    for part in headers.get("x-takestream-clips", "").split(";"):
-        name, _, count = part.strip().partition("=")
-        if name in ("cached", "computed") and count.isdecimal():
-            cost[f"clips_{name}"] = int(count)
-    for key, header in (
-        ("encoder_id", "x-takestream-encoder-id"),
-        ("request_id", "x-request-id"),
-    ):
+    counts = ClipCounts.of_header(headers.get(CLIPS_HEADER, ""))
+    known = {"clips_cached": counts.cached, "clips_computed": counts.computed}
+    cost: dict[str, Any] = {name: count for name, count in known.items() if count is not None}
+    for key, header in (("encoder_id", ENCODER_ID_HEADER), ("request_id", REQUEST_ID_HEADER)):
         if header in headers:
             cost[key] = headers[header]
     return cost

@@ -21,8 +21,9 @@ from takestream.client import answers, jobs
 from takestream.client.answers import FeatureStream
 from takestream.client.jobs import Job
 from takestream.client.problems import as_object, unexpected
-from takestream.client.records import Encoder, Record, SearchResult, TakeDetails, TakeSummary
+from takestream.client.records import Encoder, SearchResult, TakeDetails, TakeSummary
 from takestream.client.transport import Transport, lines, plain
+from takestream.protocol import NDJSON, NPZ, JobState, Record
 
 if TYPE_CHECKING:
     import xarray
@@ -126,9 +127,9 @@ class Client:
         path = f"/v1/takes/{_quoted(take)}/features"
         with ExitStack() as stack:
             response = stack.enter_context(
-                self._transport.stream(path, params=asked, accept=answers.NDJSON)
+                self._transport.stream(path, params=asked, accept=NDJSON)
             )
-            _of_kind(response, answers.NDJSON)
+            _of_kind(response, NDJSON)
             # From its second line on the stream closes the response itself.
             return FeatureStream(response, lines(response), stack)
 
@@ -241,7 +242,7 @@ class Client:
     def jobs(self, limit: int | None = None) -> list[Job]:
         """The service's jobs, the newest first."""
         response = self._transport.ask("GET", "/v1/jobs", params=_asked(limit=limit))
-        return [Job(self._transport, state) for state in _records(jobs.JobState, response, "jobs")]
+        return [Job(self._transport, state) for state in _records(JobState, response, "jobs")]
 
     def job(self, job_id: str) -> Job:
         """A job by its id. Raises NotFound."""
@@ -254,7 +255,7 @@ class Client:
         rounds: Counter[str] = Counter()
         failed: dict[str, errors.JobFailed] = {}
         while True:
-            response = self._transport.ask(method, path, accept=answers.NPZ, slow=True, **options)
+            response = self._transport.ask(method, path, accept=NPZ, slow=True, **options)
             if response.status_code != 202:
                 return answers.dataset(response, row)
             told = as_object(response)

@@ -4,8 +4,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -13,10 +12,9 @@ import httpx
 
 from takestream import errors
 from takestream.client.problems import as_object, unexpected
-from takestream.client.records import Record
 from takestream.client.transport import Transport, lines
+from takestream.protocol import END_EVENT, EVENTS, TEXT, JobFailure, JobState
 
-ENDED = frozenset({"succeeded", "failed", "stopped"})
 # Connections in a row that bring nothing new before `events` gives up. After some seconds of
 # silence the connection is made anew: the service says at least that it is there.
 RECONNECTS = 4
@@ -33,47 +31,6 @@ PASSING = (
 )
 # One look waits so long for its answer at least, and so long for the next look at most.
 _LEAST, _MOST = 1.0, 30.0
-
-
-@dataclass(frozen=True)
-class JobFailure(Record):
-    """What could not be extracted. stream: None when it is the whole take."""
-
-    take: str
-    reason: str
-    stream: str | None = None
-
-
-@dataclass(frozen=True)
-class JobState(Record):
-    """A job as it was at one moment.
-
-    status: queued, running, stopping, succeeded, failed or stopped. submitted_at, started_at,
-    finished_at: ISO 8601, UTC. progress: counts (takes, takes_done, units, units_done,
-    units_failed, clips, clips_done, …) and seconds, None before it has begun.
-    """
-
-    job_id: str
-    status: str
-    submitted_at: str | None = None
-    started_at: str | None = None
-    finished_at: str | None = None
-    submitted_by: str | None = None
-    encoder_id: str | None = None
-    error: str | None = None
-    spec: dict[str, Any] = field(default_factory=dict)
-    progress: dict[str, float] | None = None
-    failures: list[JobFailure] = field(default_factory=list)
-
-    @property
-    def ended(self) -> bool:
-        return self.status in ENDED
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "JobState":
-        """From JSON. Raises KeyError."""
-        failures = [JobFailure.of(entry) for entry in values.get("failures") or []]
-        return super().of({**values, "spec": values.get("spec") or {}, "failures": failures})
 
 
 class Job:
@@ -180,7 +137,7 @@ class Job:
 
     def logs(self) -> str:
         """Its log so far."""
-        return self._transport.ask("GET", _path(self.id, "/logs"), accept="text/plain").text
+        return self._transport.ask("GET", _path(self.id, "/logs"), accept=TEXT).text
 
     def stop(self) -> "Job":
         """Ask it to stop; itself. What is written is kept, and the same job again goes on there."""
@@ -191,11 +148,10 @@ class Job:
     def _events(self, last: str | None) -> Iterator[tuple[str | None, JobState, bool] | None]:
         """(number, job, whether that is the end) for each event, None for a comment."""
         headers = {"Cache-Control": "no-cache"} | ({"Last-Event-ID": last} if last else {})
-        kind = "text/event-stream"
         with self._transport.stream(
-            _path(self.id, "/events"), accept=kind, headers=headers, silence=SILENCE
+            _path(self.id, "/events"), accept=EVENTS, headers=headers, silence=SILENCE
         ) as response:
-            if not response.headers.get("content-type", "").startswith(kind):
+            if not response.headers.get("content-type", "").startswith(EVENTS):
                 raise unexpected(response, "no stream of events")
             name, number, data = "", last, list[str]()
             for line in lines(response):
@@ -218,7 +174,7 @@ class Job:
                         except (ValueError, KeyError, TypeError, AttributeError) as error:
                             why = f"an event that is no job ({error})"
                             raise unexpected(response, why) from error
-                        yield number, state, name == "end" or state.ended
+                        yield number, state, name == END_EVENT or state.ended
                     name, data = "", []
 
 

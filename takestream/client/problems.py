@@ -10,6 +10,7 @@ import httpx
 
 from takestream import errors
 from takestream.errors import TakestreamError
+from takestream.protocol import REQUEST_ID_HEADER, RETRY_AFTER_HEADER
 
 _BY_STATUS: Mapping[int, type[TakestreamError]] = {
     401: errors.Unauthorised,
@@ -28,7 +29,7 @@ def torn(response: httpx.Response, why: object) -> errors.TornAnswer:
     return errors.TornAnswer(
         f"the answer to {_what(response)} broke off: {why}",
         status=response.status_code,
-        request_id=response.headers.get("x-request-id"),
+        request_id=response.headers.get(REQUEST_ID_HEADER),
     )
 
 
@@ -37,7 +38,7 @@ def unexpected(response: httpx.Response, why: object) -> errors.UnexpectedAnswer
     return errors.UnexpectedAnswer(
         f"the answer to {_what(response)} is not takestream's: {why}",
         status=response.status_code,
-        request_id=response.headers.get("x-request-id"),
+        request_id=response.headers.get(REQUEST_ID_HEADER),
     )
 
 
@@ -74,12 +75,12 @@ def of_response(response: httpx.Response) -> TakestreamError:
                 " service start just now, or is it at another URL?",
                 status=404,
             )
-    request_id = response.headers.get("x-request-id")
+    request_id = response.headers.get(REQUEST_ID_HEADER)
     return of_problem(
         {"request_id": request_id, **problem},
         status=response.status_code,
         otherwise=f"{_what(response)} was answered by: {reason}",
-        retry_after=_seconds(response.headers.get("retry-after")),
+        retry_after=_seconds(response.headers.get(RETRY_AFTER_HEADER)),
     )
 
 

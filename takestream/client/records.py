@@ -1,29 +1,10 @@
 """Plain facts from the service: takes, encoders, stores, moments."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Self
 
-
-@dataclass(frozen=True)
-class Record:
-    """Plain facts out of JSON."""
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Self:
-        """From JSON. What is not known here is left out, so that a later service is understood.
-
-        Raises KeyError when something is missing that has to be there.
-        """
-        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
-        needed = {
-            f.name
-            for f in fields(cls)
-            if f.default is MISSING and f.default_factory is MISSING and f.name not in known
-        }
-        if needed:
-            raise KeyError(*sorted(needed))
-        return cls(**known)
+from takestream.protocol import Record
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import httpx
 from takestream import errors
 from takestream.client.problems import of_response, torn, unexpected
 from takestream.errors import TakestreamError
+from takestream.protocol import JSON
 from takestream.version import own_version
 
 log = logging.getLogger("takestream.client")
@@ -61,7 +62,7 @@ class Transport:
         *,
         params: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
-        accept: str = "application/json",
+        accept: str = JSON,
         repeatable: bool = True,
         slow: bool = False,
     ) -> httpx.Response:
@@ -84,7 +85,7 @@ class Transport:
     def look(self, path: str, silence: float) -> httpx.Response:
         """A whole answer to a GET that is tried once, with so many seconds of silence at most."""
         silence = min(silence, self.timeout, QUICK)
-        request = self._request("GET", path, None, None, "application/json", {}, silence)
+        request = self._request("GET", path, None, None, JSON, {}, silence)
         return self._whole(request, True)
 
     @contextmanager
@@ -150,7 +151,7 @@ class Transport:
                 content = json.dumps(body, allow_nan=False, default=plain).encode()
             except (TypeError, ValueError) as error:
                 raise ValueError(f"what is asked cannot be sent as JSON: {error}") from error
-            sent["Content-Type"] = "application/json"
+            sent["Content-Type"] = JSON
         if self._pid != os.getpid():
             # Forked: on the parent's connections our answers and its own would be mixed up. They
             # are not closed either, which would say goodbye in its name.

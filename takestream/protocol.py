@@ -1,0 +1,196 @@
+"""The HTTP interface as data: the words that the service, its page and the client must share.
+
+Only the standard library, so that the wheel stays light. The page gets `page_facts` as a module.
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any, Final, Literal, Self
+
+# Media types.
+JSON: Final = "application/json"
+NPZ: Final = "application/x-npz"
+ARROW: Final = "application/vnd.apache.arrow.stream"
+NDJSON: Final = "application/x-ndjson"
+EVENTS: Final = "text/event-stream"
+TEXT: Final = "text/plain"
+PROBLEM: Final = "application/problem+json"
+
+# Headers of answers. Names are compared without case.
+CLIPS_HEADER: Final = "X-Takestream-Clips"
+ENCODER_ID_HEADER: Final = "X-Takestream-Encoder-Id"
+REQUEST_ID_HEADER: Final = "X-Request-ID"
+RETRY_AFTER_HEADER: Final = "Retry-After"
+CACHE_STATUS_HEADER: Final = "Cache-Status"
+
+# The `kind` of a problem that no layer below has named, where the status's own phrase will not do:
+# it changes with the version of Python.
+STATUS_KINDS: Final[Mapping[int, str]] = {413: "too_large", 416: "no_such_range", 422: "invalid"}
+
+# Names of server-sent events of a job: one `progress` for each change, one `end`.
+PROGRESS_EVENT: Final = "progress"
+END_EVENT: Final = "end"
+
+# Limits of a request. Characters of a name, names in a list, entries on one page of a list.
+NAME_LENGTH: Final = 200
+NAMES: Final = 100
+TAKES_PER_PAGE: Final = 500
+JOBS_PER_PAGE: Final = 500
+
+
+# Where a job stands.
+JobStatus = Literal["queued", "running", "stopping", "succeeded", "failed", "stopped"]
+# A job with one of these will not change any more.
+ENDED: Final[frozenset[str]] = frozenset({"succeeded", "failed", "stopped"})
+
+
+@dataclass(frozen=True)
+class Record:
+    """A JSON object of the interface, as a dataclass."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """The record in a JSON object. Unknown keys are ignored: a later service may send more.
+
+        Raises:
+            KeyError: a field without a default is missing.
+        """
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        needed = {
+            f.name
+            for f in fields(cls)
+            if f.default is MISSING and f.default_factory is MISSING and f.name not in known
+        }
+        if needed:
+            raise KeyError(*sorted(needed))
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class ProblemBody(Record):
+    """The body of an answer that is an error: RFC 9457 with three members of our own.
+
+    Attributes:
+        type: `about:blank`: the status says what kind of problem it is.
+        title: The status in words.
+        status: The HTTP status.
+        detail: What is wrong, with which take, stream or setting, and what to do.
+        kind: One word for programs, such as `not_found`, `storage` or `queue_full`.
+        request_id: The id of the request in the service's log.
+        errors: One line for each value that is wrong.
+    """
+
+    title: str
+    status: int
+    detail: str
+    type: str = "about:blank"
+    kind: str | None = None
+    request_id: str | None = None
+    errors: list[str] | None = None
+
+    def body(self) -> dict[str, Any]:
+        """The JSON object, without the members that have no value."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class JobFailure(Record):
+    """Something that a job could not extract.
+
+    Attributes:
+        take: The take's name.
+        reason: Why, in words.
+        stream: `<cam_id>_<stream>`, None when it is the whole take.
+    """
+
+    take: str
+    reason: str
+    stream: str | None = None
+
+
+@dataclass(frozen=True)
+class JobState(Record):
+    """A job at one moment.
+
+    Attributes:
+        job_id: `20261124-054233-a1b2c3`; ids sort by time of submission.
+        status: A `JobStatus`.
+        submitted_at: ISO 8601, UTC; likewise `started_at` and `finished_at`.
+        submitted_by: The name of the key.
+        encoder_id: Of the stores that it writes, None before it has begun.
+        error: Why it failed.
+        spec: The job's settings, as a job file holds them.
+        progress: Counts (takes, takes_done, units, units_done, units_failed, clips, clips_done, …)
+            and seconds, None before it has begun.
+        failures: What could not be extracted; at most some hundred.
+    """
+
+    job_id: str
+    status: str
+    submitted_at: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    submitted_by: str | None = None
+    encoder_id: str | None = None
+    error: str | None = None
+    spec: dict[str, Any] = field(default_factory=dict)
+    progress: dict[str, float] | None = None
+    failures: list[JobFailure] = field(default_factory=list)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it will not change any more."""
+        return self.status in ENDED
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """The job in a JSON object.
+
+        Raises:
+            KeyError: `job_id` or `status` is missing.
+        """
+        failures = [JobFailure.of(entry) for entry in values.get("failures") or []]
+        return super().of({**values, "spec": values.get("spec") or {}, "failures": failures})
+
+
+JOB_FIELDS: Final = frozenset(f.name for f in fields(JobState))
+
+
+@dataclass(frozen=True)
+class ClipCounts:
+    """Where the clips of an answer came from, as its header says.
+
+    Attributes:
+        cached: Clips × streams that were read from the store or a cache.
+        computed: Clips × streams that were computed for this answer.
+    """
+
+    cached: int | None = None
+    computed: int | None = None
+
+    def header(self) -> str:
+        """The value of `CLIPS_HEADER`."""
+        return f"cached={self.cached}; computed={self.computed}"
+
+    @classmethod
+    def of_header(cls, value: str) -> Self:
+        """The counts in a value of `CLIPS_HEADER`; None for what it does not say."""
+        found: dict[str, int] = {}
+        for part in value.split(";"):
+            name, _, count = part.strip().partition("=")
+            if name in ("cached", "computed") and count.isdecimal():
+                found[name] = int(count)
+        return cls(**found)
+
+
+def page_facts() -> dict[str, Any]:
+    """What the page needs of this module, JSON-able; it is served as `static/protocol.js`."""
+    return {
+        "JSON_TYPE": JSON,
+        "EVENTS_TYPE": EVENTS,
+        "REQUEST_ID_HEADER": REQUEST_ID_HEADER,
+        "RETRY_AFTER_HEADER": RETRY_AFTER_HEADER,
+        "END_EVENT": END_EVENT,
+        "ENDED_STATUSES": sorted(ENDED),
+        "TAKES_PER_PAGE": TAKES_PER_PAGE,
+    }
