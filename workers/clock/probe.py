@@ -12,8 +12,9 @@ from takestream.schema import Reason
 from takestream.storage import S3Options
 from workers.clock.grid import agreed_frames, agreed_rate
 from workers.dataset.take import Stream, Take
+from workers.media.container import UnreadableVideo
 from workers.media.counters import Counters
-from workers.media.index import Index, UnreadableVideo, read_index
+from workers.media.index import Index, read_index
 from workers.media.source import ObjectIdentity, Source
 
 
@@ -23,6 +24,7 @@ class StreamProbe:
 
     reason: VALID, or STREAM_ABSENT / STREAM_UNREADABLE with `fault` saying why in plain words.
     frames: frames that a player shows. rate: frames per second, as a fraction in text.
+    track: number of the video track that was taken, among all tracks of the file.
     drift: largest distance in frames between a PTS and `frame / rate of the take`.
     """
 
@@ -36,6 +38,7 @@ class StreamProbe:
     codec: str | None = None
     width: int | None = None
     height: int | None = None
+    track: int | None = None
     drift: float = 0.0
 
     @property
@@ -134,6 +137,7 @@ def _probe(stream: Stream, s3: S3Options, counters: Counters) -> tuple[StreamPro
         codec=index.codec,
         width=index.width,
         height=index.height,
+        track=index.track,
     )
     return probe, index
 

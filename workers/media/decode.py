@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from takestream.schema import Reason
 from workers.media.counters import Counters
 from workers.media.index import Index
+from workers.media.orientation import frame_orientation
 from workers.media.source import Source
 
 # Spans closer than this are fetched together: audio lies between the video packets.
@@ -59,10 +60,9 @@ class Decoded(Generic[P]):
 
 
 def rgb(frame: VideoFrame) -> NDArray[np.uint8]:
-    """The picture as uint8 [H, W, 3], turned as its display matrix says."""
+    """The picture as uint8 [H, W, 3], turned and mirrored as its display matrix says."""
     array = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
+    return frame_orientation(frame).array(array)
 
 
 def decode(
@@ -107,8 +107,8 @@ def open_cpu_decoder(index: Index) -> tuple[Any, VideoCodecContext]:
     With libav's frame threads a frame can come out before its error flags are set, and what an
     error leaves in the decoder at the end is lost: which frames count as damaged would be chance.
     """
-    container = index.open()
-    codec = container.streams.video[0].codec_context
+    container, stream = index.open()
+    codec = stream.codec_context
     codec.thread_count = 1
     return container, codec
 
@@ -221,6 +221,7 @@ class _Session:
             for a, b in batches
         ]
         given_up = False
+        beside = index.in_force(self.start)
         for (a, b), (origin, _), data in zip(
             batches, spans, self.source.read_ahead(spans), strict=True
         ):
@@ -232,10 +233,14 @@ class _Session:
                 packet.update(data[at : at + int(index.size[number])])
                 packet.pts, packet.time_base = number, index.time_base
                 self.last_fed = number
+                beside.update({data.data_type: data for data in index.beside.get(number, ())})
                 if index.key[number]:
                     given_up = False
                 if given_up:
                     continue
+                for data_beside in beside.values():
+                    data_beside.to_packet(packet)
+                beside.clear()
                 failed = yield from self._decoded(packet)
                 if failed and not self.leading[number]:
                     # The rest of the group leans on this. A decoder that goes on forgets good

@@ -7,8 +7,7 @@ is parsed here: PTS, edit lists and B-frame reordering are libav's.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -17,26 +16,18 @@ import numpy as np
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.index import IndexEntry
-from av.stream import Discard
+from av.packet import PacketSideData
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from workers.media.container import UnreadableVideo, open_container, select, watched_track
 from workers.media.source import ObjectIdentity, Source, SourceChanged
+from workers.media.sparse import SparseFile
 
-BLOCK = 64 * 1024
-# Reads in a row grow up to this; a jump to what must be the moov at the end takes all of it. A
-# 15 minute take's moov is about half a megabyte.
-READ = 1024 * 1024
-TAIL = 4 * 1024 * 1024
 # No camera makes a packet of this size.
 ABSURD = 128 * 1024 * 1024
-# Other formats are refused before they are opened: playlists and session descriptions would make
-# libav read local files or listen on the network.
-CONTAINERS = "mov,mp4"
-
-
-class UnreadableVideo(Exception):
-    """The object holds no video that can be decoded; the message says what it holds instead."""
+# What travels beside a packet and changes how it and those after it are decoded.
+BESIDE = ("new_extradata", "palette", "param_change")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +41,9 @@ class Index:
     shown: int64 [frames], the packet of each frame that a player would show.
     rate: frames per second by the container's average.
     head: the bytes that libav read to open the file, so that it can be opened again for free.
+    track: number of the stream among all streams of the container.
+    beside: what travels beside a packet, by the packet's number: another sample description's
+        parameter sets, a palette. It holds until something else of its kind comes.
     """
 
     identity: ObjectIdentity
@@ -66,6 +60,8 @@ class Index:
     width: int
     height: int
     head: SparseFile
+    track: int
+    beside: Mapping[int, tuple[PacketSideData, ...]]
 
     @property
     def frames(self) -> int:
@@ -100,89 +96,18 @@ class Index:
         start = int(usable[-1 - earlier]) if len(usable) > earlier else 0
         return start, int(wanted.max()) + 1
 
-    def open(self, hwaccel: HWAccel | None = None) -> InputContainer:
-        """The container again, from memory; close it after use."""
-        return open_container(self.head.reopened(), hwaccel)
+    def open(self, hwaccel: HWAccel | None = None) -> tuple[InputContainer, VideoStream]:
+        """The container again, from memory, and its stream; close it after use."""
+        container = open_container(self.head.reopened(), hwaccel)
+        return container, select(container, self.track)
 
-
-class SparseFile(io.RawIOBase):
-    """A read-only file over a source that keeps what was read, or reads zeros elsewhere."""
-
-    def __init__(self, source: Source, size: int) -> None:
-        self.source = source
-        self.length = size
-        self._hollow = False
-        self._position = 0
-        self._kept: dict[int, bytes] = {}
-        self._passing: dict[int, bytes] = {}
-        self._into = self._kept
-        self._ahead = (-1, BLOCK)
-
-    def reopened(self, length: int = 0) -> SparseFile:
-        """Another reader of the kept bytes, at least `length` long; all else in it reads as zeros.
-
-        So the packets that a cut object lacks can be listed too.
-        """
-        copy = SparseFile(self.source, max(self.length, length))
-        copy._kept = self._kept
-        copy._hollow = True
-        return copy
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.length}
-        self._position = max(0, origin[whence] + offset)
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        stop = self.length if size < 0 else min(self.length, self._position + size)
-        parts = []
-        while self._position < stop:
-            start = self._position // BLOCK * BLOCK
-            upto = min(stop, start + BLOCK)
-            part = self._block(start)[self._position - start : upto - start]
-            parts.append(part + bytes(upto - self._position - len(part)))
-            self._position = upto
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def keep_no_more(self) -> None:
-        """What is read from now on is forgotten at the next read."""
-        self._into = self._passing
-
-    def holds(self, word: bytes) -> bool:
-        """Whether `word` stands in the kept bytes."""
-        runs = bytearray()
-        for number in sorted(self._kept):
-            runs += self._kept[number]
-            if number + 1 not in self._kept:
-                runs += b"\0"
-        return word in runs
-
-    def _block(self, start: int) -> bytes:
-        number = start // BLOCK
-        if number not in self._kept and number not in self._passing and not self._hollow:
-            self._fetch(start)
-        return self._kept.get(number) or self._passing.get(number, b"")
-
-    def _fetch(self, start: int) -> None:
-        expected, size = self._ahead
-        size = min(2 * size, READ) if start == expected else 2 * BLOCK
-        jumped = start not in (0, expected)
-        if jumped and self.length - start <= TAIL:
-            size = TAIL
-        data = self.source.read(start, min(self.length, start + size))
-        self._passing.clear()
-        for at in range(0, len(data), BLOCK):
-            self._into[(start + at) // BLOCK] = data[at : at + BLOCK]
-        self._ahead = (start + size, size)
+    def in_force(self, packet: int) -> dict[str, PacketSideData]:
+        """By kind, what came beside `packet` or before it and still holds."""
+        found = {}
+        for number in sorted(self.beside):
+            if number <= packet:
+                found.update({data.data_type: data for data in self.beside[number]})
+        return found
 
 
 def read_index(source: Source, expect: ObjectIdentity | None = None) -> Index:
@@ -199,15 +124,16 @@ def read_index(source: Source, expect: ObjectIdentity | None = None) -> Index:
         raise UnreadableVideo("the object is empty (0 bytes)")
     head = SparseFile(source, identity.size)
     with open_container(head) as container:
-        stream = _video_stream(container)
+        stream = watched_track(container)
+        track = select(container, stream.index).index
         entries = list(stream.index_entries)
         head.keep_no_more()
         # `mvex` in the moov says that fragments follow, with packets that the moov does not list.
         if stream.frames == 0 or head.holds(b"mvex"):
-            packets = _packets(container)
+            packets, beside = _packets(container, track)
         else:
             with open_container(head.reopened(_end(entries))) as hollow:
-                packets = _packets(hollow)
+                packets, beside = _packets(hollow, track)
         if all(hidden for *_, hidden in packets):
             raise UnreadableVideo("its video stream has no frames to show")
         columns = np.array(packets, dtype=np.int64).T
@@ -234,38 +160,9 @@ def read_index(source: Source, expect: ObjectIdentity | None = None) -> Index:
             width=stream.codec_context.width,
             height=stream.codec_context.height,
             head=head,
+            track=track,
+            beside=beside,
         )
-
-
-def open_container(file: SparseFile, hwaccel: HWAccel | None = None) -> InputContainer:
-    """`file` opened by libav. Raises UnreadableVideo in plain words when it is no video."""
-    try:
-        # Handler names and tags are not always UTF-8.
-        return av.open(
-            file,
-            "r",
-            options={"format_whitelist": CONTAINERS},
-            metadata_errors="replace",
-            hwaccel=hwaccel,
-        )
-    except av.ArgumentError as error:
-        raise UnreadableVideo("not an mp4 or mov file") from error
-    except (av.FFmpegError, EOFError) as error:
-        raise UnreadableVideo(f"not a readable mp4 or mov file ({_reason(error)})") from error
-
-
-def _video_stream(container: InputContainer) -> VideoStream:
-    if not container.streams.video:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams}))
-        raise UnreadableVideo(f"no video stream in it (it holds {kinds or 'nothing'})")
-    stream = container.streams.video[0]
-    # libav gives a stream whose codec it does not know no codec context at all.
-    if getattr(stream, "codec_context", None) is None:
-        raise UnreadableVideo("its video codec is not known here")
-    for other in container.streams:
-        if other is not stream:
-            other.discard = Discard.all
-    return stream
 
 
 def _end(entries: Sequence[IndexEntry]) -> int:
@@ -277,19 +174,25 @@ def _end(entries: Sequence[IndexEntry]) -> int:
     return int(ends[-1])
 
 
-def _packets(container: InputContainer) -> list[tuple[int, int, int, int, bool]]:
-    """PTS, DTS, position, size and whether it is hidden of each packet of the video stream."""
-    found = []
+def _packets(
+    container: InputContainer, track: int
+) -> tuple[list[tuple[int, int, int, int, bool]], dict[int, tuple[PacketSideData, ...]]]:
+    """PTS, DTS, position, size and whether it is hidden of each packet; what came beside which."""
+    found: list[tuple[int, int, int, int, bool]] = []
+    beside: dict[int, tuple[PacketSideData, ...]] = {}
     try:
-        for packet in container.demux(_video_stream(container)):
+        for packet in container.demux(select(container, track)):
             dts, position, size = packet.dts, packet.pos, packet.size
             if size and dts is not None and position is not None:
                 pts = dts if packet.pts is None else packet.pts
+                with_it = tuple(d for d in packet.iter_sidedata() if d.data_type in BESIDE)
+                if with_it:
+                    beside[len(found)] = with_it
                 found.append((pts, dts, position, size, packet.is_discard))
     except (av.FFmpegError, EOFError):
         # What the container lists after a fault cannot be reached; what came before it can.
         pass
-    return found
+    return found, beside
 
 
 def _turns(
@@ -298,8 +201,3 @@ def _turns(
     # Where an edit ends and the next begins, packets are hidden whose times lie among the other's.
     edit = np.cumsum(key & (hidden | np.roll(hidden, 1)))
     return np.unique(np.stack([edit, pts]), axis=1, return_inverse=True)[1]
-
-
-def _reason(error: BaseException) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split()).lower()

@@ -14,8 +14,10 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from torch import Tensor
 
+from workers.media.container import UnreadableVideo
 from workers.media.decode import open_cpu_decoder
-from workers.media.index import Index, UnreadableVideo
+from workers.media.index import Index
+from workers.media.orientation import frame_orientation
 
 log = logging.getLogger(__name__)
 _said: set[str] = set()
@@ -39,11 +41,11 @@ def open_cuda_decoder(index: Index) -> tuple[Any, VideoCodecContext]:
         options={"primary_ctx": "0", "current_ctx": "1"},
     )
     try:
-        container = index.open(accelerator)
+        container, stream = index.open(accelerator)
     except (av.FFmpegError, OSError, RuntimeError, UnreadableVideo) as error:
         _say_once(f"NVDEC is not to be had ({error}); decoding on the CPU")
         return open_cpu_decoder(index)
-    codec = container.streams.video[0].codec_context
+    codec = stream.codec_context
     codec.thread_count = 1
     return container, codec
 
@@ -71,8 +73,7 @@ def cuda_picture(frame: VideoFrame) -> Tensor:
     blue = y + 2 * (1 - kb) * cb
     green = (y - kr * red - kb * blue) / (1 - kr - kb)
     picture = torch.stack([red, green, blue]).round_().clamp_(0, 255).to(torch.uint8)
-    turns = round(frame.rotation / 90) % 4
-    return torch.rot90(picture, turns, (-2, -1)).unsqueeze(0)
+    return frame_orientation(frame).tensor(picture).unsqueeze(0)
 
 
 def _plane(frame: VideoFrame, number: int) -> Tensor:

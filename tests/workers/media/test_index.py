@@ -16,17 +16,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from service.demo.footage import encode_video
-from workers.media import index as index_module
-from workers.media.index import UnreadableVideo, read_index
+from workers.media import sparse
+from workers.media.container import UnreadableVideo
+from workers.media.index import read_index
 from workers.media.source import ObjectIdentity, SourceChanged
 
 
 @pytest.fixture
 def tiny_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """So small that these small films are read as large ones are."""
-    monkeypatch.setattr(index_module, "BLOCK", 512)
-    monkeypatch.setattr(index_module, "READ", 4096)
-    monkeypatch.setattr(index_module, "TAIL", 8192)
+    monkeypatch.setattr(sparse, "BLOCK", 512)
+    monkeypatch.setattr(sparse, "READ", 4096)
+    monkeypatch.setattr(sparse, "TAIL", 8192)
 
 
 def check_against_plain_demuxing(film, index):
@@ -76,7 +77,7 @@ def test_a_few_small_reads_are_enough(name, film, stored):
 
 
 def test_a_jump_to_the_moov_at_the_end_takes_all_of_it_at_once(film, stored, monkeypatch):
-    monkeypatch.setattr(index_module, "BLOCK", 512)
+    monkeypatch.setattr(sparse, "BLOCK", 512)
     source = stored(film("large").data)
     read_index(source)
     moov = film("large").data.rindex(b"moov")
@@ -125,8 +126,9 @@ def test_it_opens_again_without_a_read(film, stored):
     source = stored(film("large").data)
     index = read_index(source)
     source.reads.clear()
-    with index.open() as container:
-        codec = container.streams.video[0].codec_context
+    container, stream = index.open()
+    with container:
+        codec = stream.codec_context
         assert (codec.name, codec.width, codec.height) == ("h264", 240, 176)
         assert codec.extradata
     assert source.reads == []
@@ -283,7 +285,8 @@ def test_a_concat_script_does_not_read_the_working_directory(film, tmp_path):
     (tmp_path / "secret.mp4").write_bytes(film("plain").data)
     code = (
         "import fsspec\n"
-        "from workers.media.index import UnreadableVideo, read_index\n"
+        "from workers.media.container import UnreadableVideo\n"
+        "from workers.media.index import read_index\n"
         "from workers.media.source import Source\n"
         "text = b'ffconcat version 1.0\\nfile secret.mp4\\n'\n"
         "fsspec.filesystem('memory').pipe('memory://d/a.mp4', text)\n"

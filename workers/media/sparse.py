@@ -1,0 +1,93 @@
+"""Bytes of an object as a file for libav: read by range on demand, and kept."""
+
+from __future__ import annotations
+
+import io
+
+from workers.media.source import Source
+
+BLOCK = 64 * 1024
+# Reads in a row grow up to this; a jump to what must be the moov at the end takes all of it. A
+# 15 minute take's moov is about half a megabyte.
+READ = 1024 * 1024
+TAIL = 4 * 1024 * 1024
+
+
+class SparseFile(io.RawIOBase):
+    """A read-only file over a source that keeps what was read, or reads zeros elsewhere."""
+
+    def __init__(self, source: Source, size: int) -> None:
+        self.source = source
+        self.length = size
+        self._hollow = False
+        self._position = 0
+        self._kept: dict[int, bytes] = {}
+        self._passing: dict[int, bytes] = {}
+        self._into = self._kept
+        self._ahead = (-1, BLOCK)
+
+    def reopened(self, length: int = 0) -> SparseFile:
+        """Another reader of the kept bytes, at least `length` long; all else in it reads as zeros.
+
+        So the packets that a cut object lacks can be listed too.
+        """
+        copy = SparseFile(self.source, max(self.length, length))
+        copy._kept = self._kept
+        copy._hollow = True
+        return copy
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.length}
+        self._position = max(0, origin[whence] + offset)
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        stop = self.length if size < 0 else min(self.length, self._position + size)
+        parts = []
+        while self._position < stop:
+            start = self._position // BLOCK * BLOCK
+            upto = min(stop, start + BLOCK)
+            part = self._block(start)[self._position - start : upto - start]
+            parts.append(part + bytes(upto - self._position - len(part)))
+            self._position = upto
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def keep_no_more(self) -> None:
+        """What is read from now on is forgotten at the next read."""
+        self._into = self._passing
+
+    def holds(self, word: bytes) -> bool:
+        """Whether `word` stands in the kept bytes."""
+        runs = bytearray()
+        for number in sorted(self._kept):
+            runs += self._kept[number]
+            if number + 1 not in self._kept:
+                runs += b"\0"
+        return word in runs
+
+    def _block(self, start: int) -> bytes:
+        number = start // BLOCK
+        if number not in self._kept and number not in self._passing and not self._hollow:
+            self._fetch(start)
+        return self._kept.get(number) or self._passing.get(number, b"")
+
+    def _fetch(self, start: int) -> None:
+        expected, size = self._ahead
+        size = min(2 * size, READ) if start == expected else 2 * BLOCK
+        jumped = start not in (0, expected)
+        if jumped and self.length - start <= TAIL:
+            size = TAIL
+        data = self.source.read(start, min(self.length, start + size))
+        self._passing.clear()
+        for at in range(0, len(data), BLOCK):
+            self._into[(start + at) // BLOCK] = data[at : at + BLOCK]
+        self._ahead = (start + size, size)
