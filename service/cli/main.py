@@ -5,15 +5,14 @@ Exit codes: 0 done, 1 some of it failed, 2 bad input, 130 interrupted (run it ag
 
 import importlib
 import os
-import signal
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
-from types import FrameType
 from typing import NoReturn
 
 from configs.load import SettingsError
 from service.cli.flags import Parser, add_filters, add_job, add_place, add_serve, add_storage
+from service.cli.process import guard_streams, take_signals
 from takestream.version import own_version
 
 EXAMPLES = """examples:
@@ -25,12 +24,23 @@ EXAMPLES = """examples:
 
 # Commands that need neither torch nor, most of them, Ray.
 REMOTE = ("submit", "jobs", "logs", "stop", "keys", "perform")
+# Commands whose result is what they did, not what they print.
+JOBS = (["extract"], ["demo"], ["serve"], ["serve-demo"], ["submit"], ["stop"], ["perform"])
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
+    stdout = guard_streams()
+    take_signals()
+    given = list(sys.argv[1:] if argv is None else argv)
+    code = run(given)
+    stdout.flush()
+    if stdout.lost is not None:
+        print(f"takestream: stdout: {stdout.lost.strerror}; output is missing", file=sys.stderr)
+        # Of a job the stores and the report are the result; of other commands what they print.
+        if code == 0 and given[:1] not in JOBS:
+            code = 1
+    sys.exit(code)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -49,9 +59,6 @@ def run(argv: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:  # noqa: BLE001 - the last line of defence: say it in one line
         code = _exit_code(error)
         if code is None or os.environ.get("TAKESTREAM_DEBUG"):
@@ -196,7 +203,3 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"'{text}' is no number from 1 on")
     return int(text)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt

@@ -225,7 +225,7 @@ class Cluster:
         """Turn what Ray and HTTP raise into one line that says what to do."""
         try:
             yield
-        except (ClusterError, BrokenPipeError):
+        except ClusterError:
             raise
         except AuthenticationError as error:
             raise ClusterError(

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.children import with_default_signals
+
 pytestmark = pytest.mark.e2e
 
 
@@ -36,6 +38,7 @@ def start(folder: Path, mark: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=with_default_signals,
     )
 
 
@@ -64,7 +67,7 @@ def test_the_demo_end_to_end(example: Path, tmp_path: Path) -> None:
     assert wait_until_gone(mark) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_it_leaves_nothing_running(
     number: signal.Signals, example: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
+from tests.support.children import with_default_signals
+
 pytestmark = pytest.mark.e2e
 
 # Kills the worker process as soon as it decodes the stream that the environment names.
@@ -65,6 +67,7 @@ def start(job: tuple[str, ...], output: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=with_default_signals,
     )
     process.mark = int(mark)  # type: ignore[attr-defined]
     return process

@@ -23,6 +23,8 @@ from configs.schema import RunSpec
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
+# What may interrupt a session.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class RayUnavailable(Exception):
@@ -69,7 +71,7 @@ def ray_session(run: RunSpec) -> Iterator[None]:
 
 @contextmanager
 def _signals_wait() -> Iterator[None]:
-    """SIGINT and SIGTERM are acted on at the end of the block, by the handlers from before it.
+    """Signals are acted on at the end of the block, by the handlers from before it.
 
     Interrupted while it starts, Ray can end in a segmentation fault; and it takes SIGTERM for
     itself, with a stack on stderr and exit code 15.
@@ -78,7 +80,7 @@ def _signals_wait() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    before = {n: signal.getsignal(n) for n in SIGNALS}
     for number in (n for n, handler in before.items() if callable(handler)):
         signal.signal(number, lambda number, frame: came.append(number))
     try:

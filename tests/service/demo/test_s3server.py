@@ -20,6 +20,7 @@ import pytest
 
 from service.demo import s3server as objectstore
 from service.demo.s3server import ObjectStore, ObjectStoreError
+from tests.support.children import with_default_signals
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -108,6 +109,7 @@ def run(script: str, directory: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=with_default_signals,
     )
     assert process.stdout is not None
     if process.stdout.readline() != "up\n":
