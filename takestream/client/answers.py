@@ -29,32 +29,7 @@ if TYPE_CHECKING:
 
 SEGMENT = "segment"
 
-_PER_STREAM = {
-    schema.FEATURES: (schema.STREAM, schema.FEATURE),
-    schema.VALID: (schema.STREAM,),
-    schema.REASON: (schema.STREAM,),
-    schema.FRAME_TIME: (schema.STREAM,),
-}
-# As in a store, so that what was asked for and what was opened are described alike.
-_DESCRIPTIONS: dict[str, dict[str, Any]] = {
-    schema.FEATURES: {"long_name": "feature vector, NaN where the clip is invalid"},
-    schema.VALID: {"long_name": "whether the stream has this clip"},
-    schema.FRAME_TIME: {
-        "long_name": "presentation time of the clip's first frame, from the stream's start",
-        "units": "s",
-    },
-    schema.REASON: {
-        "long_name": "why the clip is invalid",
-        "flag_values": [int(reason) for reason in Reason],
-        "flag_meanings": " ".join(reason.name.lower() for reason in Reason),
-    },
-    schema.START_FRAME: {"long_name": "first frame of the clip on the take's grid", "units": "1"},
-    schema.STOP_FRAME: {"long_name": "frame after the clip's last one", "units": "1"},
-    schema.START_TIME: {"long_name": "start of the clip on the take's clock", "units": "s"},
-    schema.END_TIME: {"long_name": "end of the clip on the take's clock", "units": "s"},
-    schema.STREAM: {"long_name": "camera stream, <cam_id>_<stream>"},
-    schema.CLIP: {"long_name": "number of the clip in the take"},
-}
+_CLIP_NUMBER = {"long_name": "number of the clip in the take"}
 
 
 def dataset(response: httpx.Response, row: str) -> "xarray.Dataset":
@@ -75,9 +50,10 @@ def dataset(response: httpx.Response, row: str) -> "xarray.Dataset":
         data: dict[str, Any] = {}
         coordinates: dict[str, Any] = {}
         for name, values in arrays.items():
-            described = _DESCRIPTIONS.get(name, {}) if row == schema.CLIP else {}
-            if name in _PER_STREAM:
-                data[name] = ((row, *_PER_STREAM[name]), values, described)
+            spec = schema.SPECS.get(name)
+            described = _described(name) if row == schema.CLIP else {}
+            if spec is not None and not spec.coordinate:
+                data[name] = ((row, *spec.dims[1:]), values, described)
             elif name == schema.STREAM:
                 coordinates[name] = (schema.STREAM, values.astype(object), described)
             elif values.shape == shape[:1]:
@@ -89,6 +65,13 @@ def dataset(response: httpx.Response, row: str) -> "xarray.Dataset":
         raise unexpected(response, f"arrays that do not fit together ({error})") from error
     found.encoding.update(_cost(response))
     return found
+
+
+def _described(name: str) -> dict[str, Any]:
+    """The attributes of a column, as a store has them."""
+    if name == schema.CLIP:
+        return dict(_CLIP_NUMBER)
+    return schema.SPECS[name].attributes if name in schema.SPECS else {}
 
 
 def _arrays(response: httpx.Response) -> dict[str, NDArray[Any]]:

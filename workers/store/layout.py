@@ -1,4 +1,4 @@
-"""An empty store: the layout it is made from and the objects it is made of, bytes by key."""
+"""The layout of a store, and the objects that an empty store of it is made of, bytes by key."""
 
 import hashlib
 import json
@@ -8,33 +8,39 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
-from zarr.codecs import ZstdCodec
-from zarr.storage import MemoryStore
+from numpy.typing import ArrayLike, NDArray
+from zarr.storage import MemoryStore, StorePath
 
 from takestream import schema
-from takestream.schema import Reason
+from takestream.root import parse_json, size_fault
+from takestream.schema import ArraySpec, Sizes
 
 ROOT = "zarr.json"
 _MIN_CHUNK_BYTES = 500_000
 _MAX_CHUNK_BYTES = 4_000_000
-# One chunk holds every stream name with room to grow, so that adding streams rewrites one object.
-_STREAM_CHUNK = 64
 
 
 @dataclass(frozen=True)
 class StoreLayout:
     """All that the creation of a store needs.
 
-    streams: names `<cam_id>_<stream>`, unique, in the order of the store's stream dimension.
-    dim: length of a feature vector. dtype: `float16` or `float32`.
-    unit_clips: clips of a unit (U).
-    start_frame, stop_frame: int64 [clips], the frames `[start, stop)` of each clip on the grid.
-    start_time, end_time: float64 [clips], seconds on the take's clock.
-    attributes: JSON-able; by convention `take`, `grid`, `encoder`, `provenance` (what belongs to
-        one stream under `provenance["streams"][name]`) and `problems` (`{name: [sentence, …]}`).
+    Attributes:
+        streams: Names `<cam_id>_<stream>`, unique, in the order of the store's stream dimension.
+        dim: Length of a feature vector.
+        dtype: `float16` or `float32`.
+        unit_clips: Clips of a unit (U).
+        start_frame: int64 [clips], the first frame of each clip on the grid.
+        stop_frame: int64 [clips], the frame after its last one.
+        start_time: float64 [clips], seconds on the take's clock.
+        end_time: float64 [clips], seconds on the take's clock, exclusive.
+        attributes: JSON-able; by convention `take`, `grid`, `encoder`, `provenance` (what belongs
+            to one stream under `provenance["streams"][name]`) and `problems`
+            (`{name: [sentence, …]}`).
+        extra: Optional coordinates of the clips, [clips] each, by the name of their array
+            (`takestream.schema.OPTIONAL_COORDINATES`).
 
-    Raises ValueError when these do not fit together.
+    Raises:
+        ValueError: These do not fit together.
     """
 
     streams: tuple[str, ...]
@@ -46,28 +52,45 @@ class StoreLayout:
     start_time: NDArray[np.float64]
     end_time: NDArray[np.float64]
     attributes: dict[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, ArrayLike] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.streams or len(set(self.streams)) != len(self.streams):
             raise ValueError(f"a store needs unique stream names, got {self.streams!r}")
-        if self.dim < 1 or self.unit_clips < 1:
-            raise ValueError(f"dim and unit_clips are positive, got {self.dim}, {self.unit_clips}")
-        if self.dtype not in ("float16", "float32"):
-            raise ValueError(f"dtype is float16 or float32, got {self.dtype!r}")
-        lengths = {len(getattr(self, name)) for name in schema.CLIP_COORDINATES}
+        if unknown := set(self.extra) - set(schema.OPTIONAL_COORDINATES):
+            raise ValueError(f"no optional coordinates of clips: {', '.join(sorted(unknown))}")
+        lengths = {len(values) for values in self.coordinates.values()}
         if len(lengths) != 1:
             raise ValueError(f"clip coordinates of different lengths: {sorted(lengths)}")
+        if fault := size_fault(self.sizes(1)):
+            raise ValueError(fault)
         json.dumps(self.attributes, allow_nan=False)
 
     @property
     def clips(self) -> int:
+        """How many clips the take has."""
         return len(self.start_frame)
 
     @property
+    def coordinates(self) -> dict[str, NDArray[Any]]:
+        """The coordinates of the clips by the name of their array, in the order of the table."""
+        found = {name: getattr(self, name) for name in schema.CLIP_COORDINATES}
+        found |= {n: self.extra[n] for n in schema.OPTIONAL_COORDINATES if n in self.extra}
+        return {name: _typed(schema.SPECS[name], values) for name, values in found.items()}
+
+    @property
     def clips_digest(self) -> str:
-        """sha256 of the clips' frames: two layouts with the same clips have the same digest."""
+        """sha256 of what the clips are: two layouts with the same clips have the same digest."""
         frames = np.stack([self.start_frame, self.stop_frame]).astype("<i8")
-        return hashlib.sha256(frames.tobytes()).hexdigest()
+        digest = hashlib.sha256(frames.tobytes())
+        for name in schema.OPTIONAL_COORDINATES:
+            if name in self.extra:
+                digest.update(json.dumps([name, self.coordinates[name].tolist()]).encode())
+        return digest.hexdigest()
+
+    def sizes(self, chunk: int) -> Sizes:
+        """The sizes of its arrays with `chunk` clips in a features chunk."""
+        return Sizes(self.clips, len(self.streams), self.dim, self.unit_clips, chunk, self.dtype)
 
 
 def unit_clips(unit_frames: int, stride: int) -> int:
@@ -87,95 +110,49 @@ def chunk_clips(unit_clips: int, dim: int, itemsize: int) -> int:
     return next((c for c in fitting if c * clip_bytes >= _MIN_CHUNK_BYTES), fitting[-1])
 
 
-def arrays(layout: StoreLayout, chunk: int) -> dict[str, bytes]:
+def empty_objects(layout: StoreLayout, chunk: int) -> dict[str, bytes]:
     """Every object of an empty store but the root: all arrays' metadata, the coordinates' chunks.
 
-    chunk: C, the clips of a features chunk.
+    Args:
+        layout: Of the store.
+        chunk: C, the clips of a features chunk.
     """
-    store: dict[str, Any] = {}
-    group = zarr.create_group(MemoryStore(store), zarr_format=3)
-    clips, streams, unit = layout.clips, len(layout.streams), layout.unit_clips
-
-    def create(
-        name: str,
-        dims: Sequence[str],
-        shape: Sequence[int],
-        chunks: Sequence[int],
-        dtype: Any,
-        fill: Any,
-        **attributes: Any,
-    ) -> zarr.Array[Any]:
-        # The checksum makes flipped bytes an error on reading; without it many would decode.
-        return group.create_array(
-            name,
-            shape=tuple(shape),
-            chunks=tuple(chunks),
-            dtype=dtype,
-            fill_value=fill,
-            compressors=[ZstdCodec(level=3, checksum=True)],
-            dimension_names=tuple(dims),
-            attributes=attributes,
-        )
-
-    create(
-        schema.FEATURES,
-        (schema.CLIP, schema.STREAM, schema.FEATURE),
-        (clips, streams, layout.dim),
-        (chunk, 1, layout.dim),
-        layout.dtype,
-        np.nan,
-        long_name="feature vector, NaN where the clip is invalid",
-    )
-    per_stream = ((schema.CLIP, schema.STREAM), (clips, streams), (unit, 1))
-    create(schema.VALID, *per_stream, "bool", False, long_name="whether the stream has this clip")
-    create(
-        schema.FRAME_TIME,
-        *per_stream,
-        "float64",
-        np.nan,
-        long_name="presentation time of the clip's first frame, from the stream's start",
-        units="s",
-    )
-    create(
-        schema.REASON,
-        *per_stream,
-        "uint8",
-        int(Reason.NOT_EXTRACTED),
-        long_name="why the clip is invalid",
-        flag_values=[int(reason) for reason in Reason],
-        flag_meanings=" ".join(reason.name.lower() for reason in Reason),
-    )
-    for name, dtype, fill, long_name, units in (
-        (schema.START_FRAME, "int64", -1, "first frame of the clip on the take's grid", "1"),
-        (schema.STOP_FRAME, "int64", -1, "frame after the clip's last one", "1"),
-        (schema.START_TIME, "float64", np.nan, "start of the clip on the take's clock", "s"),
-        (schema.END_TIME, "float64", np.nan, "end of the clip on the take's clock", "s"),
-    ):
-        whole = ((schema.CLIP,), (clips,), (max(1, clips),))
-        array = create(name, *whole, dtype, fill, long_name=long_name, units=units)
-        array[:] = np.asarray(getattr(layout, name), dtype=dtype)
-    names = create(
-        schema.STREAM,
-        (schema.STREAM,),
-        (streams,),
-        (_STREAM_CHUNK,),
-        str,
-        "",
-        long_name="camera stream, <cam_id>_<stream>",
-    )
-    names[:] = np.array(layout.streams, dtype=object)
-    return {key: value.to_bytes() for key, value in store.items() if key != ROOT}
+    sizes, coordinates = layout.sizes(chunk), layout.coordinates
+    objects: dict[str, bytes] = {}
+    for name in schema.ARRAYS:
+        if name == schema.STREAM:
+            objects |= stream_objects(layout.streams)
+        elif name not in coordinates:
+            objects |= _objects(schema.SPECS[name], sizes)
+    for name, values in coordinates.items():
+        objects |= _objects(schema.SPECS[name], sizes, values)
+    return objects
 
 
-def stream_names(names: Sequence[str]) -> dict[str, bytes]:
+def stream_objects(names: Sequence[str]) -> dict[str, bytes]:
     """The objects of the array `stream` holding `names`."""
-    none = np.zeros(0)
-    layout = StoreLayout(tuple(names), 1, "float32", 1, none, none, none, none)  # type: ignore[arg-type]
-    objects = arrays(layout, 1)
-    return {key: data for key, data in objects.items() if key.startswith(schema.STREAM + "/")}
+    spec, sizes = schema.SPECS[schema.STREAM], Sizes(0, len(names), 1, 1, 1, "float32")
+    return _objects(spec, sizes, _typed(spec, names))
 
 
-def root(attributes: Mapping[str, Any], metadata: Mapping[str, Any]) -> bytes:
+def _objects(spec: ArraySpec, sizes: Sizes, values: NDArray[Any] | None = None) -> dict[str, bytes]:
+    """The objects of one array, by key; without values its metadata alone."""
+    metadata = spec.metadata(sizes)
+    written: dict[str, Any] = {}
+    if values is not None:
+        place = StorePath(MemoryStore(written), spec.name)
+        # zarr drops chunks of fill values by default, and a dropped chunk is a missing one.
+        zarr.Array.from_dict(place, metadata).with_config({"write_empty_chunks": True})[:] = values
+    objects = {key: value.to_bytes() for key, value in written.items()}
+    return {f"{spec.name}/{ROOT}": json.dumps(metadata, indent=2).encode(), **objects}
+
+
+def _typed(spec: ArraySpec, values: ArrayLike) -> NDArray[Any]:
+    # numpy's own text has one length for all, Zarr's has not.
+    return np.asarray(values, dtype=object if spec.dtypes == (schema.TEXT,) else spec.dtypes[0])
+
+
+def root_json(attributes: Mapping[str, Any], metadata: Mapping[str, Any]) -> bytes:
     """The root `zarr.json`: attributes and consolidated metadata together, in one object.
 
     metadata: the arrays' own metadata (parsed `zarr.json`), by array name.
@@ -205,7 +182,7 @@ def array_metadata(objects: Mapping[str, bytes]) -> dict[str, Any]:
     for key, data in objects.items():
         if key.endswith(suffix):
             try:
-                parsed[key.removesuffix(suffix)] = json.loads(data)
+                parsed[key.removesuffix(suffix)] = parse_json(data)
             except ValueError as error:
                 raise ValueError(f"{key} is damaged: {error}") from error
     return parsed
@@ -216,11 +193,11 @@ def first_attributes(layout: StoreLayout) -> dict[str, Any]:
     return {
         "problems": {},
         **layout.attributes,
-        "schema_version": schema.SCHEMA_VERSION,
+        "schema_version": schema.version_with(layout.coordinates),
         "status": schema.PARTIAL,
         "streams": list(layout.streams),
         "clips_sha256": layout.clips_digest,
-        "coordinates": " ".join(schema.CLIP_COORDINATES),
+        "coordinates": " ".join(layout.coordinates),
     }
 
 

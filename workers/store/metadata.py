@@ -16,9 +16,27 @@ from zarr.abc.store import Store
 from zarr.storage import StorePath
 
 from takestream import schema
-from workers.store import layout as skeleton
+from takestream.root import (
+    StoreFault,
+    arrays_named,
+    check_arrays,
+    parse_json,
+    parse_root,
+    size_fault,
+)
+from takestream.schema import Sizes
 from workers.store.errors import StoreError, StoreMismatch, StoreNotFound
-from workers.store.layout import ROOT, StoreLayout
+from workers.store.layout import (
+    ROOT,
+    StoreLayout,
+    array_metadata,
+    chunk_clips,
+    empty_objects,
+    first_attributes,
+    merged,
+    root_json,
+    stream_objects,
+)
 from workers.store.objects import Objects
 
 # What zarr and its codecs raise for chunks that do not decode.
@@ -34,6 +52,7 @@ class Metadata:
         self.attributes: dict[str, Any] = {}
         self.arrays: dict[str, Any] = {}
         self.streams: tuple[str, ...] = ()
+        self.sizes: Sizes
         self._opened: dict[str, zarr.Array[Any]] = {}
         self._root = root
         self._adopt(root)
@@ -63,9 +82,9 @@ class Metadata:
             attributes=claim["attributes"],
             unit_clips=claim["unit_clips"],
         )
-        made = skeleton.arrays(layout, claim["chunk_clips"])
+        made = empty_objects(layout, claim["chunk_clips"])
         objects.put_many(made)
-        root = skeleton.root(skeleton.first_attributes(layout), skeleton.array_metadata(made))
+        root = root_json(first_attributes(layout), array_metadata(made))
         if objects.put_new(ROOT, root):
             return cls(objects, zarr_store, root)
         # Another run was faster, and may have added streams since.
@@ -84,7 +103,11 @@ class Metadata:
     def array(self, name: str) -> zarr.Array[Any]:
         """The Zarr array of that name; nothing is read by this call."""
         if name not in self._opened:
-            array = zarr.Array.from_dict(StorePath(self._zarr, name), deepcopy(self.arrays[name]))
+            if name not in self.arrays:
+                raise KeyError(f"{self._objects.uri} has no array {name}")
+            # From the table, which the metadata equal in all that matters.
+            metadata = schema.SPECS[name].metadata(self.sizes)
+            array = zarr.Array.from_dict(StorePath(self._zarr, name), metadata)
             # zarr drops all-NaN chunks by default, and a dropped chunk is a missing one.
             self._opened[name] = array.with_config({"write_empty_chunks": True})
         return self._opened[name]
@@ -93,7 +116,7 @@ class Metadata:
         """Change the attributes as they are now, not as they were when this object was made."""
         self.refresh()
         change(self.attributes)
-        self._objects.put(ROOT, skeleton.root(self.attributes, self.arrays))
+        self._objects.put(ROOT, root_json(self.attributes, self.arrays))
 
     def extend(self, streams: Iterable[str], attributes: Mapping[str, Any]) -> None:
         """Add streams after those that are there, or what another run claimed to add there first.
@@ -108,33 +131,36 @@ class Metadata:
     def absorb(self) -> None:
         """Add streams that were claimed and are not there, whoever claimed them."""
         while data := self._objects.get(_claim_key(len(self.streams))):
-            self._add(_parsed_claim(self._objects, data))
+            self._add(_parsed_claim(self._objects, data, {"streams": [], "attributes": {}}))
 
     def align(self) -> None:
         """Make the arrays' own metadata and the stream names what the root says.
 
         They differ when a run that was overtaken wrote them last.
         """
-        right = skeleton.stream_names(self.streams)
+        right = stream_objects(self.streams)
         right |= {_key(name): _dumped(value) for name, value in self.arrays.items()}
         own = self._objects.get_many(right)
         self._objects.put_many({k: v for k, v in right.items() if not _same(own[k], v)})
 
     def _add(self, claim: Mapping[str, Any]) -> None:
         names = (*self.streams, *claim["streams"])
-        arrays, objects = deepcopy(self.arrays), skeleton.stream_names(names)
+        arrays, objects = deepcopy(self.arrays), stream_objects(names)
+        sizes = replace(self.sizes, streams=len(names))
+        if fault := size_fault(sizes):
+            raise StoreError(f"{self._objects.uri} cannot have more streams: {fault}")
         for name in (schema.FEATURES, *schema.PER_STREAM_ARRAYS):
-            arrays[name]["shape"][1] = len(names)
+            arrays[name]["shape"] = list(schema.SPECS[name].shape(sizes))
             objects[_key(name)] = _dumped(arrays[name])
-        arrays.update(skeleton.array_metadata(objects))
+        arrays.update(array_metadata(objects))
         self._objects.put_many(objects)
         self.refresh()
         if len(self.streams) >= len(names):
             self.align()
             return
-        self.attributes.update(skeleton.merged(claim["attributes"], self.attributes))
+        self.attributes.update(merged(claim["attributes"], self.attributes))
         self.attributes.update(status=schema.PARTIAL, streams=list(names))
-        root = skeleton.root(self.attributes, arrays)
+        root = root_json(self.attributes, arrays)
         self._objects.put(ROOT, root)
         self._adopt(root)
 
@@ -147,39 +173,31 @@ class Metadata:
     def _adopt(self, root: bytes) -> None:
         uri = self._objects.uri
         try:
-            parsed = json.loads(root)
-            attributes = dict(parsed["attributes"])
-            arrays = (parsed.get("consolidated_metadata") or {}).get("metadata", {})
-            version = attributes["schema_version"]
-            streams = tuple(map(str, attributes["streams"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreMismatch(
-                f"{uri} is not a takestream store, or its zarr.json is damaged ({error!r})."
-                " Choose another --output, or remove it"
-            ) from error
-        if version != schema.SCHEMA_VERSION:
-            raise StoreMismatch(
-                f"{uri} has schema version {version}, this takestream knows"
-                f" {schema.SCHEMA_VERSION}. Use a matching takestream or another --output"
-            )
-        complete = not set(schema.ARRAYS) - set(arrays)
-        self.arrays = arrays if complete else own_metadata(self._objects)
-        self.attributes = attributes
+            attributes, arrays = parse_root(root, uri)
+            names = arrays_named(attributes)
+            if set(names) - set(arrays):
+                arrays = own_metadata(self._objects, names)
+            sizes = check_arrays(attributes, arrays, uri)
+        except StoreFault as error:
+            raise StoreMismatch(f"{error}. Choose another --output, or remove it") from error
+        self.attributes, self.arrays, self.sizes = attributes, arrays, sizes
         self._opened = {}
         self._root = root
-        self.streams = streams
+        self.streams = tuple(attributes["streams"])
 
 
-def own_metadata(objects: Objects) -> dict[str, Any]:
-    """The arrays' own metadata, parsed from their `zarr.json`, by array name.
+def own_metadata(objects: Objects, names: Iterable[str]) -> dict[str, Any]:
+    """The metadata of these arrays, parsed from their own `zarr.json`, by array name.
 
-    Raises StoreNotFound when an array has none.
+    Raises:
+        StoreNotFound: An array has none.
+        StoreError: It cannot be read or is no JSON.
     """
-    found = objects.get_many([_key(name) for name in schema.ARRAYS])
+    found = objects.get_many([_key(name) for name in names])
     if absent := [key for key, data in found.items() if data is None]:
         raise StoreNotFound(f"{objects.uri} is half-made, without {', '.join(absent)}")
     try:
-        return skeleton.array_metadata({k: data for k, data in found.items() if data is not None})
+        return array_metadata({k: data for k, data in found.items() if data is not None})
     except ValueError as error:
         raise StoreError(f"{objects.uri}: {error}") from error
 
@@ -200,7 +218,7 @@ def _first_claim(layout: StoreLayout) -> dict[str, Any]:
         "streams": layout.streams,
         "attributes": layout.attributes,
         "unit_clips": layout.unit_clips,
-        "chunk_clips": skeleton.chunk_clips(layout.unit_clips, layout.dim, itemsize),
+        "chunk_clips": chunk_clips(layout.unit_clips, layout.dim, itemsize),
         "dim": layout.dim,
         "dtype": layout.dtype,
         "clips_sha256": layout.clips_digest,
@@ -215,16 +233,24 @@ def _claim(objects: Objects, position: int, claim: Mapping[str, Any]) -> dict[st
     """
     key = _claim_key(position)
     objects.put_new(key, _dumped(claim))
-    return _parsed_claim(objects, objects.get(key) or b"")
+    return _parsed_claim(objects, objects.get(key) or b"", claim)
 
 
-def _parsed_claim(objects: Objects, data: bytes) -> dict[str, Any]:
+def _parsed_claim(objects: Objects, data: bytes, like: Mapping[str, Any]) -> dict[str, Any]:
+    """The claim in `data`, with entries of the kinds that `like` has."""
     try:
-        return dict(json.loads(data))
-    except ValueError as error:
+        found = parse_json(data)
+        for name, value in json.loads(_dumped(like)).items():
+            if type(found[name]) is not type(value):
+                raise ValueError(f"its {name} is of another kind")
+        if not all(isinstance(name, str) for name in found["streams"]):
+            raise ValueError("its streams are no names")
+    except (ValueError, TypeError, KeyError) as error:
         raise StoreError(
-            f"{objects.uri}: an object below {schema.STREAM}/claims is damaged; remove the store"
+            f"{objects.uri}: an object below {schema.STREAM}/claims is damaged ({error});"
+            " remove the store"
         ) from error
+    return dict(found)
 
 
 def _claim_key(position: int) -> str:

@@ -16,11 +16,11 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 
 from takestream import schema
+from takestream.root import StoreFault, arrays_named, check_version
 from takestream.schema import Reason
 from takestream.storage import S3Options
-from workers.store import layout as skeleton
 from workers.store.errors import StoreError, StoreMismatch, StoreNotFound
-from workers.store.layout import ROOT, StoreLayout
+from workers.store.layout import ROOT, StoreLayout, merged
 from workers.store.metadata import Metadata, read_whole
 from workers.store.objects import Objects
 from workers.store.zarr_adapter import ObjectsStore
@@ -66,6 +66,7 @@ class TakeStore:
         store = cls(objects, metadata)
         store._check(layout)
         while new := [name for name in layout.streams if name not in store.streams]:
+            store._require_writable()
             metadata.extend(new, layout.attributes)
         return store
 
@@ -101,30 +102,33 @@ class TakeStore:
 
     @property
     def streams(self) -> tuple[str, ...]:
+        """Names along the stream dimension."""
         return self._metadata.streams
 
     @property
     def clips(self) -> int:
-        return int(self._features.shape[0])
+        """Clips of the take."""
+        return self._metadata.sizes.clips
 
     @property
     def dim(self) -> int:
-        return int(self._features.shape[2])
+        """Length of a feature vector (D)."""
+        return self._metadata.sizes.dim
 
     @property
     def dtype(self) -> str:
         """Of `features`: `float16` or `float32`."""
-        return np.dtype(self._features.dtype).name
+        return self._metadata.sizes.dtype
 
     @property
     def unit_clips(self) -> int:
         """U: clips of a unit."""
-        return int(self.array(schema.VALID).chunks[0])
+        return self._metadata.sizes.unit_clips
 
     @property
     def chunk_clips(self) -> int:
         """C: clips of a features chunk."""
-        return int(self._features.chunks[0])
+        return self._metadata.sizes.chunk_clips
 
     def is_current(self) -> bool:
         """Whether attributes and streams are as last read, by one GET.
@@ -134,8 +138,13 @@ class TakeStore:
         """
         return self._metadata.is_current()
 
+    @property
+    def array_names(self) -> tuple[str, ...]:
+        """The arrays of the schema that this store has."""
+        return arrays_named(self._metadata.attributes)
+
     def array(self, name: str) -> zarr.Array[Any]:
-        """The Zarr array of that name (`takestream.schema`)."""
+        """The Zarr array of that name (`takestream.schema`); one of `array_names`."""
         return self._metadata.array(name)
 
     def chunk_keys(self, stream: str, start: int) -> list[str]:
@@ -269,7 +278,7 @@ class TakeStore:
         if own := _OWN_ATTRIBUTES & set(attributes):
             raise ValueError(f"the store keeps {', '.join(sorted(own))} itself")
         self._require_writable()
-        self._metadata.change(lambda old: old.update(skeleton.merged(old, attributes)))
+        self._metadata.change(lambda old: old.update(merged(old, attributes)))
 
     @property
     def _features(self) -> zarr.Array[Any]:
@@ -286,7 +295,7 @@ class TakeStore:
         wanted = {"dim": layout.dim, "dtype": layout.dtype, "clips": layout.clips}
         differ = [f"{k} {there[k]} instead of {wanted[k]}" for k in there if there[k] != wanted[k]]
         if not differ and self._metadata.attributes.get("clips_sha256") != layout.clips_digest:
-            differ = ["clips of other frames"]
+            differ = ["clips of other frames or segments"]
         if differ:
             raise StoreMismatch(
                 f"{self.uri} has {', '.join(differ)}. Remove that store, or choose another --output"
@@ -314,6 +323,10 @@ class TakeStore:
     def _require_writable(self) -> None:
         if self._zarr.read_only:
             raise StoreError(f"{self.uri} is open for reading only")
+        try:
+            check_version(self._metadata.attributes["schema_version"], self.uri, writing=True)
+        except StoreFault as error:
+            raise StoreMismatch(str(error)) from error
 
 
 def _shaped(name: str, value: ArrayLike, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
