@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-# Set before Ray Serve is imported.
+from service.api.connections import CALLBACK, CALLBACK_VARIABLE
+
+# Set before Ray Serve is imported. Ray hands the environment on to its HTTP proxy.
 os.environ.setdefault("RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", "1")
+os.environ.setdefault(CALLBACK_VARIABLE, CALLBACK)
 
 import httpx
 from ray import serve as ray_serve
