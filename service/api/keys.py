@@ -5,8 +5,6 @@ however fast the hash. Slow, salted hashes are for passwords, which people choos
 cost every request some 100 ms and gain nothing.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import hmac
 import logging
@@ -14,9 +12,10 @@ import os
 import re
 import secrets
 import stat
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +31,9 @@ Scope = Literal["read", "compute", "jobs"]
 SCOPES: tuple[Scope, ...] = ("read", "compute", "jobs")
 VARIABLE = "TAKESTREAM_API_KEYS"
 
+# How soon a change of the keys file is noticed.
+REREAD_SECONDS = 2.0
+LONGEST_DAYS = 3650
 _PREFIX = "ts_"
 # Keys have 46 characters; nothing longer than this is hashed.
 _LONGEST = 256
@@ -40,7 +42,7 @@ _PLAINTEXT = {"key", "secret", "token", "password", "plaintext", "api_key", "val
 
 @dataclass(frozen=True)
 class Key:
-    """Somebody who showed a valid key."""
+    """The owner of a valid key, and its scopes."""
 
     name: str
     scopes: frozenset[Scope]
@@ -51,11 +53,19 @@ class Key:
 
 
 class KeyEntry(Settings):
-    """A key as it lies in a file: its owner's name, the SHA-256 of the key in hex, what it may."""
+    """A key in a keys file.
+
+    Attributes:
+        name: Its owner's name.
+        sha256: The SHA-256 of the key, in hex.
+        scopes: What it may be used for.
+        expires: The last day, in UTC, on which it is accepted; None for no limit.
+    """
 
     name: Name
     sha256: Sha256
     scopes: tuple[Scope, ...]
+    expires: date | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -85,9 +95,18 @@ class KeyEntry(Settings):
             raise ValueError(f"a key without scopes may nothing; name some of {', '.join(SCOPES)}")
         return tuple(dict.fromkeys(scopes))
 
+    @property
+    def expired(self) -> bool:
+        """Whether its last day is over."""
+        return self.expires is not None and today() > self.expires
+
+    def facts(self) -> dict[str, Any]:
+        """The entry as an item of a keys file, JSON-able."""
+        return self.model_dump(mode="json", exclude_none=True)
+
     def yaml(self) -> str:
-        """The entry as an item of a keys file."""
-        facts = self.model_dump(mode="json")
+        """The entry as an item of a keys file, in YAML."""
+        facts = self.facts()
         return yaml.safe_dump([facts], sort_keys=False, default_flow_style=None, width=200)
 
 
@@ -96,43 +115,63 @@ class _KeyFile(Settings):
 
 
 class KeyRing:
-    """The keys that a service accepts."""
+    """The keys that a service accepts.
 
-    def __init__(self, entries: Iterable[KeyEntry]) -> None:
-        self._entries = tuple(entries)
-        self._digests = tuple(bytes.fromhex(entry.sha256) for entry in self._entries)
+    A keys file is read again within `REREAD_SECONDS` of a change to it, so a key that is taken out
+    stops working. A file that is gone holds no keys; one that is damaged is left aside, and the
+    keys from before stay.
+
+    Attributes:
+        problem: Why the keys file cannot be used as it is now, empty when it can.
+    """
+
+    def __init__(self, entries: Iterable[KeyEntry], *, file: str | None = None) -> None:
+        self._given = tuple(entries)
+        self._file = file
+        self._seen: tuple[int, ...] | None = None
+        self._reread_at = 0.0
+        self.problem = ""
+        self._accept(self._given)
 
     def __repr__(self) -> str:
         return f"KeyRing({', '.join(self.names)})"
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Whose keys they are."""
+        """The names of the keys' owners."""
         return tuple(entry.name for entry in self._entries)
 
     @classmethod
     def load(cls, file: str | None, environment: Mapping[str, str]) -> "KeyRing | None":
-        """The keys of a YAML file and of TAKESTREAM_API_KEYS (the same list, in the variable).
+        """The keys of a YAML file and of TAKESTREAM_API_KEYS, which holds the same list.
 
-        None when neither is given. Raises SettingsError for a file that cannot be read, holds no
-        keys, a key in plain text, an unknown scope or the same name or key twice; warns when
-        others than its owner may read the file.
+        Warns when others than its owner may read the file.
+
+        Args:
+            file: Path of the keys file.
+            environment: Where TAKESTREAM_API_KEYS is looked up.
+
+        Returns:
+            The keys; None when neither is given.
+
+        Raises:
+            SettingsError: The file cannot be read, holds no keys, a key in plain text, an unknown
+                scope, or the same name or key twice.
         """
-        entries: list[KeyEntry] = []
-        if file is not None:
-            entries += _entries(_read(file), file)
-        if (text := environment.get(VARIABLE, "")).strip():
-            entries += _entries(text, VARIABLE)
-        elif file is None:
+        text = environment.get(VARIABLE, "")
+        if file is None and not text.strip():
             return None
-        _refuse_twice(entries, file or VARIABLE)
-        return cls(entries)
+        ring = cls(parse_entries(text, VARIABLE) if text.strip() else (), file=file)
+        if file is not None:
+            ring._accept((*parse_entries(read_text(file), file), *ring._given))
+        return ring
 
     def find(self, authorization: str | None) -> Key | None:
         """Whose key an `Authorization: Bearer …` header shows; None for any other header.
 
         The time that it takes does not tell which key was nearly right, or whether one was.
         """
+        self._reread()
         scheme, _, shown = (authorization or "").strip().partition(" ")
         shown = shown.strip()
         sound = scheme.lower() == "bearer" and 0 < len(shown) <= _LONGEST
@@ -142,82 +181,75 @@ class KeyRing:
             # Every entry is compared, also after the right one.
             if hmac.compare_digest(digest, known):
                 found = entry
-        if not sound or found is None:
+        if not sound or found is None or found.expired:
             return None
         return Key(found.name, frozenset(found.scopes))
 
+    def has(self, name: str) -> bool:
+        """Whether the key of that owner is accepted, for links that were made in its name."""
+        self._reread()
+        return any(entry.name == name and not entry.expired for entry in self._entries)
 
-def new_key(name: str, scopes: Iterable[str]) -> tuple[str, KeyEntry]:
-    """A fresh key, which is kept nowhere, and its entry. Raises SettingsError."""
+    def _accept(self, entries: Iterable[KeyEntry]) -> None:
+        entries = tuple(entries)
+        refuse_twice(entries, self._file or VARIABLE)
+        self._entries = entries
+        self._digests = tuple(bytes.fromhex(entry.sha256) for entry in entries)
+
+    def _reread(self) -> None:
+        if self._file is None or time.monotonic() < self._reread_at:
+            return
+        self._reread_at = time.monotonic() + REREAD_SECONDS
+        try:
+            facts = os.stat(self._file)
+            seen: tuple[int, ...] = (facts.st_ino, facts.st_mtime_ns, facts.st_size)
+        except OSError:
+            seen = ()
+        if seen == self._seen:
+            return
+        self._seen, self.problem = seen, ""
+        try:
+            there = parse_entries(read_text(self._file), self._file, some=False) if seen else []
+            self._accept((*there, *self._given))
+        except SettingsError as error:
+            self.problem = f"{error}; the keys from before are still accepted"
+        if not seen:
+            self.problem = f"{self._file}: the keys file is gone, and its keys are not accepted"
+        if self.problem:
+            log.error("%s", self.problem)
+
+
+def new_key(name: str, scopes: Iterable[str], days: int | None = None) -> tuple[str, KeyEntry]:
+    """A new key, which is written nowhere, and its entry.
+
+    Args:
+        name: The owner's name.
+        scopes: Some of `SCOPES`.
+        days: How many days after today it is accepted, None for no limit.
+
+    Raises:
+        SettingsError: The name, a scope or the number of days cannot be used.
+    """
     secret = _PREFIX + secrets.token_urlsafe(32)
-    entry = {"name": name, "sha256": _digest(secret).hex(), "scopes": tuple(scopes)}
+    entry: dict[str, Any] = {"name": name, "sha256": _digest(secret).hex(), "scopes": tuple(scopes)}
+    if days is not None:
+        if not 0 < days <= LONGEST_DAYS:
+            raise SettingsError(f"key: {days} days; give 1 to {LONGEST_DAYS}")
+        entry["expires"] = today() + timedelta(days)
     return secret, parse(KeyEntry, entry, "key")
 
 
-def add_to_file(entry: KeyEntry, file: str) -> None:
-    """Append the entry to a keys file, which only its owner can read afterwards (0600).
-
-    What is in the file stays as it is, comments and its owner too. A file that does not exist is
-    made. Several may do this at once. Raises SettingsError, and leaves the file alone, when it or
-    the name is no good.
-    """
-    path = Path(os.path.realpath(file))
-    with _alone(path.parent):
-        _add(entry, path, file)
-
-
-def _add(entry: KeyEntry, path: Path, file: str) -> None:
-    before = _read(file, warn=False) if path.exists() else ""
-    entries = _entries(before, file) if before.strip() else []
-    _refuse_twice([*entries, entry], file)
-    text = before + ("" if not before or before.endswith("\n") else "\n") + entry.yaml()
-    try:
-        sound = len(_entries(text, file)) == len(entries) + 1
-    except SettingsError:
-        sound = False
-    if not sound:  # written in another style, such as JSON
-        facts = [one.model_dump(mode="json") for one in (*entries, entry)]
-        text = yaml.safe_dump(facts, sort_keys=False, default_flow_style=None, width=200)
-    try:
-        # mkstemp makes it 0600 from the beginning.
-        number, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        try:
-            with os.fdopen(number, "w", encoding="utf-8") as out:
-                if path.exists() and (owner := path.stat()).st_uid != os.geteuid():
-                    # As root, mostly: the service must be able to read its keys as before.
-                    os.fchown(number, owner.st_uid, owner.st_gid)
-                out.write(text)
-                out.flush()
-                os.fsync(out.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise SettingsError(f"{file}: cannot write the keys file: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Nobody else changes a keys file in the folder; the file itself is replaced, so no lock."""
-    try:
-        number = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise SettingsError(f"{folder}: cannot be opened: {error.strerror}") from error
-    try:
-        # Some network file systems lock no folders; then two at once may lose an entry.
-        with contextlib.suppress(OSError):
-            fcntl.flock(number, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(number)
+def today() -> date:
+    """The date in UTC."""
+    return datetime.now(UTC).date()
 
 
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode(errors="replace")).digest()
 
 
-def _read(file: str, *, warn: bool = True) -> str:
+def read_text(file: str, *, warn: bool = True) -> str:
+    """The text of a keys file. Raises SettingsError."""
     path = Path(file)
     try:
         mode = path.stat().st_mode
@@ -233,7 +265,17 @@ def _read(file: str, *, warn: bool = True) -> str:
     return text
 
 
-def _entries(text: str, where: str) -> list[KeyEntry]:
+def parse_entries(text: str, where: str, *, some: bool = True) -> list[KeyEntry]:
+    """The entries in the text of a keys file.
+
+    Args:
+        text: YAML: a list, or a mapping with the list as `keys`.
+        where: What messages call it.
+        some: Whether an empty list is an error.
+
+    Raises:
+        SettingsError: The text cannot be used; the message quotes nothing of it.
+    """
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -243,7 +285,7 @@ def _entries(text: str, where: str) -> list[KeyEntry]:
         raise SettingsError(f"{where}: is no YAML{line}") from None
     if isinstance(data, Mapping) and set(data) == {"keys"}:
         data = data["keys"]
-    if not isinstance(data, list) or not data:
+    if not isinstance(data, list) or (some and not data):
         raise SettingsError(
             f"{where}: expected a list of keys (name, sha256, scopes); "
             "`takestream keys new NAME --file FILE` makes one"
@@ -251,7 +293,8 @@ def _entries(text: str, where: str) -> list[KeyEntry]:
     return list(parse(_KeyFile, {"keys": data}, where).keys)
 
 
-def _refuse_twice(entries: Iterable[KeyEntry], where: str) -> None:
+def refuse_twice(entries: Iterable[KeyEntry], where: str) -> None:
+    """Raise SettingsError for the same name or key twice."""
     names: set[str] = set()
     digests: dict[str, str] = {}
     for entry in entries:

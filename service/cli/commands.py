@@ -12,7 +12,7 @@ from rich.table import Table
 from configs.load import encoder_presets, load_job, parse
 from configs.schema import JobSpec, Resolution, Selection, ServeSpec
 from service.cli.flags import limits, overrides
-from service.cli.jobs import jobs, keys, logs, perform, stop, submit
+from service.cli.jobs import jobs, logs, perform, stop, submit
 from service.demo.run import run_demo
 from service.jobs.launch import choose_takes
 from service.jobs.launch import extract as launch
@@ -33,7 +33,7 @@ from workers.store.verify import find_stores
 from workers.store.verify import verify as verify_store
 
 __all__ = [
-    "demo", "encoders", "extract", "inspect", "jobs", "keys", "logs", "perform", "plan", "serve",
+    "demo", "encoders", "extract", "inspect", "jobs", "logs", "perform", "plan", "serve",
     "serve_demo", "stop", "submit", "takes", "verify",
 ]  # fmt: skip
 

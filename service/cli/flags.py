@@ -183,8 +183,25 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
         "--limits", nargs="+", metavar="NAME=N",
         help=f"of requests and memory: {', '.join(LimitsSpec.model_fields)}, cache_bytes",
     )  # fmt: skip
-    group.add_argument("--replicas", type=int, metavar="N", help="front doors; default: 1")
+    group.add_argument(
+        "--replicas", type=int, metavar="N", help="processes that answer HTTP; default: 1"
+    )
     group.add_argument("--cors-origins", nargs="+", metavar="URL", help="pages that may ask")
+
+
+def add_keys(parser: argparse.ArgumentParser) -> None:
+    """What is done with the API keys of a service."""
+    parser.add_argument("action", choices=("new", "list", "revoke"))
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the owner's name")
+    parser.add_argument(
+        "--scopes", nargs="+", default=["read"], choices=("read", "compute", "jobs")
+    )
+    parser.add_argument(
+        "--days", type=int, metavar="N", help="accepted for N days after today; default: no limit"
+    )
+    parser.add_argument(
+        "--file", metavar="FILE", help="the keys file; a service that uses it follows in seconds"
+    )
 
 
 def limits(given: Sequence[str] | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`submit`, `jobs`, `logs`, `stop`: jobs on a Ray cluster or a takestream service; and `keys`.
+"""`submit`, `jobs`, `logs`, `stop`: jobs on a Ray cluster or a takestream service.
 
 Where the jobs are: `--url` (TAKESTREAM_URL, with the key in TAKESTREAM_API_KEY) is a service,
 `--address` (RAY_API_SERVER_ADDRESS, RAY_ADDRESS) the dashboard of a cluster, and `--output` alone
@@ -16,7 +16,6 @@ from typing import Any
 from rich.table import Table
 
 from configs.load import SettingsError
-from service.api.keys import add_to_file, new_key
 from service.cli.flags import overrides
 from service.jobs.backends import Facts, InOutput, OnCluster, OnService, Place, Watch, pauses
 from service.jobs.records import ENDED, Records
@@ -114,22 +113,6 @@ def stop(found: Namespace) -> int:
     else:
         print(facts["status"])
     return 0 if facts["status"] in ENDED else 1
-
-
-def keys(found: Namespace) -> int:
-    """Make an API key: the key on stdout, this once; its entry for the keys file on stderr."""
-    secret, entry = new_key(found.name, found.scopes)
-    if found.file:
-        add_to_file(entry, found.file)
-    if found.json:
-        print_json({"key": secret, "entry": entry.model_dump(mode="json"), "file": found.file})
-        return 0
-    print(secret, flush=True)
-    told = f"its hash is in {found.file} now" if found.file else "add this to your keys file:"
-    print(f"Keep this key: it is shown only now; {told}", file=sys.stderr)
-    if not found.file:
-        print(entry.yaml(), end="", file=sys.stderr)
-    return 0
 
 
 def perform(found: Namespace) -> int:

@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from configs.load import SettingsError
-from service.cli.flags import Parser, add_filters, add_job, add_place, add_serve, add_storage
+from service.cli.flags import (
+    Parser,
+    add_filters,
+    add_job,
+    add_keys,
+    add_place,
+    add_serve,
+    add_storage,
+)
 from service.cli.process import guard_streams, take_signals
 from takestream.version import own_version
 
@@ -23,7 +31,7 @@ EXAMPLES = """examples:
 
 
 # Commands that need neither torch nor, most of them, Ray.
-REMOTE = ("submit", "jobs", "logs", "stop", "keys", "perform")
+REMOTE = ("submit", "jobs", "logs", "stop", "perform")
 # Commands whose result is what they did, not what they print.
 JOBS = (["extract"], ["demo"], ["serve"], ["serve-demo"], ["submit"], ["stop"], ["perform"])
 
@@ -49,7 +57,11 @@ def run(argv: Sequence[str]) -> int:
     found = parser.parse_args(argv)
     try:
         # Imported late: torch and Ray take seconds that `--help` should not.
-        home = "service.cli.jobs" if found.command in REMOTE else "service.cli.commands"
+        home = "service.cli.commands"
+        if found.command in REMOTE:
+            home = "service.cli.jobs"
+        elif found.command == "keys":
+            home = "service.cli.keys"
         command = getattr(importlib.import_module(home), found.command.replace("-", "_"))
         return int(command(found))
     except KeyboardInterrupt:
@@ -139,11 +151,8 @@ def build_parser() -> Parser:
     for command in (jobs, logs, stop):
         add_place(command)
 
-    keys = commands.add_parser("keys", help="make API keys for a service")
-    keys.add_argument("action", choices=("new",))
-    keys.add_argument("name", metavar="NAME", help="whose it will be")
-    keys.add_argument("--scopes", nargs="+", default=["read"], choices=("read", "compute", "jobs"))
-    keys.add_argument("--file", metavar="FILE", help="add the entry to this keys file")
+    keys = commands.add_parser("keys", help="make, list and revoke API keys of a service")
+    add_keys(keys)
 
     perform = commands.add_parser("perform")  # what a cluster runs; nobody types it
     perform.add_argument("job_id")

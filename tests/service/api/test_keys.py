@@ -6,13 +6,17 @@ import json
 import logging
 import multiprocessing
 import os
+import pickle
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import yaml
 
 from configs.load import SettingsError
-from service.api.keys import KeyRing, add_to_file, new_key
+from service.api import keys
+from service.api.keyfile import add_to_file, entries_in_file, revoke_in_file
+from service.api.keys import KeyRing, new_key
 
 
 @pytest.fixture
@@ -167,3 +171,82 @@ def test_keys_added_at_once_are_all_kept(keys_file: Path) -> None:
 def test_a_bad_name_or_scope_makes_no_key(name: str, scopes: list[str]) -> None:
     with pytest.raises(SettingsError):
         new_key(name, scopes)
+
+
+def test_a_key_taken_out_of_the_file_is_refused_within_seconds(
+    keys_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (first, one), (second, two) = new_key("one", ["read"]), new_key("two", ["jobs"])
+    add_to_file(one, str(keys_file))
+    add_to_file(two, str(keys_file))
+    (other, third) = new_key("three", ["read"])
+    loaded = KeyRing.load(str(keys_file), {"TAKESTREAM_API_KEYS": third.yaml()})
+    ring: KeyRing = pickle.loads(pickle.dumps(loaded))  # noqa: S301 - as it gets to a replica
+    found = lambda secret: ring.find(f"Bearer {secret}")  # noqa: E731
+    assert found(first)
+    assert found(other)
+    revoke_in_file("one", str(keys_file))
+    assert found(first), "the file is read now and then, not for each request"
+    later = iter(range(10_000, 20_000, 10))
+    monkeypatch.setattr(keys.time, "monotonic", lambda: next(later))
+    assert not found(first)
+    assert not ring.has("one")
+    assert found(second)
+    # A typo does not lock everybody out, and is told.
+    whole = keys_file.read_text()
+    keys_file.write_text("- {name: [")
+    assert found(second)
+    assert "is no YAML" in ring.problem
+    keys_file.write_text(whole)
+    assert found(second)
+    assert ring.problem == ""
+    revoke_in_file("two", str(keys_file))
+    assert not found(second)
+    assert found(other), "what stands in the environment stays"
+    add_to_file(two, str(keys_file))
+    assert found(second)
+    keys_file.unlink()
+    assert not found(second)
+    assert "is gone" in ring.problem
+
+
+def test_a_key_is_accepted_to_the_end_of_its_last_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret, entry = new_key("ann", ["read"], days=3)
+    ring = KeyRing([entry])
+    start = keys.today()
+    for days, accepted in ((0, True), (3, True), (4, False)):
+        monkeypatch.setattr(keys, "today", lambda days=days: start + timedelta(days))
+        assert (ring.find(f"Bearer {secret}") is not None) == accepted
+        assert ring.has("ann") == accepted
+    for days in (0, -1, 10**9):
+        with pytest.raises(SettingsError, match="days"):
+            new_key("ann", ["read"], days)
+
+
+@pytest.mark.parametrize("style", ["ours", "block", "mapping", "json"])
+def test_revoking_keeps_what_was_there(keys_file: Path, style: str) -> None:
+    entries = [new_key(name, ["read"], days)[1] for name, days in (("a", 1), ("b", 2), ("c", None))]
+    facts = [entry.facts() for entry in entries]
+    texts = {
+        "ours": "# top\n" + "".join(f"# of {e.name}\n{e.yaml()}" for e in entries),
+        "block": "# top\n" + "".join(f"# of {e['name']}\n{yaml.safe_dump([e])}" for e in facts),
+        "mapping": yaml.safe_dump({"keys": facts}),
+        "json": json.dumps(facts),
+    }
+    keys_file.write_text(texts[style])
+    revoke_in_file("b", str(keys_file))
+    assert entries_in_file(str(keys_file)) == [entries[0], entries[2]]
+    text = keys_file.read_text()
+    if style in ("ours", "block"):
+        assert text.startswith("# top\n# of a\n")
+        assert "# of c\n- " in text
+    before = keys_file.read_text()
+    with pytest.raises(SettingsError, match="no key named 'b'"):
+        revoke_in_file("b", str(keys_file))
+    assert keys_file.read_text() == before
+    for name in ("c", "a"):
+        revoke_in_file(name, str(keys_file))
+    assert entries_in_file(str(keys_file)) == []
+    assert keys_file.stat().st_mode & 0o777 == 0o600
+    add_to_file(entries[1], str(keys_file))
+    assert entries_in_file(str(keys_file)) == [entries[1]]

@@ -1,4 +1,4 @@
-"""`submit`, `jobs`, `logs`, `stop` against a service, and against an output's memory; `keys`."""
+"""`submit`, `jobs`, `logs`, `stop` against a service, and against an output's memory."""
 
 import http.server
 import json
@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import pytest
 
-from service.api.keys import KeyRing
 from service.cli.main import run
 from service.jobs.backends import OnCluster
 from service.jobs.driver import _Diary
@@ -221,21 +220,3 @@ def test_an_output_remembers(say: Say, tmp_path: Path) -> None:
     code, _, err = say("jobs", ID[:-1], "--output", tmp_path)
     assert code == 2
     assert f"did you mean '{ID}'" in err
-
-
-def test_keys_new(say: Say, tmp_path: Path) -> None:
-    file = tmp_path / "keys.yaml"
-    code, out, err = say("keys", "new", "alice", "--scopes", "read", "jobs", "--file", file)
-    assert code == 0
-    ring = KeyRing.load(str(file), {})
-    assert ring is not None
-    key = ring.find(f"Bearer {out.strip()}")
-    assert key is not None
-    assert (key.name, key.scopes) == ("alice", {"read", "jobs"})
-    assert out.strip() not in err
-    code, out, err = say("keys", "new", "bob")
-    assert code == 0
-    assert "- name: bob\n  sha256: " in err
-    code, out, err = say("keys", "new", "alice", "--file", file)
-    assert (code, out) == (2, "")
-    assert "a key named 'alice' already" in err
