@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-FOLDERS := service workers models configs takestream tests
+FOLDERS := service workers models configs takestream tests docs
+# Without the advertisement for another program that its theme prints.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help install demo serve-demo test test-all check format bench clean
+.PHONY: help install demo serve-demo test test-all coverage check format docs changelog bench clean
 
 help: ## show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,15 +29,23 @@ test: install ## all tests
 test-all: install ## the slow ones too
 	@$(BIN)/python -m pytest -m "slow or not slow"
 
-check: install ## format, lint, types, import layers
+check: install ## format, lint, types, import contracts, documentation
 	$(BIN)/ruff format --check $(FOLDERS)
 	$(BIN)/ruff check $(FOLDERS)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(MKDOCS) build --strict -d build/docs
 
 format: install ## format and sort imports
 	$(BIN)/ruff format $(FOLDERS)
 	$(BIN)/ruff check --fix $(FOLDERS)
+
+docs: install ## the documentation, into site/
+	@$(MKDOCS) build --strict
+	@echo "site/index.html"
+
+changelog: install ## CHANGELOG.md from the subjects of the commits
+	@$(BIN)/git-cliff -o CHANGELOG.md
 
 bench: install ## the benchmarks; ratios taken in one run
 	$(BIN)/python -m tests.benchmarks
@@ -43,4 +53,4 @@ bench: install ## the benchmarks; ratios taken in one run
 	$(BIN)/python -m tests.benchmarks.windows
 
 clean: ## forget the set-up and the demo
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site build
