@@ -1,15 +1,22 @@
 """Open a store as an xarray.Dataset, by its own URI or by the take's name."""
 
 import difflib
-import json
 import os
-import posixpath
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from takestream import schema
+from takestream.root import StoreFault, arrays_named, read_root
 from takestream.storage import S3Options, as_uri, reached
-from takestream.stores import list_stores, read_roots, uid_of
+from takestream.stores import (
+    encoder_id_of,
+    is_of_encoder,
+    is_store,
+    list_stores,
+    names_of,
+    read_roots,
+    uid_of,
+)
 
 if TYPE_CHECKING:
     import xarray
@@ -25,34 +32,33 @@ def open(
 ) -> "xarray.Dataset":
     """The features of one take, lazily: dims clip × stream × feature, with times and validity.
 
-    uri: a `.zarr` store, or an output folder that holds stores, on any fsspec file system.
-    take: the uid or the name of a take; needed when `uri` is a folder with more than one.
-    encoder: an `encoder_id` or the preset it begins with; needed when several wrote there.
-    profile, endpoint_url: how to reach S3; the usual AWS settings apply otherwise.
+    Args:
+        uri: A `.zarr` store, or an output folder that holds stores, on any fsspec file system.
+        take: The uid or the name of a take; needed when `uri` is a folder with more than one.
+        encoder: An `encoder_id` or the preset it begins with; needed when several wrote there.
+        profile: A profile of the AWS files; the usual AWS settings apply without one.
+        endpoint_url: Another S3 endpoint than that of AWS.
 
-    Warns when the store is not complete. Raises FileNotFoundError when there is no such store and
-    ValueError when several fit; both messages say what is there. Raises ConnectionError and
-    PermissionError when S3 cannot be reached or refuses.
+    Returns:
+        The arrays of `takestream.schema.TABLE`. Warns when the store is not complete.
+
+    Raises:
+        FileNotFoundError: There is no such store; the message says what is there.
+        ValueError: Several stores fit, or what is there is no store that this version reads.
+        ConnectionError: S3 cannot be reached.
+        PermissionError: S3 refuses.
     """
-    import xarray  # half a second that workers, who share this package, need not wait
-
     s3, where = S3Options(profile, endpoint_url), as_uri(uri)
     with reached(where, s3):
-        store = where if where.endswith(".zarr") else _find(where, take, encoder, s3)
-        try:
-            dataset: xarray.Dataset = xarray.open_zarr(
-                store, storage_options=s3.for_uri(store) or None, zarr_format=3
-            )
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{store}: no store there, or one half made") from error
-    if take is not None and take not in _names(dataset.attrs):
-        raise FileNotFoundError(f"{store} is of take {' / '.join(_names(dataset.attrs))}")
-    known = dataset.attrs.get("encoder")
-    wrote = known.get("encoder_id") if isinstance(known, dict) else None
-    wrote = str(wrote or _encoder_id(store))
-    if encoder is not None and not _is_of(wrote, encoder):
+        store = where if is_store(where) else _find(where, take, encoder, s3)
+        dataset = _opened(store, s3)
+    names = names_of(dataset.attrs, store)
+    if take is not None and take not in names:
+        raise FileNotFoundError(f"{store} is of take {' / '.join(names)}")
+    wrote = str(dataset.attrs.get("encoder", {}).get("encoder_id") or encoder_id_of(store))
+    if encoder is not None and not is_of_encoder(wrote, encoder):
         raise FileNotFoundError(f"{store} is of encoder {wrote}, not {encoder}")
-    if dataset.attrs.get("status") == schema.PARTIAL:
+    if dataset.attrs["status"] == schema.PARTIAL:
         # `valid` is not masked here: that would read all features now.
         warnings.warn(
             f"{store} is not complete: features that are not extracted yet are NaN, some of them"
@@ -62,13 +68,40 @@ def open(
     return dataset
 
 
+def _opened(store: str, s3: S3Options) -> "xarray.Dataset":
+    import xarray  # half a second that workers, who share this package, need not wait
+
+    data = read_roots([store], s3).get(store)
+    if data is None:
+        raise FileNotFoundError(f"{store}: no store there, or one half made")
+    # Checked before xarray takes memory for what the metadata say.
+    root = read_root(data, store)
+    unknown = sorted(set(root.arrays) - set(arrays_named(root.attributes)))
+    try:
+        dataset: xarray.Dataset = xarray.open_zarr(
+            store,
+            storage_options=s3.for_uri(store) or None,
+            zarr_format=3,
+            drop_variables=unknown,
+        )
+        names = tuple(dataset[schema.STREAM].values.tolist())
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise StoreFault(f"{store} is damaged ({error}); `takestream verify` says more") from error
+    if names != tuple(dataset.attrs.get("streams", ())):
+        raise StoreFault(
+            f"{store} is damaged: its array {schema.STREAM} does not hold the names in its"
+            " attributes; `takestream verify` says more"
+        )
+    return dataset
+
+
 def _find(root: str, take: str | None, encoder: str | None, s3: S3Options) -> str:
     stores = list_stores(root, s3)
     if encoder is not None:
-        ids = sorted({_encoder_id(store) for store in stores})
-        if not any(_is_of(name, encoder) for name in ids):
+        ids = sorted({encoder_id_of(store) for store in stores})
+        if not any(is_of_encoder(name, encoder) for name in ids):
             raise FileNotFoundError(f"{root}: nothing of encoder {encoder!r}; there is {ids}")
-        stores = [store for store in stores if _is_of(_encoder_id(store), encoder)]
+        stores = [store for store in stores if is_of_encoder(encoder_id_of(store), encoder)]
     if take is not None:
         stores = [store for store in stores if uid_of(store) == take] or _by_name(stores, take, s3)
     if len(stores) == 1:
@@ -77,7 +110,7 @@ def _find(root: str, take: str | None, encoder: str | None, s3: S3Options) -> st
         raise FileNotFoundError(f"{root}: no store there")
     if len({uid_of(store) for store in stores}) > 1:
         raise ValueError(f"{root} holds {len(stores)} stores: say which take (its uid or name)")
-    ids = sorted(_encoder_id(store) for store in stores)
+    ids = sorted(encoder_id_of(store) for store in stores)
     raise ValueError(f"{root} holds this take by several encoders: encoder= one of {ids}")
 
 
@@ -85,8 +118,8 @@ def _by_name(stores: list[str], take: str, s3: S3Options) -> list[str]:
     names = {}
     for store, data in read_roots(stores, s3).items():
         try:
-            names[store] = str(json.loads(data)["attributes"]["take"]["take_name"])
-        except (ValueError, KeyError, TypeError):
+            names[store] = names_of(read_root(data, store).attributes, store)[1]
+        except StoreFault:
             continue  # no store of ours; another may be meant
     found = [store for store, name in names.items() if name == take]
     if not found:
@@ -94,17 +127,3 @@ def _by_name(stores: list[str], take: str, s3: S3Options) -> list[str]:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise FileNotFoundError(f"no store of take {take!r} among {len(stores)}{hint}")
     return found
-
-
-def _encoder_id(store: str) -> str:
-    return posixpath.basename(posixpath.dirname(store))
-
-
-def _is_of(encoder_id: str, encoder: str) -> bool:
-    """encoder: an id, or the preset that ids begin with."""
-    return encoder in (encoder_id, encoder_id.rpartition("-")[0])
-
-
-def _names(attributes: dict[str, Any]) -> list[str]:
-    take = attributes.get("take", {})
-    return [str(take.get("take_uid")), str(take.get("take_name"))]

@@ -138,6 +138,10 @@ class ArraySpec:
             found["flag_meanings"] = " ".join(reason.name.lower() for reason in Reason)
         return found
 
+    def dtype(self, sizes: Sizes) -> str:
+        """Its type in a store of these sizes."""
+        return sizes.dtype if self.name == FEATURES else self.dtypes[0]
+
     def shape(self, sizes: Sizes) -> tuple[int, ...]:
         """Its shape in a store of these sizes."""
         lengths = {CLIP: sizes.clips, STREAM: sizes.streams, FEATURE: sizes.dim}
@@ -153,7 +157,7 @@ class ArraySpec:
 
     def metadata(self, sizes: Sizes) -> dict[str, Any]:
         """Its `zarr.json` in a store of these sizes, by the specification of Zarr v3."""
-        dtype = sizes.dtype if self.name == FEATURES else self.dtypes[0]
+        dtype = self.dtype(sizes)
         if dtype == TEXT:
             stored: dict[str, Any] = {"name": "vlen-utf8", "configuration": {}}
         elif dtype in _WITHOUT_BYTE_ORDER:

@@ -1,18 +1,26 @@
-"""Which stores there are under an output, for whoever reads many of them."""
+"""Where stores lie, what their folders are called, and which there are under an output.
+
+A store is `<output>/<encoder_id>/<take_uid>.zarr`; an encoder_id is `<preset>-<10 hex digits>`.
+"""
 
 import difflib
 import fnmatch
-import json
 import os
 import posixpath
+import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from takestream import schema
+from takestream.root import Root, read_root
 from takestream.storage import S3Options, join, open_filesystem
+
+SUFFIX = ".zarr"
+_DIGITS = 10
+_ENCODER_ID = re.compile(rf"[A-Za-z0-9._-]+-[0-9a-f]{{{_DIGITS}}}")
 
 _inherited: list[Any] = []
 
@@ -29,20 +37,87 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_hold, after_in_parent=_inherited.clear)
 
 
+def store_uri(output: str, encoder_id: str, take_uid: str) -> str:
+    """Where the store of a take is."""
+    return join(output, encoder_id, f"{take_uid}{SUFFIX}")
+
+
+def is_store(uri: str) -> bool:
+    """Whether a URI, or the name of a folder, is that of a store."""
+    return uri.endswith(SUFFIX)
+
+
+def uid_of(uri: str) -> str:
+    """The uid of the take that the store at `uri` is of."""
+    return posixpath.basename(uri).removesuffix(SUFFIX)
+
+
+def encoder_id_of(uri: str) -> str:
+    """The encoder_id of the store at `uri`: the folder that it lies in."""
+    return posixpath.basename(posixpath.dirname(uri))
+
+
+def make_encoder_id(preset: str, digest: str) -> str:
+    """The encoder_id of a preset; digest: hex, over all that decides what the features mean."""
+    return f"{preset}-{digest[:_DIGITS]}"
+
+
+def is_encoder_id(name: str) -> bool:
+    """Whether a folder in an output is that of an encoder; others are none of ours."""
+    return _ENCODER_ID.fullmatch(name) is not None
+
+
+def preset_of(encoder_id: str) -> str:
+    """The preset that an encoder_id begins with."""
+    return encoder_id.rpartition("-")[0]
+
+
+def is_of_encoder(encoder_id: str, encoder: str) -> bool:
+    """Whether `encoder`, an encoder_id or a preset, means this encoder_id."""
+    return encoder in (encoder_id, preset_of(encoder_id))
+
+
 @dataclass(frozen=True)
 class StoredTake:
-    """One store, as it was found. clips: of the take. chunk: clips of a features chunk."""
+    """One store, as it was found.
+
+    Attributes:
+        uri: Where it is.
+        uid: Of the take.
+        name: Of the take.
+        streams: Names along its stream dimension.
+        sizes: Of its arrays.
+        digest: Of its clips; another one means other clips.
+        complete: Whether every chunk was there.
+    """
 
     uri: str
     uid: str
     name: str
     streams: tuple[str, ...]
-    clips: int
-    chunk: int
-    dim: int
-    dtype: str
+    sizes: schema.Sizes
     digest: str | None
     complete: bool
+
+    @property
+    def clips(self) -> int:
+        """Clips of the take."""
+        return self.sizes.clips
+
+    @property
+    def chunk(self) -> int:
+        """Clips of a features chunk."""
+        return self.sizes.chunk_clips
+
+    @property
+    def dim(self) -> int:
+        """Length of a feature vector."""
+        return self.sizes.dim
+
+    @property
+    def dtype(self) -> str:
+        """Of the features."""
+        return self.sizes.dtype
 
 
 def find_takes(
@@ -62,7 +137,7 @@ def find_takes(
     stores = _of_encoder(list_stores(output, s3), encoder, output)
     if takes is not None and set(takes) <= {uid_of(uri) for uri in stores}:
         stores = [uri for uri in stores if uid_of(uri) in set(takes)]
-    found = [_described(uri, data) for uri, data in read_roots(stores, s3).items()]
+    found = [_described(uri, read_root(data, uri)) for uri, data in read_roots(stores, s3).items()]
     if takes is not None:
         found = _named(found, takes, output)
     waiting = [take for take in found if not take.complete]
@@ -106,7 +181,7 @@ def list_stores(output: str, s3: S3Options) -> list[str]:
 
     Raises FileNotFoundError when there is no such folder.
     """
-    if output.endswith(".zarr"):
+    if is_store(output):
         return [output]
     fs, path = open_filesystem(output, s3)
 
@@ -119,13 +194,13 @@ def list_stores(output: str, s3: S3Options) -> list[str]:
         top = folders(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(f"{output}: no such folder") from error
-    if here := [join(output, name) for name in top if name.endswith(".zarr")]:
+    if here := [join(output, name) for name in top if is_store(name)]:
         return here  # the folder of one encoder
     return [
         join(output, name, store)
         for name in top
         for store in folders(f"{path.rstrip('/')}/{name}")
-        if store.endswith(".zarr")
+        if is_store(store)
     ]
 
 
@@ -146,39 +221,36 @@ def read_roots(stores: Sequence[str], s3: S3Options) -> dict[str, bytes]:
 
 
 def _of_encoder(stores: list[str], encoder: str | None, output: str) -> list[str]:
-    ids = sorted({posixpath.basename(posixpath.dirname(uri)) for uri in stores})
+    ids = sorted({encoder_id_of(uri) for uri in stores})
     if encoder is None:
         kept = ids
     else:
-        kept = [name for name in ids if name == encoder or name.rpartition("-")[0] == encoder]
+        kept = [name for name in ids if is_of_encoder(name, encoder)]
         if not kept:
             raise FileNotFoundError(f"{output}: nothing of encoder {encoder!r}; there is {ids}")
     if len(kept) > 1:
         raise ValueError(f"{output} holds features of several encoders: encoder= one of {kept}")
-    return [uri for uri in stores if posixpath.basename(posixpath.dirname(uri)) in kept]
+    return [uri for uri in stores if encoder_id_of(uri) in kept]
 
 
-def _described(uri: str, data: bytes) -> StoredTake:
-    try:
-        root = json.loads(data)
-        attributes = root["attributes"]
-        features = root["consolidated_metadata"]["metadata"][schema.FEATURES]
-        clips, _, dim = features["shape"]
-        take = attributes.get("take", {})
-        return StoredTake(
-            uri,
-            str(take.get("take_uid") or uid_of(uri)),
-            str(take.get("take_name") or uid_of(uri)),
-            tuple(attributes["streams"]),
-            int(clips),
-            int(features["chunk_grid"]["configuration"]["chunk_shape"][0]),
-            int(dim),
-            str(features["data_type"]),
-            attributes.get("clips_sha256"),
-            attributes.get("status") == schema.COMPLETE,
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{uri} is no store of takestream ({error!r})") from error
+def _described(uri: str, root: Root) -> StoredTake:
+    uid, name = names_of(root.attributes, uri)
+    return StoredTake(
+        uri,
+        uid,
+        name,
+        root.streams,
+        root.sizes,
+        root.attributes.get("clips_sha256"),
+        root.attributes["status"] == schema.COMPLETE,
+    )
+
+
+def names_of(attributes: Mapping[str, Any], uri: str) -> tuple[str, str]:
+    """Uid and name of the take of a store; from its own name where its attributes do not say."""
+    take = attributes.get("take", {})
+    uid = str(take.get("take_uid") or uid_of(uri))
+    return uid, str(take.get("take_name") or uid)
 
 
 def _named(found: list[StoredTake], takes: Sequence[str], output: str) -> list[StoredTake]:
@@ -189,8 +261,3 @@ def _named(found: list[StoredTake], takes: Sequence[str], output: str) -> list[S
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise FileNotFoundError(f"{output}: no store of take {name!r}{hint}")
     return sorted({by_name[name] for name in takes}, key=lambda take: take.uid)
-
-
-def uid_of(uri: str) -> str:
-    """The uid of the take that a store is of."""
-    return posixpath.basename(uri).removesuffix(".zarr")

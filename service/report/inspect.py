@@ -16,6 +16,7 @@ from rich.text import Text
 from takestream import schema
 from takestream.schema import Reason
 from takestream.storage import S3Options, open_filesystem
+from takestream.stores import encoder_id_of, uid_of
 from workers.store.errors import StoreError
 from workers.store.metadata import read_whole
 from workers.store.objects import translated
@@ -152,14 +153,14 @@ def reason_words(name: str) -> str:
 def take_word(store: TakeStore, word: str) -> str:
     """The take's `uid` or `name`; the store's own name where its attributes do not say."""
     take = _mapping(store.attributes, "take")
-    own = store.uri.rpartition("/")[2].removesuffix(".zarr")
+    own = uid_of(store.uri)
     return str(take.get(f"take_{word}") or take.get(word) or take.get("take_uid") or own)
 
 
 def encoder_id(store: TakeStore) -> str:
     """The store's `encoder_id`; the folder that it lies in where its attributes do not say."""
     known = _mapping(store.attributes, "encoder").get("encoder_id")
-    return str(known or store.uri.rpartition("/")[0].rpartition("/")[2])
+    return str(known or encoder_id_of(store.uri))
 
 
 def _stream(name: str, reasons: NDArray[np.uint8], known: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import functools
 import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -201,20 +201,30 @@ def _read(
 
     group = zarr.open_group(zarr_store(take.uri, s3), mode="r", zarr_format=3)
     names = list(group.attrs.get("streams", []))  # type: ignore[arg-type]
+    changed = ValueError(f"{take.uri} is not what it was: make the data set anew")
     if group.attrs.get("clips_sha256") != take.digest or not set(take.streams) <= set(names):
-        raise ValueError(f"{take.uri} is not what it was: make the data set anew")
+        raise changed
+    sizes = replace(take.sizes, streams=len(names))
     rows = slice(first, stop)
     mine = [name for name in streams if name in take.streams]
     columns = [names.index(name) for name in mine]
     whole = columns == list(range(len(names)))
 
-    def part(name: str, more: tuple[slice, ...] = ()) -> NDArray[Any]:
+    def opened(name: str) -> Any:
         array: Any = group[name]
+        spec = schema.SPECS[name]
+        expected = spec.shape(sizes), spec.chunk_shape(sizes), spec.dtype(sizes)
+        if (array.shape, array.chunks, str(array.dtype)) != expected:
+            raise changed
+        return array
+
+    def part(name: str, more: tuple[slice, ...] = ()) -> NDArray[Any]:
+        array = opened(name)
         picked = array[rows] if whole else array.oindex[(rows, columns, *more)]
         return np.asarray(picked)
 
     features, mask = part(schema.FEATURES, (slice(None),)), part(schema.VALID)
-    times: Any = [np.asarray(group[n][rows]) for n in (schema.START_TIME, schema.END_TIME)]  # type: ignore[index]
+    times = [np.asarray(opened(name)[rows]) for name in (schema.START_TIME, schema.END_TIME)]
     # An object that is not there reads as NaN.
     absent = mask & np.isnan(features[:, :, 0])
     if absent.any():

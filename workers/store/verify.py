@@ -13,6 +13,7 @@ from takestream import schema
 from takestream.root import parse_json
 from takestream.schema import Reason
 from takestream.storage import S3Options, join
+from takestream.stores import is_store, uid_of
 from workers.store.errors import StoreDenied, StoreError, StoreNotFound
 from workers.store.layout import ROOT
 from workers.store.metadata import UNDECODABLE, own_metadata
@@ -56,7 +57,7 @@ def verify(uri: str, s3: S3Options | None = None) -> VerifyReport:
     reached. Damage is reported, not raised.
     """
     objects = Objects(uri, s3)
-    uid = objects.uri.rpartition("/")[2].removesuffix(".zarr")
+    uid = uid_of(objects.uri)
     report = VerifyReport(objects.uri, uid, status="unknown", clips=0, streams=())
     keys = objects.listing()
     if not keys:
@@ -65,8 +66,9 @@ def verify(uri: str, s3: S3Options | None = None) -> VerifyReport:
         store = TakeStore.open(uri, s3)
     except StoreDenied:
         raise
-    except StoreNotFound:
-        report.faults.append("half-made, without zarr.json; `takestream extract` makes it whole")
+    except StoreNotFound as error:
+        made = "half-made, without zarr.json; `takestream extract` makes it whole"
+        report.faults.append(str(error) if ROOT in keys else made)
         return report
     except StoreError as error:
         report.faults.append(str(error))
@@ -92,16 +94,16 @@ def find_stores(uri: str, s3: S3Options | None = None) -> list[str]:
     Raises StoreNotFound when there are none.
     """
     objects = Objects(uri, s3)
-    if objects.uri.endswith(".zarr"):
+    if is_store(objects.uri):
         return [objects.uri]
     found = []
     for folder in objects.folders():
         below = join(objects.uri, folder)
-        if folder.endswith(".zarr"):
+        if is_store(folder):
             found.append(below)
         else:
             inner = Objects(below, s3).folders()
-            found += [join(below, name) for name in inner if name.endswith(".zarr")]
+            found += [join(below, name) for name in inner if is_store(name)]
     if not found:
         raise StoreNotFound(
             f"no stores at {objects.uri}: expected <output>/<encoder_id>/<take_uid>.zarr"

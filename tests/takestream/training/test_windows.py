@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 import takestream
 from service.demo.s3server import ObjectStore
+from takestream.schema import Sizes
 from takestream.storage import S3Options
 from takestream.stores import StoredTake
 from takestream.training import sections
@@ -168,7 +169,10 @@ def test_shares_are_a_partition(
     clips: list[int], length: int, step: int, chunk: int, ranks: int, workers: int, even: bool
 ) -> None:
     cut = Cut(length, step)
-    takes = [StoredTake("", "", "", ("a",), n, chunk, 1, "float16", "", True) for n in clips]
+    takes = [
+        StoredTake("", "", "", ("a",), Sizes(n, 1, 1, chunk, chunk, "float16"), "", True)
+        for n in clips
+    ]
     plan = Plan(takes, cut)
     assert plan.windows == sum(map(cut.count, clips))
     order = plan.order(0, 1)
