@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-FOLDERS := service workers models configs takestream tests docs
+FOLDERS := service workers models configs takestream tests docs examples
 # Without the advertisement for another program that its theme prints.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
