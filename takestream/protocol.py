@@ -101,11 +101,13 @@ class JobFailure(Record):
         take: The take's name.
         reason: Why, in words.
         stream: `<cam_id>_<stream>`, None when it is the whole take.
+        kind: One word for programs, such as `unavailable`, `unreadable` or `crash`.
     """
 
     take: str
     reason: str
     stream: str | None = None
+    kind: str | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from service.api.context import Front, JobFollower, JobReader, Submitter, TheFro
 from service.api.problems import Problem, responses
 from service.errors import Unknown
 from service.features.encoding import dumped
-from service.jobs.manager import checked_job
+from service.jobs.policy import checked_job
 from service.jobs.records import JobRecord
 from takestream.protocol import END_EVENT, ENDED, EVENTS, JOBS_PER_PAGE, PROGRESS_EVENT, TEXT
 from workers.dataset.selection import select

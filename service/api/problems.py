@@ -16,7 +16,7 @@ from models.errors import ModelError
 from service.api.metrics import METHODS
 from service.engine.client import EngineBusy, EngineUnavailable
 from service.errors import Unknown
-from service.jobs.ownership import NotOwner
+from service.jobs.claim import NotOwner
 from service.jobs.policy import NotAllowed
 from takestream.protocol import PROBLEM, RETRY_AFTER_HEADER, STATUS_KINDS, ProblemBody
 from workers.dataset.take import DatasetError

@@ -10,22 +10,22 @@ from typing import Any
 from rich.table import Table
 
 from configs.load import encoder_presets, load_job, parse
-from configs.schema import JobSpec, Resolution, Selection, ServeSpec
+from configs.schema import Selection, ServeSpec
 from service.cli.flags import limits, overrides
 from service.cli.jobs import jobs, logs, perform, stop, submit
 from service.demo.run import run_demo
-from service.jobs.launch import choose_takes
-from service.jobs.launch import extract as launch
+from service.jobs.choose import choose, choose_takes
+from service.jobs.driver import run_here
 from service.report.console import print_json, result_console
 from service.report.inspect import describe_store, print_store
 from service.report.picture import draw_store
 from service.report.progress import progress_display
-from service.report.summary import print_summary, report_facts, write_report
+from service.report.summary import print_summary, report_facts
 from takestream.storage import S3Options
 from workers.dataset.base import object_sizes
 from workers.dataset.egoexo import read_takes
 from workers.dataset.selection import select
-from workers.dataset.take import DatasetError, Take
+from workers.dataset.take import Take
 from workers.run.plan import PlannedTake
 from workers.run.plan import plan as make_plan
 from workers.run.recipe import make_recipe
@@ -118,18 +118,15 @@ def plan(found: Namespace) -> int:
 
 def extract(found: Namespace) -> int:
     """Run a job."""
-    job = load_job(found.job, overrides(found))
-    recipe = make_recipe(job)
-    chosen = choose_takes(job)
-    _warn_if_nothing_there(job, chosen)
-    with progress_display(quiet=found.json) as on_progress:
-        report = launch(recipe, chosen, on_progress)
-    where = write_report(recipe, report)
+    chosen = choose(load_job(found.job, overrides(found)))
+    with progress_display(quiet=found.json) as show:
+        finished = run_here(chosen, show)
     if found.json:
-        print_json({**report_facts(recipe, report), "report": where})
+        facts = report_facts(chosen.recipe, finished.report)
+        print_json({**facts, "report": finished.where})
     else:
-        print_summary(recipe, report, result_console(), where)
-    return 0 if report.ok else 1
+        print_summary(chosen.recipe, finished.report, result_console(), finished.where)
+    return finished.end.exit_code
 
 
 def encoders(found: Namespace) -> int:
@@ -237,26 +234,6 @@ def _plan_facts(planned: Sequence[PlannedTake], found: Namespace) -> dict[str, A
         "hours": hours,
         "cost": None if hours is None or price is None else hours * price,
     }
-
-
-def _warn_if_nothing_there(job: JobSpec, chosen: Sequence[tuple[Take, tuple[str, ...]]]) -> None:
-    """Raise DatasetError when not one object of the first takes exists: a wrong resolution, mostly.
-
-    A data set that has lost all streams of its first takes would only report failures.
-    """
-    first = [take.only(streams) for take, streams in chosen[:3]]
-    s3 = S3Options(**job.s3.model_dump())
-    sizes = object_sizes(first, s3)
-    if any(size is not None for size in sizes.values()):
-        return
-    other: Resolution = "448" if job.select.resolution == "full" else "full"
-    names = [take.name for take in first]
-    elsewhere = [t for t in read_takes(job.dataset, other, s3) if t.name in names]
-    if any(size is not None for size in object_sizes(elsewhere, s3).values()):
-        raise DatasetError(
-            f"{job.dataset}: no video at resolution {job.select.resolution}; it holds "
-            f"resolution {other}: add --resolution {other}"
-        )
 
 
 def _hint_resolution(

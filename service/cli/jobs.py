@@ -117,9 +117,9 @@ def stop(found: Namespace) -> int:
 
 def perform(found: Namespace) -> int:
     """What a cluster runs for a submitted job; nobody types it."""
-    from service.jobs.driver import carry_out
+    from service.jobs.driver import run_job_record
 
-    return 0 if carry_out(found.job_id, found.output, _s3(found)) else 1
+    return run_job_record(found.job_id, found.output, _s3(found)).exit_code
 
 
 def _place(found: Namespace) -> tuple[Place, list[str]]:

@@ -11,14 +11,14 @@ from rich.console import Console
 from configs.load import load_job
 from service.demo.example import make_example
 from service.demo.s3server import ObjectStore
-from service.jobs.launch import choose_takes, extract
+from service.jobs.choose import choose
+from service.jobs.driver import run_here
 from service.report.console import print_json, result_console
 from service.report.inspect import describe_store, print_store
 from service.report.picture import draw_store
 from service.report.progress import progress_display
 from service.report.summary import print_summary, report_facts
 from takestream.storage import join
-from workers.run.recipe import make_recipe
 from workers.store.verify import find_stores, verify
 
 
@@ -43,14 +43,16 @@ def run_demo(folder: Path, *, as_json: bool = False) -> int:
         if remote.exists(output):
             remote.rm(output, recursive=True)
         job = load_job(None, {"dataset": dataset, "output": output})
-        recipe = make_recipe(job)
+        chosen = choose(job)
+        recipe = chosen.recipe
         console.print(
             f"[bold]3[/bold] takestream extract --dataset {dataset} --output {output}\n"
             f"  encoder {recipe.encoder_id}, {recipe.encoder.dim} numbers per clip"
         )
-        with progress_display(quiet=as_json) as on_progress:
-            report = extract(recipe, choose_takes(job), on_progress)
-        print_summary(recipe, report, console, next_steps=False)
+        with progress_display(quiet=as_json) as show:
+            finished = run_here(chosen, show)
+        report = finished.report
+        print_summary(recipe, report, console, finished.where, next_steps=False)
         stores = find_stores(output, recipe.output_s3)
         checked = [verify(uri, recipe.output_s3) for uri in stores]
         console.print(f"\n[bold]4[/bold] takestream verify {output}")

@@ -15,7 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from configs.schema import JobSpec
 from service.engine.ondemand import Part
 from service.engine.refusal import Refusal
-from service.jobs.ownership import NotOwner
+from service.jobs.claim import NotOwner
 from service.jobs.records import JobRecord
 from workers.dataset.take import Take
 from workers.run.recipe import Recipe

@@ -14,8 +14,9 @@ from configs.schema import JobSpec, ServeSpec
 from models.errors import ModelError
 from service.engine.ondemand import Busy, OnDemand, Part
 from service.engine.refusal import Refusal
+from service.jobs.claim import NotOwner
 from service.jobs.manager import Jobs, TooManyJobs
-from service.jobs.ownership import BEAT_SECONDS, NotOwner
+from service.jobs.ownership import BEAT_SECONDS
 from service.jobs.records import JobRecord, Records
 from takestream.storage import S3Options
 from workers.dataset.take import Take
@@ -69,7 +70,7 @@ class Engine:
         await self._until("jobs", self.jobs.resume)
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            for act in (self.jobs.beat, self.jobs.resume):
+            for act in (self.jobs.heartbeat, self.jobs.resume):
                 try:
                     await act()
                 except Exception as error:  # noqa: BLE001 - whatever it is, the next time may do

@@ -1,133 +1,165 @@
-"""A submitted job, on the cluster: the driver that Ray starts on its head for one job record."""
+"""How a job runs, wherever it was launched.
 
+    choose (settings → recipe, takes)
+      → drive (a pool's workers → progress to its watchers → the report's file)
+      → JobEnd (status, words, exit code)
+
+The command line and the demo run a chosen job on Ray of their own (`run_here`), a cluster runs the
+job of a record (`run_job_record`), a service runs it on the workers that it has (`drive`).
+"""
+
+import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from configs.load import SettingsError, parse
 from configs.schema import JobSpec
-from service.jobs.launch import choose_takes, extract
-from service.jobs.manager import KEPT_FAILURES, progress_facts
-from service.jobs.records import JobRecord, Records, now
+from service.jobs.choose import ChosenJob, choose
+from service.jobs.claim import Claim, NotOwner, new_owner
+from service.jobs.recorder import ProgressRecorder
+from service.jobs.records import JobRecord, Records
 from service.report.console import result_console
+from service.report.ending import STOPPED, JobEnd, end_of, end_of_error
 from service.report.progress import progress_display
 from service.report.summary import print_summary, write_report
 from takestream.storage import S3Options
-from workers.run.job import Progress, Report
-from workers.run.recipe import make_recipe
-from workers.run.tasks import FinishedTake, Record
+from workers.run.job import Progress, Report, run_job
+from workers.run.pool import Pool
+from workers.run.session import ray_session
+from workers.run.tasks import Record
 from workers.store.errors import StoreError
 
 log = logging.getLogger(__name__)
 
-# How often the record of a running job is written, in seconds.
-SAVE_SECONDS = 10.0
+Watcher = Callable[[Progress, Sequence[Record]], None]
+
+# How often watchers are called at least, in seconds.
+TELL_SECONDS = 0.5
+# A process that ends writes a job's last record for so long, with such pauses between its tries.
+PARTING_SECONDS, RETRY_SECONDS = 60.0, 2.0
 
 
-def carry_out(job_id: str, output: str, s3: S3Options) -> bool:
+@dataclass(frozen=True)
+class Finished:
+    """A job that came to its end.
+
+    Attributes:
+        report: What was done.
+        where: The URI of the report's file, None when it could not be written.
+        end: How it ended, in words.
+    """
+
+    report: Report
+    where: str | None
+    end: JobEnd
+
+
+async def drive(pool: Pool, chosen: ChosenJob, *watchers: Watcher, owner: str = "job") -> Finished:
+    """Run a job on the workers of `pool` and write its report.
+
+    Args:
+        pool: The workers.
+        chosen: The job.
+        watchers: Called with the progress, and the records that came in, twice a second or so.
+        owner: Under which name the workers count and cancel the job's work.
+
+    Raises:
+        StoreError: The output cannot be written.
+    """
+
+    def tell(progress: Progress, records: Sequence[Record]) -> None:
+        for watcher in watchers:
+            watcher(progress, records)
+
+    report = await run_job(
+        pool, chosen.recipe, chosen.takes, tell, owner=owner, interval=TELL_SECONDS
+    )
+    where = await asyncio.to_thread(write_report, chosen.recipe, report)
+    return Finished(report, where, end_of(report))
+
+
+def run_here(chosen: ChosenJob, *watchers: Watcher) -> Finished:
+    """Run a job in a Ray session of its own, or on the cluster that it names.
+
+    Raises:
+        StoreError: The output cannot be written.
+        RayUnavailable: Ray did not start, or no worker fits.
+        KeyboardInterrupt: It was interrupted; what was written is kept.
+    """
+
+    async def run() -> Finished:
+        async with Pool(chosen.recipe.job.run) as pool:
+            return await drive(pool, chosen, *watchers)
+
+    with ray_session(chosen.recipe.job.run):
+        return asyncio.run(run())
+
+
+def run_job_record(job_id: str, output: str, s3: S3Options) -> JobEnd:
     """Run the job that the record in `output` describes, on the cluster this process is on.
 
-    The record and its log say how it goes and how it ends, also when this raises what
-    `service.jobs.launch.extract` raises. True when everything that could be extracted was.
+    The record and its log say how it goes and how it ends, also when this raises.
+
+    Raises:
+        SettingsError: There is no record that can be read, or its settings make no sense.
+        KeyboardInterrupt: It was stopped.
+        Exception: What `choose` and `run_here` raise.
     """
     records = Records(output, s3)
-    record = records.load(job_id)
-    if record is None:
-        raise SettingsError(
-            f"there is no record of job {job_id} at {output} as this node sees it: data set and "
-            "output of a submitted job must be URIs or paths that every node of the cluster shares"
-        )
-    diary = _Diary(records, record)
+    claim = _claimed(records, job_id, output)
+    recorder = ProgressRecorder(records, claim)
     try:
-        report = _run(parse(JobSpec, record.spec, job_id), diary)
+        finished = _run(claim.record, recorder)
     except KeyboardInterrupt:
-        diary.end("stopped", "stopped; what was written is kept, submit it again to go on")
+        _end(claim, recorder, STOPPED)
         raise
     except Exception as error:
-        diary.end("failed", str(error) or type(error).__name__, error=str(error))
+        _end(claim, recorder, end_of_error(error))
         raise
-    failures = [{"take": f.take, "stream": f.stream, "reason": f.reason} for f in report.failures]
-    first = f"{len(failures)} failures; first: {failures[0]['reason']}" if failures else None
-    diary.end(
-        "succeeded" if report.ok else "failed",
-        "done" if report.ok else f"done, with {first}",
-        progress=progress_facts(report.progress),
-        failures=failures[:KEPT_FAILURES],
-        error=first,
-    )
-    return report.ok
+    _end(claim, recorder, finished.end, finished.where)
+    return finished.end
 
 
-def _run(job: JobSpec, diary: "_Diary") -> Report:
+def _run(record: JobRecord, recorder: ProgressRecorder) -> Finished:
+    job = parse(JobSpec, record.spec, record.job_id)
     job = job.model_copy(update={"run": job.run.model_copy(update={"address": "auto"})})
-    recipe = make_recipe(job)
-    takes = choose_takes(job)
-    diary.begin(recipe.encoder_id, f"{len(takes)} takes with {recipe.encoder_id}")
+    chosen = choose(job)
+    recorder.begin(chosen)
     with progress_display() as show:
-
-        def on_progress(progress: Progress, came: Sequence[Record]) -> None:
-            show(progress, came)
-            diary(progress, came)
-
-        report = extract(recipe, takes, on_progress)
-    print_summary(recipe, report, result_console(), write_report(recipe, report))
-    return report
+        finished = run_here(chosen, show, recorder)
+    print_summary(chosen.recipe, finished.report, result_console(), finished.where)
+    return finished
 
 
-class _Diary:
-    """Writes down how a job goes, beside the work: a slow output must not hold the workers up."""
+def _claimed(records: Records, job_id: str, output: str) -> Claim:
+    record, version = records.read(job_id)
+    if record is not None:
+        return Claim(records, record, version, new_owner())
+    if version is not None:
+        raise SettingsError(
+            f"the record of job {job_id} at {output} is torn, and its settings with it: submit the "
+            "job again to go on"
+        )
+    raise SettingsError(
+        f"there is no record of job {job_id} at {output} as this node sees it: data set and output "
+        "of a submitted job must be URIs or paths that every node of the cluster shares"
+    )
 
-    def __init__(self, records: Records, record: JobRecord) -> None:
-        self._records, self._record = records, record
-        self._lines: list[str] = []
-        self._thread = ThreadPoolExecutor(1)
-        self._writing: Future[None] | None = None
-        self._next = 0.0
 
-    def begin(self, encoder_id: str, line: str) -> None:
-        """The job runs."""
-        self._change(line, status="running", started_at=now(), encoder_id=encoder_id)
-        self._write_soon()
-
-    def __call__(self, progress: Progress, came: Sequence[Record]) -> None:
-        """Take note of where the job stands; it is written down now and then."""
-        for record in came:
-            if isinstance(record, FinishedTake) and record.complete:
-                self._lines.append(f"{now()} {record.take.name}: complete")
-            for failure in record.failures:
-                where = " ".join(filter(None, (failure.take, failure.stream)))
-                self._lines.append(f"{now()} {where}: {failure.reason}")
-        self._change(progress=progress_facts(progress))
-        idle = self._writing is None or self._writing.done()
-        if idle and time.monotonic() >= self._next:
-            self._write_soon()
-
-    def end(self, status: str, line: str, **facts: Any) -> None:
-        """The job is over, and so is the writing."""
-        self._change(line, status=status, finished_at=now(), **facts)
-        self._write_soon()
-        self._thread.shutdown(wait=True)
-
-    def _change(self, line: str | None = None, **facts: Any) -> None:
-        if line:
-            self._lines.append(f"{now()} {line}")
-        self._record = self._record.model_copy(update=facts)
-
-    def _write_soon(self) -> None:
-        lines, self._lines = self._lines, []
-        self._next = time.monotonic() + SAVE_SECONDS
-        self._writing = self._thread.submit(self._write, self._record, lines)
-
-    def _write(self, record: JobRecord, lines: list[str]) -> None:
-        # The log first: who sees that the job has ended reads it to its last line.
+def _end(claim: Claim, recorder: ProgressRecorder, end: JobEnd, where: str | None = None) -> None:
+    recorder.end(end, where)
+    recorder.finish()
+    until = time.monotonic() + PARTING_SECONDS
+    while True:
         try:
-            if lines:
-                self._records.append_log(record.job_id, lines)
+            claim.save()
+        except NotOwner as error:
+            log.error("%s", error)
         except StoreError as error:
-            log.error("the log of job %s cannot be written: %s", record.job_id, error)
-        try:
-            self._records.save(record)
-        except StoreError as error:
-            log.error("the record of job %s cannot be written: %s", record.job_id, error)
+            log.error("job %s: its end cannot be written: %s", claim.job_id, error)
+            if time.monotonic() < until:
+                time.sleep(RETRY_SECONDS)
+                continue
+        return

@@ -4,36 +4,26 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from configs.load import SettingsError
 from configs.schema import JobSpec, ServeSpec
-from models.errors import ModelError
 from service.errors import Unknown
-from service.jobs.launch import choose_takes
-from service.jobs.ownership import Ledger, NotOwner, has_ended, host_of
-from service.jobs.policy import NotAllowed as NotAllowed  # for the HTTP layer
-from service.jobs.policy import checked_job as checked_job
+from service.jobs.choose import choose
+from service.jobs.claim import NotOwner, has_ended, host_of
+from service.jobs.driver import Finished, drive
+from service.jobs.ownership import Ownership
 from service.jobs.policy import resumed_job
+from service.jobs.recorder import ProgressRecorder
 from service.jobs.records import JobRecord, Records, new_job_id, now
-from service.report.summary import write_report
-from workers.dataset.take import DatasetError
-from workers.media.source import SourceError
-from workers.run.job import Progress, run_job
+from service.report.ending import PLAIN, STOPPED, JobEnd, end_of_error
 from workers.run.pool import Pool
-from workers.run.recipe import make_recipe
-from workers.run.tasks import FinishedTake, Record
 from workers.store.errors import StoreError
 
 log = logging.getLogger(__name__)
 
 # Jobs that run at a time; they share the workers, so more would only finish later together.
 AT_ONCE = 2
-# How often a running job's record is written, and its followers hear of it, in seconds.
-SAVE_SECONDS, TELL_SECONDS = 10.0, 0.5
-KEPT_FAILURES = 200
-STOPPED = "stopped; what was written is kept, submit it again to go on"
 
 
 class TooManyJobs(Exception):
@@ -45,7 +35,8 @@ class Jobs:
 
     def __init__(self, spec: ServeSpec, pool: Pool, records: Records) -> None:
         self._spec, self._pool, self._records = spec, pool, records
-        self._ledger = Ledger(records, self._lost)
+        self._ownership = Ownership(records, self._lost)
+        self._recorders: dict[str, ProgressRecorder] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._admissions: dict[str, asyncio.Task[None]] = {}
         self._stopping: set[str] = set()
@@ -54,12 +45,11 @@ class Jobs:
 
     async def resume(self) -> None:
         """Take up the jobs that no service runs any more. Raises StoreError."""
-        begun: list[str] = []
-        for record in await self._ledger.abandoned():
+        for record in await self._ownership.abandoned():
             job_id = record.job_id
-            if record.status == "stopping":  # somebody was promised that it stops
-                self._ledger.hold(record)
-                self._begin(job_id, self._end(job_id, {"status": "stopped"}, STOPPED))
+            if record.status == "stopping":  # a client was told that it stops
+                if await self._ownership.claim_abandoned(record):
+                    self._begin(job_id, self._end(job_id, STOPPED))
                 continue
             try:
                 job = resumed_job(record.spec, self._spec)
@@ -68,16 +58,14 @@ class Jobs:
                     log.warning("job %s is not taken up: %s", job_id, error)
                 self._left_alone.add(job_id)
                 continue
-            log.info("job %s goes on", job_id)
             fields = {"status": "queued", "spec": job.model_dump(mode="json")}
-            self._ledger.hold(record.model_copy(update=fields))
-            self._begin(job_id, self._run(job_id))
-            begun.append(job_id)
-        await asyncio.gather(*map(self._save, begun))
+            if await self._ownership.claim_abandoned(record, **fields):
+                log.info("job %s goes on", job_id)
+                self._begin(job_id, self._run(job_id))
 
-    async def beat(self) -> None:
-        """Show the others that this service lives; wanted every `BEAT_SECONDS`. As `resume`."""
-        await self._ledger.beat()
+    async def heartbeat(self) -> None:
+        """Show other services that this one lives, every `BEAT_SECONDS`. Raises StoreError."""
+        await self._ownership.heartbeat()
 
     async def submit(self, job: JobSpec, by: str | None) -> JobRecord:
         """Queue a job whose places were checked already; the same job twice is one job.
@@ -88,7 +76,7 @@ class Jobs:
         while twin := self._twin(spec):
             if admission := self._admissions.get(twin.job_id):
                 await asyncio.wait({admission})  # its first record may still fail
-            if found := self._ledger.held(twin.job_id):
+            if found := self._ownership.owned(twin.job_id):
                 return found
         if self.count >= self._spec.limits.jobs:
             raise TooManyJobs(f"{self.count} jobs have not ended yet; stop one, or wait")
@@ -100,7 +88,7 @@ class Jobs:
             submitted_by=by,
             spec=spec,
         )
-        self._ledger.hold(record)  # before anything is awaited: its place is taken
+        self._ownership.claim(record)  # before anything is awaited: its place is taken
         # A record that was written is run, also when who asked for it is gone by then.
         admission = asyncio.create_task(self._admit(record.job_id))
         self._admissions[record.job_id] = admission
@@ -110,24 +98,24 @@ class Jobs:
 
     async def get(self, job_id: str) -> JobRecord | None:
         """A job by its id, from the output when this service does not run it. Raises StoreError."""
-        return await self._ledger.load(job_id)
+        return await self._ownership.load(job_id)
 
     async def newest(self, limit: int) -> Sequence[JobRecord]:
         """The newest jobs first. Raises StoreError."""
         found = await asyncio.to_thread(self._records.list, limit)
-        return [self._ledger.held(record.job_id) or record for record in found]
+        return [self._ownership.owned(record.job_id) or record for record in found]
 
     async def stop(self, job_id: str) -> JobRecord | None:
         """Stop a job at its next batch; what is written is kept. An ended one is left as it is.
 
-        Raises NotOwner when somebody else runs it, StoreError.
+        Raises NotOwner when another process runs it, StoreError.
         """
         record = await self.get(job_id)
         if record is None or record.ended:
             return record
         if record.kind == "ray":
             raise NotOwner(f"job {job_id} runs on a Ray cluster: `takestream stop` stops it there")
-        if self._ledger.held(job_id) is None:
+        if self._ownership.owned(job_id) is None:
             where = "is run by no service at the moment"
             if record.owner and not has_ended(record.owner):
                 where = f"is run by another service, on {host_of(record.owner)}: stop it there"
@@ -138,7 +126,7 @@ class Jobs:
         task = self._running.get(job_id)
         if task is not None and job_id not in self._stopping:
             self._stopping.add(job_id)
-            self._ledger.note(job_id, status="stopping")
+            self._ownership.update(job_id, status="stopping")
             task.cancel()
         await self._save(job_id)
         return await self.get(job_id)
@@ -148,7 +136,7 @@ class Jobs:
 
         Raises StoreError.
         """
-        return self._ledger.follow(job_id, seconds)
+        return self._ownership.follow(job_id, seconds)
 
     async def log(self, job_id: str) -> str:
         """The job's log. Raises StoreError."""
@@ -156,27 +144,27 @@ class Jobs:
 
     async def close(self) -> None:
         """Hand all work back: jobs stay unfinished in their records, for the next service."""
-        self._ledger.end_followers()
+        self._ownership.end_followers()
         tasks = list(self._running.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._ledger.close()
+        await self._ownership.release()
 
     @property
     def count(self) -> int:
         """Jobs that have not ended."""
-        return sum(not record.ended for record in self._ledger.all_held())
+        return sum(not record.ended for record in self._ownership.all_owned())
 
     def _twin(self, spec: dict[str, Any]) -> JobRecord | None:
-        goes_on = (r for r in self._ledger.all_held() if r.status in ("queued", "running"))
+        goes_on = (r for r in self._ownership.all_owned() if r.status in ("queued", "running"))
         return next((record for record in goes_on if record.spec == spec), None)
 
     async def _admit(self, job_id: str) -> None:
         try:
-            await self._ledger.save(job_id)
+            await self._ownership.save(job_id)
         except BaseException:
-            self._ledger.drop(job_id)
+            self._ownership.drop(job_id)
             raise
         self._begin(job_id, self._run(job_id))
 
@@ -188,9 +176,12 @@ class Jobs:
             if not task.cancelled():
                 if error := task.exception():
                     log.error("job %s", job_id, exc_info=error)
-            elif asked and self._ledger.held(job_id):
-                self._begin(job_id, self._end(job_id, {"status": "stopped"}, STOPPED))
-            # Otherwise the service goes down, or another has the job now: it has not ended.
+            elif asked and self._ownership.owned(job_id):
+                self._begin(job_id, self._end(job_id, STOPPED))
+                return
+            # Otherwise it is at its end, the service goes down, or another has the job now.
+            if recorder := self._recorders.pop(job_id, None):
+                recorder.abandon()
 
         self._running[job_id] = asyncio.create_task(work)
         self._running[job_id].add_done_callback(over)
@@ -200,117 +191,44 @@ class Jobs:
             task.cancel()
 
     async def _run(self, job_id: str) -> None:
-        words: str | None = None
+        recorder = self._recorder(job_id)
+        where = None
         try:
             async with self._turn:
-                end = await self._carry_out(job_id)
-        except (SettingsError, DatasetError, ModelError, SourceError, StoreError) as error:
-            end, words = {"status": "failed", "error": str(error)}, str(error)
+                finished = await self._drive(job_id, recorder)
+                end, where = finished.end, finished.where
         except Exception as error:
-            log.exception("job %s", job_id)
-            words = f"{type(error).__name__}: {error}"
-            end = {"status": "failed", "error": f"a fault of takestream: {words}"}
-        await self._end(job_id, end, words)
+            end = end_of_error(error)
+            if not isinstance(error, PLAIN):
+                log.exception("job %s", job_id)
+        await self._end(job_id, end, where)
 
-    async def _end(self, job_id: str, end: dict[str, Any], words: str | None) -> None:
-        # In memory first: from here on nothing stops it or counts it as under way.
-        self._ledger.note(job_id, finished_at=now(), **end)
-        if words:
-            await self._say(job_id, words)
-        await self._ledger.settle(job_id)
-
-    async def _carry_out(self, job_id: str) -> dict[str, Any]:
-        record = self._ledger.held(job_id)
+    async def _drive(self, job_id: str, recorder: ProgressRecorder) -> Finished:
+        record = self._ownership.owned(job_id)
         assert record is not None
-        job = JobSpec.model_validate(record.spec)
-        recipe = await asyncio.to_thread(make_recipe, job)
-        takes = await asyncio.to_thread(choose_takes, job)
-        begun = record.started_at or now()
-        self._ledger.note(job_id, status="running", started_at=begun, encoder_id=recipe.encoder_id)
-        await self._save(job_id)
-        await self._say(job_id, f"{len(takes)} takes with {recipe.encoder_id}")
-        news = _News(self, job_id)
+        chosen = await asyncio.to_thread(choose, JobSpec.model_validate(record.spec))
+        recorder.begin(chosen)
         # Workers remember who was cancelled, so a job that comes back comes under another name.
         owner = f"{job_id}-{secrets.token_hex(2)}"
-        report = await run_job(self._pool, recipe, takes, news, owner=owner, interval=TELL_SECONDS)
-        await news.settle()
-        where = await asyncio.to_thread(write_report, recipe, report)
-        await self._say(job_id, f"done: {'ok' if report.ok else 'with failures'}; report {where}")
-        failures = [_failure(f) for f in report.failures]
-        status = "succeeded" if report.ok else "failed"
-        return {
-            "status": status,
-            "progress": progress_facts(report.progress),
-            "failures": failures[:KEPT_FAILURES],
-            "error": None if report.ok else _error(failures, report.progress.units_failed),
-        }
+        return await drive(self._pool, chosen, recorder, owner=owner)
+
+    async def _end(self, job_id: str, end: JobEnd, where: str | None = None) -> None:
+        recorder = self._recorder(job_id)
+        # In memory first: from here on nothing stops it or counts it as under way.
+        recorder.end(end, where)
+        await asyncio.to_thread(recorder.finish)
+        await self._ownership.close(job_id)
+
+    def _recorder(self, job_id: str) -> ProgressRecorder:
+        if job_id not in self._recorders:
+            claim = self._ownership.claim_of(job_id)
+            assert claim is not None
+            self._recorders[job_id] = ProgressRecorder(self._records, claim)
+        return self._recorders[job_id]
 
     async def _save(self, job_id: str) -> None:
-        """Write how a job stands; when that fails, the next word or sign of life says it."""
+        """Write how a job stands; when that fails, the next write or heartbeat does it."""
         try:
-            await self._ledger.save(job_id)
+            await self._ownership.save(job_id)
         except StoreError as error:
             log.error("job %s: its record cannot be written: %s", job_id, error)
-
-    async def _say(self, job_id: str, *lines: str) -> None:
-        stamped = [f"{now()} {line}" for line in lines]
-        try:
-            await asyncio.to_thread(self._records.append_log, job_id, stamped)
-        except StoreError as error:
-            log.error("job %s: its log cannot be written: %s", job_id, error)
-
-
-class _News:
-    """Progress of a run into its record: told at once, written now and then."""
-
-    def __init__(self, jobs: Jobs, job_id: str) -> None:
-        self._jobs, self._job_id = jobs, job_id
-        self._saved = 0.0
-        self._writing: asyncio.Task[None] | None = None
-        self._lines: list[str] = []
-
-    def __call__(self, progress: Progress, records: Sequence[Record]) -> None:
-        for record in records:
-            if isinstance(record, FinishedTake) and record.complete:
-                self._lines.append(f"{record.take.name}: complete")
-            for failure in record.failures:
-                where = " ".join(filter(None, (failure.take, failure.stream)))
-                self._lines.append(f"{where}: {failure.reason}")
-        if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write(progress_facts(progress)))
-
-    async def settle(self) -> None:
-        """Wait for the last writing, then write what came since."""
-        if self._writing is not None:
-            await self._writing
-        if self._lines:
-            await self._say()
-
-    async def _write(self, facts: dict[str, Any]) -> None:
-        clock = asyncio.get_running_loop().time()
-        self._jobs._ledger.note(self._job_id, progress=facts)
-        if clock - self._saved > SAVE_SECONDS:
-            self._saved = clock
-            await self._jobs._save(self._job_id)
-        if self._lines:
-            await self._say()
-
-    async def _say(self) -> None:
-        lines, self._lines = self._lines, []
-        await self._jobs._say(self._job_id, *lines)
-
-
-def progress_facts(progress: Progress) -> dict[str, Any]:
-    """Where a job stands, JSON-able."""
-    facts = {k: v for k, v in asdict(progress).items() if k != "counts"}
-    return {**facts, "seconds": round(progress.seconds, 1), "clips_seen": int(progress.clips_seen)}
-
-
-def _failure(failure: Any) -> dict[str, Any]:
-    return {"take": failure.take, "stream": failure.stream, "reason": failure.reason}
-
-
-def _error(failures: Sequence[dict[str, Any]], units: int) -> str:
-    if not failures:
-        return f"{units} units were not extracted; submit it again to try them once more"
-    return f"{len(failures)} failures; first: {failures[0]['take']}: {failures[0]['reason']}"

@@ -1,23 +1,21 @@
-"""The jobs that a service has in hand: how they stand, in memory and in the output's records.
+"""The jobs that this service owns: how they stand, in memory and in the output's records.
 
-Services may share an output. A record names its owner, and `alive_at` moves on for as long as that
-one lives. A job whose owner has ended, or gave no sign for `STALE_SECONDS`, is abandoned: whoever
-sees it first takes it up. When two do, the one that wrote last keeps it, and the other finds that
-out before it writes again.
+Services may share an output. A record names its owner, whose heartbeat moves `alive_at` on. A job
+whose owner has ended, or gave no heartbeat for `STALE_SECONDS`, is abandoned: any service may claim
+it. Claims are conditional writes (`service.jobs.claim`), so one service gets the job and the others
+see that they did not; an owner that was only slow finds out at its next write and stops the job.
 """
 
 import asyncio
 import logging
-import os
-import secrets
-import socket
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from service.jobs.records import JobRecord, Records, now
+from service.jobs.claim import Claim, NotOwner, has_ended, new_owner
+from service.jobs.records import JobRecord, Records
 from workers.store.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -26,27 +24,16 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS, STALE_SECONDS = 15.0, 60.0
 # From the first to the last pause between two tries to write how a job ended.
 RETRY_SECONDS, LONGEST_RETRY = 1.0, 60.0
-# How often a follower looks at a job that somebody else runs.
+# How often a follower looks at a job that another process runs.
 LOOK_SECONDS = 5.0
 PARTING_SECONDS = 5.0
 
 
-class NotOwner(Exception):
-    """Another process owns the job; the message says which."""
-
-
 @dataclass
-class _Held:
-    """A job in hand. saved: what was last written, at `saved_at` of the loop's clock.
+class _Owned:
+    """A job of this service. `changed` is set, and made anew, at every change."""
 
-    before: who owned it before, when it was taken up.
-    """
-
-    record: JobRecord
-    before: str | None
-    saved: JobRecord | None = None
-    saved_at: float = float("-inf")
-    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    claim: Claim
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def tell(self) -> None:
@@ -55,60 +42,111 @@ class _Held:
         self.changed = asyncio.Event()
 
 
-class Ledger:
-    """The records of the jobs in hand. All methods belong to one event loop.
+class Ownership:
+    """The jobs that this service owns. All methods belong to one event loop.
 
-    on_lost: called with the id of a job that another service has taken over meanwhile.
+    Args:
+        records: The records of the output.
+        on_lost: Called with the id of a job that another service has claimed meanwhile.
     """
 
     def __init__(self, records: Records, on_lost: Callable[[str], None]) -> None:
-        self.owner = f"{_this_process()}/{secrets.token_hex(4)}"
+        self.owner = new_owner()
         self._records, self._on_lost = records, on_lost
-        self._held: dict[str, _Held] = {}
+        self._owned: dict[str, _Owned] = {}
         self._closing = asyncio.Event()
-        # By abandoned-or-not job of others: its last sign of life, and when that was first seen.
+        # By job of others: its owner and last heartbeat, and when this process first saw them.
         self._signs: dict[str, tuple[object, float]] = {}
 
-    def hold(self, record: JobRecord) -> None:
-        """Take a job in hand; nothing is written yet."""
-        mine = record.model_copy(update={"owner": self.owner})
-        self._held[record.job_id] = _Held(mine, before=record.owner)
+    def claim(self, record: JobRecord, version: str | None = None) -> Claim:
+        """Claim a job in memory; `save` makes it so on the storage.
+
+        Args:
+            record: The job.
+            version: Of the record that is on the storage, None for a new job.
+        """
+        loop = asyncio.get_running_loop()
+        job_id = record.job_id
+
+        def lost() -> None:
+            loop.call_soon_threadsafe(self._lose, claim)
+
+        claim = Claim(
+            self._records,
+            record,
+            version,
+            self.owner,
+            on_change=lambda: self._tell(job_id),
+            on_lost=lost,
+        )
+        self._owned[job_id] = _Owned(claim)
+        return claim
+
+    async def claim_abandoned(self, record: JobRecord, **fields: Any) -> bool:
+        """Claim a job that `abandoned` gave, with changes; whether this service has it now.
+
+        Raises StoreError; the job is not claimed then.
+        """
+        there, version = await asyncio.to_thread(self._records.read, record.job_id)
+        if there is None or (there.owner, there.alive_at) != (record.owner, record.alive_at):
+            return False
+        if there.ended or record.job_id in self._owned:
+            return False
+        claim = self.claim(there.model_copy(update=fields), version)
+        try:
+            await self.save(claim.job_id)
+        except BaseException:
+            self.drop(claim.job_id)
+            raise
+        return self._owned.get(claim.job_id) is not None
 
     def drop(self, job_id: str) -> None:
-        """Let go of a job."""
-        if held := self._held.pop(job_id, None):
-            held.tell()
+        """Let go of a job; nothing is written."""
+        if owned := self._owned.pop(job_id, None):
+            owned.tell()
 
-    def held(self, job_id: str) -> JobRecord | None:
-        """A job in hand, as it stands now."""
-        held = self._held.get(job_id)
-        return held.record if held else None
+    def owned(self, job_id: str) -> JobRecord | None:
+        """A job of this service, as it stands now."""
+        owned = self._owned.get(job_id)
+        return owned.claim.record if owned else None
 
-    def all_held(self) -> Sequence[JobRecord]:
-        """The jobs in hand, in the order in which they came."""
-        return [held.record for held in self._held.values()]
+    def all_owned(self) -> Sequence[JobRecord]:
+        """The jobs of this service, in the order in which they came."""
+        return [owned.claim.record for owned in self._owned.values()]
+
+    def claim_of(self, job_id: str) -> Claim | None:
+        """The claim on a job of this service."""
+        owned = self._owned.get(job_id)
+        return owned.claim if owned else None
 
     async def load(self, job_id: str) -> JobRecord | None:
-        """A job, in hand or not. Raises StoreError."""
-        return self.held(job_id) or await asyncio.to_thread(self._records.load, job_id)
+        """A job of this service or of another. Raises StoreError."""
+        return self.owned(job_id) or await asyncio.to_thread(self._records.load, job_id)
 
-    def note(self, job_id: str, **fields: Any) -> None:
+    def update(self, job_id: str, **fields: Any) -> None:
         """Change a job in memory and tell its followers. What has ended does not change."""
-        held = self._held.get(job_id)
-        if held is not None and not held.record.ended:
-            held.record = held.record.model_copy(update=fields)
-            held.tell()
+        if owned := self._owned.get(job_id):
+            owned.claim.update(**fields)
 
-    async def save(self, job_id: str) -> None:
-        """Write how a job in hand stands. Raises StoreError."""
-        if held := self._held.get(job_id):
-            # A write goes on when its asker is cancelled: let go, it might land after a later one.
-            await asyncio.shield(asyncio.ensure_future(self._save(held)))
+    async def save(self, job_id: str, *, heartbeat: bool = False) -> None:
+        """Write how a job of this service stands. Raises StoreError."""
+        owned = self._owned.get(job_id)
+        if owned is None:
+            return
 
-    async def settle(self, job_id: str) -> None:
+        async def write() -> None:
+            try:
+                await asyncio.to_thread(owned.claim.save, heartbeat=heartbeat)
+            except NotOwner:
+                self._lose(owned.claim)
+
+        # A write goes on when its caller is cancelled: it is the claim's turn then.
+        await asyncio.shield(asyncio.ensure_future(write()))
+
+    async def close(self, job_id: str) -> None:
         """Write how a job ended, trying for as long as it takes, and let go of it."""
         pause = RETRY_SECONDS
-        while job_id in self._held:
+        while job_id in self._owned:
             try:
                 await self.save(job_id)
             except StoreError as error:
@@ -118,26 +156,26 @@ class Ledger:
             else:
                 self.drop(job_id)
 
-    async def beat(self) -> None:
-        """Write what was not written for a while: a sign of life. Raises StoreError."""
-        due = asyncio.get_running_loop().time() - BEAT_SECONDS / 2
-        late = [held for held in self._held.values() if held.saved_at < due]
-        saves = [asyncio.ensure_future(self._save(held, again=True)) for held in late]
+    async def heartbeat(self) -> None:
+        """Write the records that were not written for a while. Raises StoreError."""
+        due = time.monotonic() - BEAT_SECONDS / 2
+        late = [id_ for id_, owned in self._owned.items() if owned.claim.saved_at < due]
+        saves = [asyncio.ensure_future(self.save(job_id, heartbeat=True)) for job_id in late]
         for found in await asyncio.gather(*map(asyncio.shield, saves), return_exceptions=True):
             if isinstance(found, BaseException):
                 raise found
 
     async def abandoned(self) -> Sequence[JobRecord]:
-        """The unfinished jobs of services that nobody runs any more, oldest first.
+        """The unfinished jobs of services that no service runs any more, oldest first.
 
-        Silence is measured by this process' own clock, so those of others may differ. Raises
+        Silence is measured by this process's own clock, so the clocks of others may differ. Raises
         StoreError.
         """
         records = await asyncio.to_thread(self._records.unfinished)
-        clock = asyncio.get_running_loop().time()
+        clock = time.monotonic()
         before, self._signs, found = self._signs, {}, []
         for record in records:
-            if record.kind != "service" or record.job_id in self._held:
+            if record.kind != "service" or record.job_id in self._owned:
                 continue
             sign = (record.owner, record.alive_at)
             seen = before.get(record.job_id)
@@ -149,15 +187,15 @@ class Ledger:
         return found
 
     async def follow(self, job_id: str, seconds: float) -> AsyncIterator[JobRecord]:
-        """The job now, and again whenever it changed, until it has ended or time is up.
+        """The job now and after every change, until it has ended or `seconds` have passed.
 
         Raises StoreError.
         """
         clock = asyncio.get_running_loop().time
         until, told = clock() + seconds, None
         while not self._closing.is_set():
-            held = self._held.get(job_id)
-            changed = held.changed if held else self._closing
+            owned = self._owned.get(job_id)
+            changed = owned.changed if owned else self._closing
             record = await self.load(job_id)
             if record is None:
                 return
@@ -168,83 +206,37 @@ class Ledger:
                 return
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(
-                    until if held else min(until, clock() + LOOK_SECONDS)
+                    until if owned else min(until, clock() + LOOK_SECONDS)
                 ):
                     await changed.wait()
 
     def end_followers(self) -> None:
-        """Tell nobody anything more."""
+        """End all that `follow` gave out."""
         self._closing.set()
-        for held in self._held.values():
-            held.tell()
+        for owned in self._owned.values():
+            owned.tell()
 
-    async def close(self) -> None:
-        """Hand all jobs back: others may take them up at once."""
-        for job_id, held in self._held.items():
-            back = "stopping" if held.record.status == "stopping" else "queued"
-            self.note(job_id, status=back, owner=None)
-        saves = [asyncio.ensure_future(self._save(held)) for held in self._held.values()]
+    async def release(self) -> None:
+        """Give all jobs up, unfinished: other services may claim them at once."""
+        for job_id, owned in self._owned.items():
+            back = "stopping" if owned.claim.record.status == "stopping" else "queued"
+            self.update(job_id, status=back, owner=None)
+        saves = [asyncio.ensure_future(self.save(job_id)) for job_id in self._owned]
         if saves:
             await asyncio.wait(saves, timeout=PARTING_SECONDS)
         for save in saves:
             if not save.done() or save.exception():
-                log.error("a job could not be handed back; it is taken up when this one is gone")
-        self._held.clear()
+                log.error("a job could not be released; it is claimed when this process is gone")
+        self._owned.clear()
 
-    async def _save(self, held: _Held, *, again: bool = False) -> None:
-        async with held.writing:
-            record = held.record  # the newest word, whatever the asker had in mind
-            job_id = record.job_id
-            if self._held.get(job_id) is not held or (record is held.saved and not again):
-                return
-            if await asyncio.to_thread(self._write, record, held.before):
-                held.saved, held.saved_at = record, asyncio.get_running_loop().time()
-                return
-        log.warning("job %s was taken over by another service", job_id)
-        self.drop(job_id)
-        self._on_lost(job_id)
+    def _tell(self, job_id: str) -> None:
+        if owned := self._owned.get(job_id):
+            owned.tell()
 
-    def _write(self, record: JobRecord, before: str | None) -> bool:
-        """Write the record, unless another has taken it up, or ended it, meanwhile."""
-        there = self._records.load(record.job_id)
-        theirs = there is not None and there.owner != self.owner
-        if there and theirs and (there.ended or there.owner not in (None, before)):
-            return False
-        self._records.save(record.model_copy(update={"alive_at": now()}))
-        return True
-
-
-def has_ended(owner: str) -> bool:
-    """Whether the process of `owner` has ended for certain: it ran where it would be seen here."""
-    place, pid, start, _ = owner.split("/") if owner.count("/") == 3 else ("", "", "", "")
-    return pid.isdecimal() and place == _place() and _start(int(pid)) != start
-
-
-def host_of(owner: str) -> str:
-    """The host that an owner runs on, for people."""
-    return owner.partition("~")[0].partition("/")[0]
-
-
-def _this_process() -> str:
-    """Host, boot and PID namespace; PID; start. Without /proc just the host: nobody can look."""
-    pid = os.getpid()
-    start = _start(pid)
-    return f"{_place()}/{pid}/{start}" if start else f"{socket.gethostname()}//"
-
-
-def _place() -> str:
-    """Where a process id means what it means here."""
-    with suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{socket.gethostname()}~{boot}~{Path('/proc/self/ns/pid').readlink()}"
-    return socket.gethostname()
-
-
-def _start(pid: int) -> str | None:
-    """When a process began, in clock ticks after boot; None when it is gone, or a zombie."""
-    try:
-        # What is before the last bracket is its name, which may hold anything.
-        facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if facts[0] in "ZX" else facts[19]
+    def _lose(self, claim: Claim) -> None:
+        owned = self._owned.get(claim.job_id)
+        if owned is None or owned.claim is not claim:
+            return
+        log.warning("job %s was claimed by another service", claim.job_id)
+        self.drop(claim.job_id)
+        self._on_lost(claim.job_id)

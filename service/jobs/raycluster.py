@@ -171,7 +171,7 @@ class Cluster:
                 if age > _SUBMITTING:
                     lost = "the cluster forgot it, as in a restart; submit it again to go on"
                     end = {"status": "failed", "finished_at": now(), "error": lost}
-                    records.save(record.model_copy(update=end))
+                    _write_end(records, record.job_id, end)
 
     def _details(self, job_id: str) -> JobDetails:
         try:
@@ -208,8 +208,7 @@ class Cluster:
                 return record
             # The driver was killed, or never came to write: Ray knows how it ended.
             end = {"status": seen.status, "finished_at": seen.finished_at, "error": seen.error}
-            record = record.model_copy(update=end)
-            records.save(record)
+            record = _write_end(records, seen.job_id, end) or seen
             with contextlib.suppress(ClusterError), self._said():
                 said = str(self._client.get_job_logs(seen.job_id))
                 lines = ["what Ray kept of its output:", *said.splitlines()]
@@ -260,6 +259,21 @@ class _Client(JobSubmissionClient):
         answer = _CONNECT_SECONDS if endpoint == "/api/version" else _ANSWER_SECONDS
         options.setdefault("timeout", (_CONNECT_SECONDS, answer))
         return super()._do_request(method, endpoint, **options)
+
+
+def _write_end(records: Records, job_id: str, end: dict[str, Any]) -> JobRecord | None:
+    """Write the end of a job that could not write it itself, unless it has ended by now.
+
+    Returns:
+        The record as it stands; None when there is none.
+    """
+    while True:
+        record, version = records.read(job_id)
+        if record is None or record.ended:
+            return record
+        ended = record.model_copy(update=end)
+        if records.replace(ended, version) is not None:
+            return ended
 
 
 def output_s3(job: JobSpec) -> S3Options:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from takestream.protocol import ENDED as ENDED
 from takestream.protocol import JOB_FIELDS, JobStatus
 from takestream.storage import S3Options, join
-from workers.store.objects import Objects
+from workers.store.versioned import VersionedObjects
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +55,17 @@ def now() -> str:
 
 
 class JobRecord(BaseModel):
-    """How a job stands. Times are ISO 8601, UTC; `spec` is the JobSpec as JSON.
+    """How a job stands.
 
-    kind: `service` jobs run on the workers of an HTTP service, `ray` jobs were submitted to a
-        cluster, whose dashboard was at `ray_address`; Ray knows them by the same job id.
-    owner: the service that runs it, None when anyone may take it up (see `service.jobs.ownership`).
-    alive_at: when the owner last gave a sign of life.
-    progress: the sums of `workers.run.job.Progress`. failures: of {take, stream, reason}.
+    Attributes:
+        kind: `service` jobs run on the workers of an HTTP service, `ray` jobs were submitted to a
+            cluster, whose dashboard was at `ray_address`; Ray knows them by the same job id.
+        submitted_at: ISO 8601, UTC, as are `started_at`, `finished_at` and `alive_at`.
+        spec: The JobSpec as JSON.
+        progress: The sums of `workers.run.job.Progress`.
+        failures: Of {take, stream, reason, kind}; the first hundreds.
+        owner: The process that runs it, None when anyone may claim it (`service.jobs.ownership`).
+        alive_at: The owner's last heartbeat.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -94,28 +98,55 @@ class JobRecord(BaseModel):
 
 
 class Records:
-    """The records of one output; a job's has one writer at a time. Methods raise StoreError.
+    """The records of one output. Methods raise StoreError.
 
-    output: a path or any fsspec URI.
+    A record that cannot be read, because it was half written or comes from a later version, counts
+    as none: it is told once in the log, and a writer of that job replaces it.
+
+    Args:
+        output: A path or any fsspec URI.
+        s3: How to reach it.
     """
 
     def __init__(self, output: str, s3: S3Options | None = None) -> None:
-        self._objects = Objects(join(output, JOBS), s3)
+        self._objects = VersionedObjects(join(output, JOBS), s3)
         self._lock = threading.Lock()
         # What has ended stays so, and what cannot be read is nobody's to take up.
         self._settled: set[str] = set()
+        self._told: set[str] = set()
 
     def save(self, record: JobRecord) -> None:
-        """Write the record, whole or not at all, over the one that was there."""
-        text = json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False)
-        # File names and the errors that quote them may hold bytes that are no text.
-        self._objects.put(f"{record.job_id}.json", text.encode(errors="replace"))
+        """Write the record, whole or not at all, over whatever was there."""
+        self._objects.put(_key(record.job_id), _text(record))
+
+    def replace(self, record: JobRecord, version: str | None) -> str | None:
+        """Write the record if the one on the storage still has `version` (None: there is none).
+
+        Returns:
+            The new version; None when it was another by now. Exact where `exact` is true.
+        """
+        return self._objects.replace(_key(record.job_id), _text(record), version)
+
+    def read(self, job_id: str) -> tuple[JobRecord | None, str | None]:
+        """The record of a job, None as for `load`, and its version, None when there is no object.
+
+        The version is that of an unreadable record, too.
+        """
+        if not is_job_id(job_id):
+            return None, None
+        found = self._objects.read(_key(job_id))
+        return (None, None) if found is None else (self._parsed(job_id, found.data), found.version)
+
+    @property
+    def exact(self) -> bool:
+        """Whether `replace` lets exactly one of several writers win on this storage."""
+        return self._objects.exact
 
     def load(self, job_id: str) -> JobRecord | None:
         """The record of a job; None when there is none that this version can read."""
         if not is_job_id(job_id):
             return None
-        return _parsed(job_id, self._objects.get(f"{job_id}.json"))
+        return self._parsed(job_id, self._objects.get(_key(job_id)))
 
     def list(self, limit: int) -> Sequence[JobRecord]:
         """The newest `limit` records, newest first."""
@@ -165,22 +196,35 @@ class Records:
             batch = ids[start : start + page]
             objects = self._objects.get_many(f"{job_id}.json" for job_id in batch)
             for job_id in batch:
-                yield job_id, _parsed(job_id, objects[f"{job_id}.json"])
+                yield job_id, self._parsed(job_id, objects[f"{job_id}.json"])
+
+    def _parsed(self, job_id: str, data: bytes | None) -> JobRecord | None:
+        if data is None:
+            return None
+        try:
+            record = JobRecord.model_validate_json(data)
+        except ValidationError as error:
+            self._tell(job_id, f"is no job record of this version: {_first(error)}")
+            return None
+        if record.job_id != job_id:
+            self._tell(job_id, f"is the record of another job: {record.job_id}")
+            return None
+        return record
+
+    def _tell(self, job_id: str, what: str) -> None:
+        if job_id not in self._told:
+            self._told.add(job_id)
+            log.warning("%s/%s.json %s", JOBS, job_id, what)
 
 
-def _parsed(job_id: str, data: bytes | None) -> JobRecord | None:
-    """The record, None for what is half-written, foreign or of a newer version."""
-    if data is None:
-        return None
-    try:
-        record = JobRecord.model_validate_json(data)
-    except ValidationError as error:
-        log.warning("%s/%s.json is no job record of this version: %s", JOBS, job_id, _first(error))
-        return None
-    if record.job_id != job_id:
-        log.warning("%s/%s.json is the record of another job: %s", JOBS, job_id, record.job_id)
-        return None
-    return record
+def _key(job_id: str) -> str:
+    return f"{job_id}.json"
+
+
+def _text(record: JobRecord) -> bytes:
+    text = json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    # File names and the errors that quote them may hold bytes that are no text.
+    return text.encode(errors="replace")
 
 
 def _first(error: ValidationError) -> str:

@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from service.report.ending import failures_of, why_not_ok
 from service.report.progress import rates
 from takestream.storage import join
 from workers.run.job import Report
@@ -100,8 +101,8 @@ def report_facts(recipe: Recipe, report: Report) -> dict[str, Any]:
             for take, streams in report.problems.items()
         },
         "failures": [
-            {"take": f.take, "stream": f.stream, "reason": f.reason, "fatal": f.fatal}
-            for f in report.failures
+            {**facts, "fatal": failure.fatal}
+            for facts, failure in zip(failures_of(report), report.failures, strict=True)
         ],
         "job": recipe.job.model_dump(mode="json"),
         "git_commit": recipe.git_commit,
@@ -182,6 +183,9 @@ def print_summary(
     if failures:
         head("\nFailures")
         listed(failures, "red")
+    elif not report.ok and not fatal:
+        head("\nFailures")
+        say(why_not_ok(report) or "", "red")
     if not next_steps:
         return
     head("\nNext")

@@ -14,7 +14,7 @@ from service.api.app import create_app
 from service.api.context import Front
 from service.api.keys import KeyRing, new_key
 from service.engine.client import EngineBusy, EngineClient
-from service.jobs.ownership import NotOwner
+from service.jobs.claim import NotOwner
 from service.jobs.records import JobRecord, Status, now
 
 ID = "20261124-000000-abcdef"

@@ -11,7 +11,6 @@ import pytest
 
 from service.cli.main import run
 from service.jobs.backends import OnCluster
-from service.jobs.driver import _Diary
 from service.jobs.records import JobRecord, Records
 
 ID = "20261124-054233-a1b2c3"
@@ -172,15 +171,6 @@ def test_a_cluster_knows_better_than_a_record_that_has_not_ended(tmp_path: Path)
     assert place.job(ID)["status"] == "stopped"
     records.save(make_record(status="failed"))
     assert (place.job(ID)["status"], place._cluster.asked) == ("failed", 1)
-
-
-def test_the_log_is_whole_before_the_record_says_ended(tmp_path: Path) -> None:
-    records = Records(str(tmp_path))
-    logs_at_save: list[str] = []
-    save = records.save
-    records.save = lambda record: (logs_at_save.append(records.log(ID)), save(record))  # type: ignore
-    _Diary(records, make_record(status="running")).end("succeeded", "done")
-    assert [text.endswith("done\n") for text in logs_at_save] == [True]
 
 
 def test_stop_waits(url: str, say: Say) -> None:

@@ -10,7 +10,7 @@ from ray.serve.exceptions import BackPressureError
 
 from service.engine.client import EngineBusy, EngineUnavailable, ServeEngineClient
 from service.engine.refusal import Refusal
-from service.jobs.ownership import NotOwner
+from service.jobs.claim import NotOwner
 from workers.store.errors import StoreError
 
 

@@ -76,7 +76,13 @@ def test_facts_hold_every_number_under_stable_keys():
     assert facts["rates"] == {"clips_per_s": 6.0, "frames_per_s": 124.0, "mb_per_s": 0.31}
     assert facts["problems"] == {"take_a": {"cam01_0": ["listed, but the object is absent"]}}
     assert facts["failures"] == [
-        {"take": "take_b", "stream": None, "reason": "its worker died 2 times", "fatal": False}
+        {
+            "take": "take_b",
+            "stream": None,
+            "reason": "its worker died 2 times",
+            "kind": "fault",
+            "fatal": False,
+        }
     ]
     assert facts["job"]["s3"] == {"profile": "ego", "endpoint_url": None}
     # The settings are whole: a script can run the same job again.

@@ -1,0 +1,84 @@
+"""From a job's settings to what it will do: its recipe, and the takes with their streams."""
+
+from dataclasses import dataclass
+
+from configs.schema import JobSpec, Resolution
+from takestream.storage import S3Options
+from workers.dataset.base import object_sizes
+from workers.dataset.egoexo import read_takes
+from workers.dataset.selection import select
+from workers.dataset.take import DatasetError, Take
+from workers.run.recipe import Recipe, make_recipe
+
+Chosen = list[tuple[Take, tuple[str, ...]]]
+
+# Of the first takes it is looked whether any video is there.
+_LOOKED_AT = 3
+
+
+@dataclass(frozen=True)
+class ChosenJob:
+    """A job whose names are resolved.
+
+    Attributes:
+        recipe: The job with its encoder and grid.
+        takes: Each take whole, with the names of the streams wanted of it.
+    """
+
+    recipe: Recipe
+    takes: Chosen
+
+
+def choose(job: JobSpec) -> ChosenJob:
+    """Resolve a job's encoder, takes and streams.
+
+    Raises:
+        SettingsError: A setting makes no sense.
+        ModelError: The encoder's weights cannot be found.
+        DatasetError: Nothing is selected, or no video of the first takes is there at this
+            resolution but at the other one.
+        SourceError: The data set cannot be read.
+    """
+    recipe = make_recipe(job)
+    chosen = ChosenJob(recipe, choose_takes(job))
+    _refuse_wrong_resolution(job, chosen.takes)
+    return chosen
+
+
+def choose_takes(job: JobSpec) -> Chosen:
+    """The takes that a job is about, each whole, with the names of the streams wanted of it.
+
+    Raises DatasetError, also when nothing is selected, and SourceError.
+    """
+    takes = read_takes(job.dataset, job.select.resolution, S3Options(**job.s3.model_dump()))
+    whole = {take.uid: take for take in takes}
+    chosen = [
+        (whole[take.uid], tuple(stream.key for stream in take.streams))
+        for take in select(takes, job.select)
+    ]
+    if not chosen:
+        raise DatasetError(
+            f"{job.dataset}: none of its {len(takes)} takes is left after the filters"
+            if takes
+            else f"{job.dataset}: its takes.json holds no takes"
+        )
+    return chosen
+
+
+def _refuse_wrong_resolution(job: JobSpec, takes: Chosen) -> None:
+    """Raise DatasetError when the first takes have videos at the other resolution alone.
+
+    A data set that has lost all streams of its first takes would only report failures.
+    """
+    first = [take.only(streams) for take, streams in takes[:_LOOKED_AT]]
+    s3 = S3Options(**job.s3.model_dump())
+    if any(size is not None for size in object_sizes(first, s3).values()):
+        return
+    other: Resolution = "448" if job.select.resolution == "full" else "full"
+    names = [take.name for take in first]
+    elsewhere = [t for t in read_takes(job.dataset, other, s3) if t.name in names]
+    if any(size is not None for size in object_sizes(elsewhere, s3).values()):
+        raise DatasetError(
+            f"{job.dataset}: no video at resolution {job.select.resolution}; it holds "
+            f"resolution {other}: add --resolution {other}"
+        )

@@ -1,0 +1,105 @@
+"""How a job ended, in the words that its record, log, summary and exit code share."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from configs.load import SettingsError
+from models.errors import ModelError
+from service.errors import Unknown
+from workers.dataset.take import DatasetError
+from workers.media.source import SourceError
+from workers.run.job import Progress, Report
+from workers.run.session import RayUnavailable
+from workers.store.errors import StoreError
+
+# Failures that a record keeps; the report keeps them all.
+KEPT_FAILURES = 200
+# Errors whose own words say what is wrong and what to do.
+PLAIN = (
+    SettingsError, Unknown, DatasetError, ModelError, SourceError, StoreError, RayUnavailable,
+)  # fmt: skip
+EXIT_CODES: Mapping[str, int] = {"succeeded": 0, "failed": 1, "stopped": 130}
+
+
+@dataclass(frozen=True)
+class JobEnd:
+    """How a job ended.
+
+    Attributes:
+        status: As in the job's record.
+        line: The last line of its log.
+        error: Why it did not succeed, for people; None when it did, or was stopped.
+        failures: JSON-able {take, stream, reason, kind} of what could not be extracted.
+        progress: Its sums, JSON-able; None when it came to no report.
+    """
+
+    status: Literal["succeeded", "failed", "stopped"]
+    line: str
+    error: str | None = None
+    failures: tuple[dict[str, Any], ...] = ()
+    progress: dict[str, Any] | None = field(default=None)
+
+    @property
+    def exit_code(self) -> int:
+        """Of a command that ran the job."""
+        return EXIT_CODES[self.status]
+
+    def facts(self) -> dict[str, Any]:
+        """The fields of a job's record that this end sets."""
+        facts: dict[str, Any] = {"status": self.status, "error": self.error}
+        if self.progress is not None:
+            facts |= {"progress": self.progress, "failures": list(self.failures[:KEPT_FAILURES])}
+        return facts
+
+
+STOPPED = JobEnd("stopped", "stopped; what was written is kept, submit it again to go on")
+
+
+def end_of(report: Report) -> JobEnd:
+    """The end of a job that came to its report."""
+    error = why_not_ok(report)
+    return JobEnd(
+        "failed" if error else "succeeded",
+        f"done, with {error}" if error else "done",
+        error,
+        tuple(failures_of(report)),
+        progress_facts(report.progress),
+    )
+
+
+def end_of_error(error: Exception) -> JobEnd:
+    """The end of a job that an error ended."""
+    words = str(error) or type(error).__name__
+    if not isinstance(error, PLAIN):
+        words = f"a fault of takestream: {type(error).__name__}: {error}"
+    return JobEnd("failed", words, words)
+
+
+def why_not_ok(report: Report) -> str | None:
+    """Why not everything was extracted, in a few words; None when it was."""
+    if report.ok:
+        return None
+    if not report.failures:
+        units = report.progress.units_failed
+        some = "1 unit that was" if units == 1 else f"{units} units that were"
+        return f"{some} not extracted; run it again to try once more"
+    first = report.failures[0]
+    where = " ".join(filter(None, (first.take, first.stream)))
+    words = first.reason if where in first.reason else f"{where}: {first.reason}"
+    count = len(report.failures)
+    return f"1 failure: {words}" if count == 1 else f"{count} failures; first: {words}"
+
+
+def failures_of(report: Report) -> list[dict[str, Any]]:
+    """What could not be extracted, JSON-able."""
+    return [
+        {"take": f.take, "stream": f.stream, "reason": f.reason, "kind": f.kind}
+        for f in report.failures
+    ]
+
+
+def progress_facts(progress: Progress) -> dict[str, Any]:
+    """Where a job stands, JSON-able."""
+    facts = {k: v for k, v in asdict(progress).items() if k != "counts"}
+    return {**facts, "seconds": round(progress.seconds, 1), "clips_seen": int(progress.clips_seen)}

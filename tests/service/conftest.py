@@ -1,0 +1,27 @@
+"""Fixtures of the service's jobs and engine."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from configs.schema import ServeSpec
+from service.jobs import driver, manager, ownership
+from service.jobs.choose import ChosenJob
+from tests.support.jobs import Work, spec_of
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> Work:
+    work = Work()
+    recipe = SimpleNamespace(encoder_id="enc-0123456789")
+    monkeypatch.setattr(manager, "choose", lambda job: ChosenJob(recipe, []))
+    monkeypatch.setattr(driver, "write_report", lambda recipe, report: "report.json")
+    monkeypatch.setattr(driver, "run_job", work)
+    monkeypatch.setattr(ownership, "RETRY_SECONDS", 0.02)
+    return work
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> ServeSpec:
+    return spec_of(tmp_path)
