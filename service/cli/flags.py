@@ -163,7 +163,11 @@ def add_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--address", metavar="URL", help="a cluster's dashboard, http://head:8265 (or RAY_ADDRESS)"
     )
-    parser.add_argument("--output", metavar="URI", help="what an output remembers of its jobs")
+    parser.add_argument(
+        "--output",
+        metavar="URI",
+        help="the records of an output, also of jobs that a cluster forgot",
+    )
     add_storage(parser)
 
 

@@ -2,7 +2,7 @@
 
 Where the jobs are: `--url` (TAKESTREAM_URL, with the key in TAKESTREAM_API_KEY) is a service,
 `--address` (RAY_API_SERVER_ADDRESS, RAY_ADDRESS) the dashboard of a cluster, and `--output` alone
-what an output remembers of its jobs. Every command function returns the exit code.
+the records of an output. Every command function returns the exit code.
 """
 
 import os
@@ -17,7 +17,15 @@ from rich.table import Table
 
 from configs.load import SettingsError
 from service.cli.flags import overrides
-from service.jobs.backends import Facts, InOutput, OnCluster, OnService, Place, Watch, pauses
+from service.jobs.backends import (
+    Backend,
+    Facts,
+    HttpBackend,
+    RayBackend,
+    RecordsBackend,
+    Watch,
+    pauses,
+)
 from service.jobs.records import ENDED, Records
 from service.report.console import print_json, result_console
 from takestream.storage import S3Options
@@ -29,10 +37,10 @@ _TELL_SECONDS = 15.0
 
 def submit(found: Namespace) -> int:
     """Launch a job elsewhere; its id on stdout, what to do next on stderr."""
-    place, words = _place(found)
+    backend, words = _backend(found)
     # The job's own address is for `extract`; here it is where the job goes.
     given = overrides(Namespace(**{**vars(found), "address": None}))
-    facts = place.submit(found.job, given)
+    facts = backend.submit(found.job, given)
     job_id = facts["job_id"]
     if not (found.json and found.wait):
         print_json(facts) if found.json else print(job_id, flush=True)
@@ -44,7 +52,7 @@ def submit(found: Namespace) -> int:
                 print(f"  {said}", file=sys.stderr)
         return 0
     try:
-        facts = _wait(place, facts, _teller())
+        facts = _wait(backend, facts, _teller())
     except KeyboardInterrupt:
         stop_it = shlex.join(["takestream", "stop", job_id, *words])
         print(f"\ntakestream: the job goes on; {stop_it} stops it", file=sys.stderr)
@@ -58,12 +66,12 @@ def submit(found: Namespace) -> int:
 
 def jobs(found: Namespace) -> int:
     """List jobs, or show one."""
-    place, words = _place(found)
+    backend, words = _backend(found)
     if found.job_id:
-        facts = place.job(found.job_id)
+        facts = backend.job(found.job_id)
         print_json(facts) if found.json else _print_job(facts, words)
         return 0
-    listed = place.list(found.limit)
+    listed = backend.list(found.limit)
     if found.json:
         print_json(listed)
         return 0
@@ -87,29 +95,31 @@ def logs(found: Namespace) -> int:
     """What a job said; with `--follow` until it ends."""
     if found.follow and found.json:
         raise SettingsError("--follow shows a log as it grows; --json waits for all of it")
-    place, _ = _place(found)
+    backend, _ = _backend(found)
 
     def write(text: str) -> None:
         print(text, end="", flush=True)
 
     if found.follow:
-        place.follow(found.job_id, write)
+        backend.follow(found.job_id, write)
     elif found.json:
-        print_json({"job_id": found.job_id, "log": place.logs(found.job_id)})
+        print_json({"job_id": found.job_id, "log": backend.logs(found.job_id)})
     else:
-        write(place.logs(found.job_id))
+        write(backend.logs(found.job_id))
     return 0
 
 
 def stop(found: Namespace) -> int:
     """Stop a job and wait until it has; what it wrote is kept."""
-    place, _ = _place(found)
-    facts = place.stop(found.job_id)
+    backend, _ = _backend(found)
+    facts = backend.stop(found.job_id)
     if facts["status"] not in ENDED:
         print("stopping …", file=sys.stderr, flush=True)
-        facts = _wait(place, facts, lambda facts: None, STOP_SECONDS)
+        facts = _wait(backend, facts, lambda facts: None, STOP_SECONDS)
     if found.json:
         print_json(facts)
+    elif facts["status"] in ("succeeded", "failed"):
+        print(f"nothing to stop: it had ended already, {facts['status']}")
     else:
         print(facts["status"])
     return 0 if facts["status"] in ENDED else 1
@@ -122,7 +132,7 @@ def perform(found: Namespace) -> int:
     return run_job_record(found.job_id, found.output, _s3(found)).exit_code
 
 
-def _place(found: Namespace) -> tuple[Place, list[str]]:
+def _backend(found: Namespace) -> tuple[Backend, list[str]]:
     """Where the jobs are, and the flags that say so again. Raises SettingsError, ClusterError."""
     given_output = None if found.command == "submit" else found.output
     if found.url and found.address:
@@ -132,34 +142,34 @@ def _place(found: Namespace) -> tuple[Place, list[str]]:
         words = ["--output", given_output]
         for flag, value in (("--s3-profile", s3.profile), ("--endpoint-url", s3.endpoint_url)):
             words += [flag, value] if value else []
-        return InOutput(given_output, s3), words
+        return RecordsBackend(given_output, s3), words
     if found.url or (not found.address and os.environ.get("TAKESTREAM_URL")):
         url = found.url or os.environ["TAKESTREAM_URL"]
-        return OnService(url), ["--url", found.url] if found.url else []
+        return HttpBackend(url), ["--url", found.url] if found.url else []
     address = found.address or _from_environment()
     if not address:
-        also = "" if found.command == "submit" else ", or --output URI (what an output remembers)"
+        also = "" if found.command == "submit" else ", or --output URI (the records of an output)"
         raise SettingsError(
             "where? --address http://head:8265 (a Ray cluster's dashboard; or RAY_ADDRESS), or "
             f"--url http://host:8000 (a takestream service; or TAKESTREAM_URL){also}"
         )
-    memory = Records(given_output, _s3(found)) if given_output else None
-    place = OnCluster(address, memory, working_dir=not getattr(found, "no_working_dir", False))
-    return place, ["--address", found.address] if found.address else []
+    records = Records(given_output, _s3(found)) if given_output else None
+    backend = RayBackend(address, records, working_dir=not getattr(found, "no_working_dir", False))
+    return backend, ["--address", found.address] if found.address else []
 
 
 def _wait(
-    place: Place, facts: Facts, tell: Callable[[Facts], None], seconds: float | None = None
+    backend: Backend, facts: Facts, tell: Callable[[Facts], None], seconds: float | None = None
 ) -> Facts:
-    """Wait until a job ends, for so long at most; how it stands then. Raises OutOfSight."""
+    """Wait until a job ends, for so long at most; how it stands then. Raises WatchTimeout."""
     until = float("inf") if seconds is None else time.monotonic() + seconds
     job_id = facts["job_id"]
     watch, pause = Watch(job_id), pauses()
-    facts = watch.ask(lambda: place.job(job_id)) or facts
+    facts = watch.ask(lambda: backend.job(job_id)) or facts
     while facts["status"] not in ENDED and time.monotonic() < until:
         tell(facts)
         time.sleep(next(pause))
-        facts = watch.ask(lambda: place.job(job_id)) or facts
+        facts = watch.ask(lambda: backend.job(job_id)) or facts
     tell(facts)
     return facts
 

@@ -20,7 +20,7 @@ from service.cli.flags import (
     add_serve,
     add_storage,
 )
-from service.cli.process import guard_streams, take_signals
+from service.cli.process import guard_streams, interrupted, take_signals
 from takestream.version import own_version
 
 EXAMPLES = """examples:
@@ -65,11 +65,7 @@ def run(argv: Sequence[str]) -> int:
         command = getattr(importlib.import_module(home), found.command.replace("-", "_"))
         return int(command(found))
     except KeyboardInterrupt:
-        print(
-            "\ntakestream: interrupted. What was written is kept: run the same command again to "
-            "go on.",
-            file=sys.stderr,
-        )
+        print(f"\ntakestream: {interrupted(found.command)}", file=sys.stderr)
         return 130
     except Exception as error:  # noqa: BLE001 - the last line of defence: say it in one line
         code = _exit_code(error)
@@ -192,7 +188,7 @@ def _exit_code(error: Exception) -> int | None:
         return 2
     from models.errors import ModelError
     from service.demo.s3server import ObjectStoreError
-    from service.jobs.backends import OutOfSight
+    from service.jobs.backends import WatchTimeout
     from workers.dataset.take import DatasetError
     from workers.media.source import SourceDenied, SourceError
     from workers.run.session import RayUnavailable
@@ -204,7 +200,7 @@ def _exit_code(error: Exception) -> int | None:
     )  # fmt: skip
     if isinstance(error, bad_input):
         return 2
-    failed = StoreError | SourceError | ObjectStoreError | OutOfSight | ModuleNotFoundError
+    failed = StoreError | SourceError | ObjectStoreError | WatchTimeout | ModuleNotFoundError
     return 1 if isinstance(error, failed) else None
 
 

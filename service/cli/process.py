@@ -24,6 +24,18 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def interrupted(command: str) -> str:
+    """What to say when a command was interrupted: what is kept, and how it goes on."""
+    if command in ("extract", "demo", "perform"):
+        return "interrupted. What was written is kept: run the same command again to go on."
+    if command in ("serve", "serve-demo"):
+        return (
+            "the service is stopped. Jobs that had not ended keep what they wrote, and go on when "
+            "a service on this output starts."
+        )
+    return "interrupted."
+
+
 class Stream:
     """A standard stream whose failure is remembered instead of raised.
 

@@ -1,4 +1,4 @@
-"""Where submitted jobs are: on a Ray cluster, on a takestream service, or in an output's memory."""
+"""Where jobs can be asked for: a Ray cluster, a takestream service, or the records of an output."""
 
 import os
 import sys
@@ -19,46 +19,67 @@ T = TypeVar("T")
 Facts = dict[str, Any]
 # How often a job is looked at: soon at first, then less and less often.
 POLL_SECONDS, POLL_MOST_SECONDS = 0.3, 3.0
-# So long a place may be away while a job there is watched: a service is started anew now and then.
+# A backend may be unreachable for so long while a job there is watched: services are restarted.
 AWAY_SECONDS = 180.0
 _HERE = {"localhost", "127.0.0.1", "::1"}
 
 
-class JobsAway(SettingsError):
-    """The service refuses, or what was asked makes no sense."""
+class JobRequestError(SettingsError):
+    """The backend refuses the request, or it makes no sense."""
 
 
-class PlaceAway(JobsAway):
-    """The place cannot be reached at the moment."""
+class BackendUnreachable(JobRequestError):
+    """The backend cannot be reached at the moment."""
 
 
-class OutOfSight(Exception):
-    """A place was away for too long to go on watching its job; the job goes on."""
+class WatchTimeout(Exception):
+    """A backend was unreachable for too long to go on watching its job; the job goes on."""
 
 
-class Place(Protocol):
-    """Somewhere jobs are. Facts are a job as JSON. Methods raise PlaceAway, and others."""
+class Backend(Protocol):
+    """Where jobs are submitted, listed, followed and stopped.
 
-    def submit(self, file: str | None, given: Mapping[str, Any]) -> Facts: ...
-    def list(self, limit: int) -> Sequence[Facts]: ...
-    def job(self, job_id: str) -> Facts: ...
-    def logs(self, job_id: str) -> str: ...
-    def follow(self, job_id: str, write: Callable[[str], None]) -> None: ...
-    def stop(self, job_id: str) -> Facts: ...
+    Facts are a job as JSON (`takestream.protocol.JobState`). Every method raises JobRequestError,
+    BackendUnreachable, and StoreError for the records of an output.
+    """
+
+    def submit(self, file: str | None, given: Mapping[str, Any]) -> Facts:
+        """Launch the job of a job file with the settings `given` over it."""
+        ...
+
+    def list(self, limit: int) -> Sequence[Facts]:
+        """The newest jobs first."""
+        ...
+
+    def job(self, job_id: str) -> Facts:
+        """One job."""
+        ...
+
+    def logs(self, job_id: str) -> str:
+        """What the job said so far."""
+        ...
+
+    def follow(self, job_id: str, write: Callable[[str], None]) -> None:
+        """Pass what the job said and says to `write`, until it has ended."""
+        ...
+
+    def stop(self, job_id: str) -> Facts:
+        """Ask a job to stop; one that has ended stays as it is."""
+        ...
 
 
-class OnCluster:
-    """Jobs of a Ray cluster; `memory` is asked for those that it has forgotten."""
+class RayBackend:
+    """Jobs of a Ray cluster; `records`, of an output, has those that the cluster has forgotten."""
 
-    def __init__(self, address: str, memory: Records | None, *, working_dir: bool) -> None:
+    def __init__(self, address: str, records: Records | None, *, working_dir: bool) -> None:
         from service.jobs.raycluster import (
             Cluster,
         )  # with it comes Ray, which nothing else here needs
 
         self._cluster = Cluster(address)
-        self._memory, self._working_dir = memory, working_dir
-        if memory is not None:
-            self._cluster.settle(memory)
+        self._records, self._working_dir = records, working_dir
+        if records is not None:
+            self._cluster.settle(records)
 
     def submit(self, file: str | None, given: Mapping[str, Any]) -> Facts:
         job = load_job(file, given)
@@ -71,14 +92,14 @@ class OnCluster:
         return self._cluster.submit(job, working_dir=self._working_dir).facts()
 
     def list(self, limit: int) -> Sequence[Facts]:
-        if self._memory is not None:
-            return [record.facts() for record in self._memory.list(limit)]
+        if self._records is not None:
+            return [record.facts() for record in self._records.list(limit)]
         return [record.facts() for record in self._cluster.jobs(limit)]
 
     def job(self, job_id: str) -> Facts:
         from service.jobs.raycluster import ClusterError, UnknownJobError
 
-        record = self._memory.load(job_id) if self._memory else None
+        record = self._records.load(job_id) if self._records else None
         if record is not None and record.ended:
             return record.facts()
         try:
@@ -89,7 +110,7 @@ class OnCluster:
                 raise
             return record.facts()
         except ClusterError as error:
-            raise PlaceAway(str(error)) from error
+            raise BackendUnreachable(str(error)) from error
 
     def logs(self, job_id: str) -> str:
         from service.jobs.raycluster import UnknownJobError
@@ -97,9 +118,9 @@ class OnCluster:
         try:
             return self._cluster.logs(job_id)
         except UnknownJobError:
-            if self._memory is None or self._memory.load(job_id) is None:
+            if self._records is None or self._records.load(job_id) is None:
                 raise
-            return self._memory.log(job_id)
+            return self._records.log(job_id)
 
     def follow(self, job_id: str, write: Callable[[str], None]) -> None:
         self._cluster.follow(job_id, write)
@@ -108,14 +129,16 @@ class OnCluster:
         return self._cluster.stop(job_id).facts()
 
 
-class InOutput:
-    """What an output remembers, with no cluster or service at all."""
+class RecordsBackend:
+    """The records of an output, with no cluster or service at all."""
 
     def __init__(self, output: str, s3: S3Options) -> None:
         self._output, self._s3, self._records = output, s3, Records(output, s3)
 
     def submit(self, file: str | None, given: Mapping[str, Any]) -> Facts:
-        raise SettingsError("an output only remembers; submit where jobs run: --address or --url")
+        raise SettingsError(
+            "an output only keeps records; submit where jobs run: --address or --url"
+        )
 
     def list(self, limit: int) -> Sequence[Facts]:
         found = [record.facts() for record in self._records.list(limit)]
@@ -142,7 +165,7 @@ class InOutput:
         facts = self.job(job_id)
         if facts["status"] not in ENDED:
             raise SettingsError(
-                "an output only remembers; stop the job where it runs: --address or --url"
+                "an output only keeps records; stop the job where it runs: --address or --url"
             )
         return facts
 
@@ -158,7 +181,7 @@ class InOutput:
             raise SettingsError(f"{self._output}: there is no such output")
 
 
-class OnService:
+class HttpBackend:
     """Jobs of a takestream service, by its HTTP interface."""
 
     def __init__(self, url: str) -> None:
@@ -168,7 +191,7 @@ class OnService:
         try:
             self._client = Client(url, os.environ.get("TAKESTREAM_API_KEY") or None)
         except ValueError as error:
-            raise JobsAway(str(error)) from error
+            raise JobRequestError(str(error)) from error
 
     def submit(self, file: str | None, given: Mapping[str, Any]) -> Facts:
         data = read_yaml(file) if file else {}
@@ -212,27 +235,29 @@ def _answers() -> Iterator[None]:
         lines = [str(error), *error.errors]
         if error.status == 401:
             lines.append("set TAKESTREAM_API_KEY to a key of this service")
-        raise (PlaceAway if isinstance(error, PASSING) else JobsAway)("\n".join(lines)) from error
+        raise (BackendUnreachable if isinstance(error, PASSING) else JobRequestError)(
+            "\n".join(lines)
+        ) from error
     except ValueError as error:
-        raise JobsAway(str(error)) from error
+        raise JobRequestError(str(error)) from error
 
 
 class Watch:
-    """Looks at a job now and then, and puts up with a place that is away for a while."""
+    """Asks for a job now and then, and bears a backend that is unreachable for a while."""
 
     def __init__(self, job_id: str) -> None:
         self._job_id = job_id
         self._heard, self._away = time.monotonic(), False
 
     def ask(self, question: Callable[[], T]) -> T | None:
-        """The answer, None while the place is away. Raises OutOfSight."""
+        """The answer, None while the backend is unreachable. Raises WatchTimeout."""
         try:
             found = question()
         except StoreDenied:
             raise
-        except (PlaceAway, StoreError) as error:
+        except (BackendUnreachable, StoreError) as error:
             if time.monotonic() - self._heard > AWAY_SECONDS:
-                raise OutOfSight(
+                raise WatchTimeout(
                     f"{error}\nso it is not watched any more; job {self._job_id} goes on, or is "
                     "taken up again when the service is back"
                 ) from error
@@ -244,14 +269,14 @@ class Watch:
         return found
 
 
-def _follow(place: Place, job_id: str, write: Callable[[str], None]) -> None:
-    """Pass on what is new in a log every now and then, until the job ends. Raises OutOfSight."""
-    place.job(job_id)  # a place that is away from the beginning is a mistake
+def _follow(backend: Backend, job_id: str, write: Callable[[str], None]) -> None:
+    """Pass on what is new in a log every now and then, until the job ends. Raises WatchTimeout."""
+    backend.job(job_id)  # one that is unreachable from the start is a mistake
     watch = Watch(job_id)
     shown = ""
     for pause in pauses():
-        facts = watch.ask(lambda: place.job(job_id))
-        text = watch.ask(lambda: place.logs(job_id)) if facts else None
+        facts = watch.ask(lambda: backend.job(job_id))
+        text = watch.ask(lambda: backend.logs(job_id)) if facts else None
         if facts is None or text is None:
             time.sleep(pause)
             continue

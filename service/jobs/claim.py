@@ -128,14 +128,14 @@ def new_owner() -> str:
     """
     pid = os.getpid()
     start = start_of(pid)
-    process = f"{place()}/{pid}/{start}" if start else f"{socket.gethostname()}//"
+    process = f"{pid_namespace()}/{pid}/{start}" if start else f"{socket.gethostname()}//"
     return f"{process}/{secrets.token_hex(4)}"
 
 
 def has_ended(owner: str) -> bool:
     """Whether the process of `owner` has ended for certain: it ran where it would be seen here."""
     where, pid, start, _ = owner.split("/") if owner.count("/") == 3 else ("", "", "", "")
-    return pid.isdecimal() and where == place() and start_of(int(pid)) != start
+    return pid.isdecimal() and where == pid_namespace() and start_of(int(pid)) != start
 
 
 def host_of(owner: str) -> str:
@@ -143,7 +143,7 @@ def host_of(owner: str) -> str:
     return owner.partition("~")[0].partition("/")[0]
 
 
-def place() -> str:
+def pid_namespace() -> str:
     """Where a process id means what it means here."""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -184,7 +184,7 @@ class Cluster:
             near = did_you_mean(job_id, sorted(known)[-20:])
             raise UnknownJobError(
                 f"the Ray cluster at {self.address} knows no job '{job_id}'{near} "
-                "(`takestream jobs --output URI` shows what an output remembers)"
+                "(`takestream jobs --output URI` shows the records of an output)"
             ) from None
 
     def _reconciled(self, details: JobDetails, away: set[str]) -> JobRecord:

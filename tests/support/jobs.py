@@ -9,7 +9,7 @@ from typing import Any
 
 from configs.load import parse
 from configs.schema import ServeSpec
-from service.jobs.claim import has_ended, place, start_of
+from service.jobs.claim import has_ended, pid_namespace, start_of
 from service.jobs.manager import Jobs
 from service.jobs.records import JobRecord, Records, new_job_id, now
 from workers.run.job import Progress, Report
@@ -100,7 +100,7 @@ def other_owner() -> str:
 def gone_owner() -> str:
     """An owner whose process has ended on this machine."""
     process = subprocess.Popen(["sleep", "60"])
-    mine = place()
+    mine = pid_namespace()
     owner = f"{mine}/{process.pid}/{start_of(process.pid)}/abc"
     assert not has_ended(owner)
     process.kill()

@@ -1,4 +1,4 @@
-"""`submit`, `jobs`, `logs`, `stop` against a service, and against an output's memory."""
+"""`submit`, `jobs`, `logs`, `stop` against a service, and against an output's records."""
 
 import http.server
 import json
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from service.cli.main import run
-from service.jobs.backends import OnCluster
+from service.jobs.backends import RayBackend
 from service.jobs.records import JobRecord, Records
 
 ID = "20261124-054233-a1b2c3"
@@ -165,17 +165,23 @@ def test_a_cluster_knows_better_than_a_record_that_has_not_ended(tmp_path: Path)
             self.asked += 1
             return make_record(status="stopped")
 
-    records, place = Records(str(tmp_path)), OnCluster.__new__(OnCluster)
-    place._cluster, place._memory = Cluster(), records  # type: ignore[assignment]
+    records, backend = Records(str(tmp_path)), RayBackend.__new__(RayBackend)
+    backend._cluster, backend._records = Cluster(), records  # type: ignore[assignment]
     records.save(make_record(status="running"))
-    assert place.job(ID)["status"] == "stopped"
+    assert backend.job(ID)["status"] == "stopped"
     records.save(make_record(status="failed"))
-    assert (place.job(ID)["status"], place._cluster.asked) == ("failed", 1)
+    assert (backend.job(ID)["status"], backend._cluster.asked) == ("failed", 1)
 
 
 def test_stop_waits(url: str, say: Say) -> None:
     assert say("stop", ID, "--url", url, "--json")[0] == 0
     assert len(Service.steps) == 1
+    # That one came to its end by itself.
+    assert say("stop", ID, "--url", url)[:2] == (
+        0, "nothing to stop: it had ended already, failed\n"
+    )  # fmt: skip
+    Service.steps = [make_record(status="stopping"), make_record(status="stopped")]
+    assert say("stop", ID, "--url", url)[:2] == (0, "stopped\n")
 
 
 def test_a_service_that_refuses(url: str, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +200,7 @@ def test_a_service_that_refuses(url: str, say: Say, monkeypatch: pytest.MonkeyPa
     assert "give one" in err
 
 
-def test_an_output_remembers(say: Say, tmp_path: Path) -> None:
+def test_the_records_of_an_output(say: Say, tmp_path: Path) -> None:
     records = Records(str(tmp_path))
     assert say("jobs", "--output", tmp_path)[2] == "no jobs\n"
     records.save(make_record(status="running"))
