@@ -11,6 +11,8 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+from takestream.schema import markdown_table
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
     "index.md": "README.md",
@@ -23,7 +25,8 @@ REFERENCE = {
     "takestream.modules": [
         f"takestream.{name}"
         for name in (
-            "schema", "protocol", "storage", "errors", "stores", "reader", "client", "training",
+            "schema", "root", "protocol", "storage", "errors", "stores", "reader", "client",
+            "training",
         )
     ],
     "service": ["service.app", "service.serve", "service.errors"],
@@ -63,5 +66,6 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
         markdown = re.sub(rf"\]\((?:\.\./)*{re.escape(name)}([)#])", rf"]({up}{target}\1", markdown)
     if source in PAGES:
         markdown = markdown.replace("](docs/", "](")
+    markdown = markdown.replace("<!-- store arrays -->", markdown_table())
     markdown = _MODULE.sub(lambda found: f"][{found[1].replace('/', '.')}]", markdown)
     return _OUTSIDE.sub(r"\1", markdown)

@@ -312,6 +312,10 @@ class TakeStore:
 
     def _count_invalid(self) -> dict[str, list[str]]:
         reasons = read_whole(self.array(schema.REASON), self.uri)
+        if unknown := sorted(set(np.unique(reasons).tolist()) - set(Reason)):
+            raise StoreError(
+                f"{self.uri}: unknown reasons {unknown}; `takestream verify` says where"
+            )
         lines = {}
         for index, name in enumerate(self.streams):
             counts = Counter(Reason(int(value)) for value in reasons[:, index] if value)
