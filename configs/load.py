@@ -12,6 +12,8 @@ from pydantic import BaseModel, ValidationError
 from configs.schema import EncoderChoice, EncoderSpec, JobSpec, Settings
 
 PRESETS = Path(__file__).parent / "encoders"
+# Names that a message lists; of more it tells the nearest.
+LISTED = 12
 S = TypeVar("S", bound=Settings)
 
 
@@ -20,11 +22,22 @@ class SettingsError(ValueError):
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the nearest valid name, or the valid names when none is near."""
+    """A hint to follow a message about an unknown name.
+
+    Args:
+        word: The unknown name.
+        valid: The names that there are.
+
+    Returns:
+        `; did you mean 'x'?` for a near name; without one the names, or the nearest of many.
+    """
     names = sorted(valid)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if near:
         return f"; did you mean '{near[0]}'?"
+    if len(names) > LISTED:
+        nearest = difflib.get_close_matches(word, names, n=1, cutoff=0.0)[0]
+        return f"; the nearest of {len(names)} names is '{nearest}'"
     return f"; valid names: {', '.join(names)}" if names else ""
 
 

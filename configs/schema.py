@@ -242,7 +242,8 @@ class LimitsSpec(Settings):
         more becomes a job (202), unless the answer is streamed.
     requests_per_key: under way at once, before 429; videos and job events are counted apart.
     queue: windows waiting for a worker, before 503.
-    segments: of one request. body_bytes: of a request's body. jobs: not ended yet.
+    segments: of one request. body_bytes: of a request's body. bodies_bytes: of the bodies of all
+        requests under way, before 503. jobs: not ended yet.
     """
 
     answer_clips: PositiveInt = 20_000
@@ -251,6 +252,7 @@ class LimitsSpec(Settings):
     queue: PositiveInt = 32
     segments: PositiveInt = 2_000
     body_bytes: PositiveInt = 8 * 2**20
+    bodies_bytes: PositiveInt = 256 * 2**20
     jobs: PositiveInt = 100
 
 

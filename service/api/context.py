@@ -52,7 +52,9 @@ class Front:
         if found is None:
             raise Problem(
                 401,
-                "this service asks for a key: send 'Authorization: Bearer <key>'",
+                "this service asks for a key: send 'Authorization: Bearer <key>'"
+                if request.headers.get("authorization") is None
+                else "this key is not known here, or has expired",
                 headers={"WWW-Authenticate": "Bearer"},
             )
         if not any(found.may(scope) for scope in scopes):
@@ -91,6 +93,8 @@ class Front:
         good = self._sign(int(until), name, what)
         if not hmac.compare_digest(signature.encode(), good.encode()) or int(until) < time.time():
             return None
+        if self.keys is not None and not self.keys.has(name):
+            return None  # revoked, or expired, since the link was made
         return Key(name, frozenset())
 
     def _sign(self, until: int, name: str, what: str) -> str:

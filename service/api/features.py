@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from service.api.context import Front, Reader, TheFront
+from service.api.fields import Names, Seconds, ShortName, split_names
 from service.api.keys import Key
 from service.api.negotiation import accepted, matches
 from service.api.problems import Problem, responses
@@ -24,8 +25,6 @@ from takestream.protocol import (
     CLIPS_HEADER,
     ENCODER_ID_HEADER,
     JSON,
-    NAME_LENGTH,
-    NAMES,
     NDJSON,
     NPZ,
     RETRY_AFTER_HEADER,
@@ -34,8 +33,6 @@ from takestream.protocol import (
 
 router = APIRouter(tags=["features"])
 KINDS = (JSON, NPZ, ARROW, NDJSON)
-Seconds = Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)]
-ShortName = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH, pattern=r"^[^\x00-\x1f]+$")]
 
 
 class FeaturesQuery(BaseModel):
@@ -44,9 +41,7 @@ class FeaturesQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     encoder: ShortName | None = Field(None, description="a preset, or a whole encoder_id")
-    streams: list[ShortName] = Field(
-        default_factory=list, max_length=NAMES, description="names or patterns, comma-separated"
-    )
+    streams: Names = Field(default_factory=list, description="names or patterns, comma-separated")
     start: Seconds | None = Field(None, description="seconds on the take's clock")
     end: Seconds | None = Field(None, description="seconds; clips that show any of [start, end)")
     fps: Annotated[float, Field(ge=0.01, le=1000, allow_inf_nan=False)] | None = Field(
@@ -56,7 +51,7 @@ class FeaturesQuery(BaseModel):
     @property
     def stream_names(self) -> list[str]:
         """The names, whether comma-separated or repeated."""
-        return [name.strip() for text in self.streams for name in text.split(",") if name.strip()]
+        return split_names(self.streams)
 
 
 class Interval(BaseModel):
@@ -66,7 +61,7 @@ class Interval(BaseModel):
 
     start: Seconds = Field(validation_alias=AliasChoices("start", "start_time"))
     end: Seconds = Field(validation_alias=AliasChoices("end", "end_time"))
-    step_id: int | str | None = None
+    step_id: int | ShortName | None = None
 
 
 class TakeInterval(Interval):
@@ -89,7 +84,7 @@ class SegmentsBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     encoder: ShortName | None = None
-    streams: list[ShortName] = Field(default_factory=list, max_length=NAMES)
+    streams: Names = Field(default_factory=list)
     segments: list[TakeInterval] = Field(min_length=1)
 
 
@@ -99,7 +94,7 @@ class AnnotationBody(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     encoder: ShortName | None = None
-    streams: list[ShortName] = Field(default_factory=list, max_length=NAMES)
+    streams: Names = Field(default_factory=list)
     annotations: dict[ShortName, TakeAnnotation] = Field(min_length=1)
 
 
@@ -210,7 +205,7 @@ async def segment_features(
     limit = door.spec.limits.segments
     if len(found) > limit:
         raise Problem(413, f"{len(found)} segments in one request, {limit} are allowed")
-    names = [name.strip() for text in body.streams for name in text.split(",") if name.strip()]
+    names = split_names(body.streams)
     by_take: dict[str, list[int]] = {}
     for number, segment in enumerate(found):
         by_take.setdefault(segment.take, []).append(number)

@@ -7,22 +7,24 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from configs.schema import EncoderChoice, GridChoice, Selection, StoreSpec
 from service.api.context import Front, JobFollower, JobReader, Submitter, TheFront
+from service.api.fields import LongText, check_texts
 from service.api.problems import Problem, responses
 from service.errors import Unknown
 from service.features.encoding import dumped
 from service.jobs.policy import checked_job
 from service.jobs.records import JobRecord
-from takestream.protocol import END_EVENT, ENDED, EVENTS, JOBS_PER_PAGE, PROGRESS_EVENT, TEXT
+from takestream.protocol import END_EVENT, ENDED, EVENTS, JOBS_PER_PAGE, NAMES, PROGRESS_EVENT, TEXT
 from workers.dataset.selection import select
 from workers.dataset.take import DatasetError
 
 router = APIRouter(tags=["jobs"])
 HEARTBEAT_SECONDS = 15.0
-ShortText = Annotated[str, Field(min_length=1, max_length=1000)]
+# Entries of one list in a job, duplicates not counted. Records are read and listed whole.
+LIST_LENGTH = 500
 JobId = Annotated[str, Path(pattern=r"^[0-9]{8}-[0-9]{6}-[0-9a-f]{6}$")]
 
 
@@ -31,13 +33,37 @@ class JobBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    dataset: ShortText | None = None
-    output: ShortText | None = None
-    encoder: ShortText | EncoderChoice | None = None
+    dataset: LongText | None = None
+    output: LongText | None = None
+    encoder: LongText | EncoderChoice | None = None
     grid: GridChoice | None = None
     select: Selection | None = None
-    rotate: dict[ShortText, Literal[0, 90, 180, 270]] | None = None
+    rotate: Annotated[dict[LongText, Literal[0, 90, 180, 270]] | None, Field(max_length=NAMES)] = (
+        None
+    )
     store: StoreSpec | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _bounded(cls, value: Any) -> Any:
+        """Fold duplicates in lists, and refuse long ones and texts that none may hold."""
+        check_texts(value)
+        if not isinstance(value, dict):
+            return value
+        return {name: _folded(name, item) for name, item in value.items()}
+
+
+def _folded(name: str, value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    if all(isinstance(entry, str) for entry in value):
+        value = list(dict.fromkeys(value))
+    if len(value) > LIST_LENGTH:
+        raise ValueError(
+            f"{name}: {len(value)} entries, {LIST_LENGTH} are allowed: use patterns or filters, or "
+            "several jobs"
+        )
+    return value
 
 
 class JobsQuery(BaseModel):

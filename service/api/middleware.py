@@ -6,20 +6,25 @@ import re
 import secrets
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import Request
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.context import Front
+from service.api.keys import SCOPES
 from service.api.problems import Problem, respond
-from takestream.protocol import REQUEST_ID_HEADER
+from takestream.protocol import REQUEST_ID_HEADER, RETRY_AFTER_HEADER
 
 # A reader that takes nothing for so long, in seconds, is not waited for.
 STALLED_SECONDS = 60.0
 # The request's id is not among them: Ray Serve answers with the one it gave or was given.
 HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin")]
+# Operators ask for these without a key; they say nothing of anybody's data.
+OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
 GONE = 499  # nginx's word for a client that left before it was answered
 
 
@@ -28,6 +33,8 @@ class Edge:
 
     def __init__(self, app: ASGIApp, door: Front) -> None:
         self._app, self._door = app, door
+        limits = door.spec.limits
+        self._bodies = _Bodies(limits.body_bytes, limits.bodies_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -35,10 +42,12 @@ class Edge:
             return
         state = scope.setdefault("state", {})
         state["request_id"] = _request_id(scope)
-        exchange = _Exchange(scope, receive, send, self._door.spec.limits.body_bytes)
+        exchange = _Exchange(scope, receive, send, self._bodies)
         began = time.perf_counter()
         try:
             self._check_asker(scope)
+            self._check_site(scope)
+            self._check_key(scope)
             await self._app(scope, exchange.receive, exchange.send)
         except ClientDisconnect:
             pass  # counted below
@@ -51,6 +60,7 @@ class Edge:
             response = respond(Request(scope), Problem.of(error))
             await response(scope, exchange.receive, exchange.send)
         finally:
+            exchange.close()
             if not exchange.ended:
                 state.setdefault("problem", "client_gone")
             seconds = time.perf_counter() - began
@@ -77,30 +87,98 @@ class Edge:
             "keys), or with `insecure` to answer everybody",
         )
 
+    def _check_site(self, scope: Scope) -> None:
+        """Raise Problem 403 for requests that another site's page makes, when there are no keys.
+
+        A browser sends them without asking, for an image for one, and they could compute and write.
+        Links to the page may be followed from anywhere.
+        """
+        headers = Headers(scope=scope)
+        if self._door.keys is not None or headers.get("sec-fetch-site") != "cross-site":
+            return
+        origins = self._door.spec.cors_origins
+        if headers.get("origin") in origins or "*" in origins:
+            return
+        if scope["path"] in OPEN or (scope["path"] == "/" and scope["method"] in ("GET", "HEAD")):
+            return
+        raise Problem(
+            403,
+            "a page of another site asks, and this service has no keys: start it with a keys file "
+            "(`takestream keys new NAME` makes keys), or with that site in --cors-origins",
+        )
+
+    def _check_key(self, scope: Scope) -> None:
+        """Raise Problem 401 for a body without a known key, before any of it is read.
+
+        Routes check the key and its scopes themselves, but FastAPI reads the body first.
+        """
+        headers = Headers(scope=scope)
+        has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+        if has_body and self._door.keys is not None and scope["path"] not in OPEN:
+            try:
+                self._door.caller(Request(scope), *SCOPES)
+            except Problem as problem:
+                # Or the server would go on reading the body, to find the next request after it.
+                problem.headers["Connection"] = "close"
+                raise
+
+
+class _Bodies:
+    """The bytes of request bodies that are held in memory, of all requests together."""
+
+    def __init__(self, each: int, together: int) -> None:
+        self.each, self.together = each, together
+        self.held = 0
+
 
 class _Exchange:
     """One request and its answer as they pass: measured and bounded.
 
-    status: 0 until an answer begins. size: bytes of its body so far. ended: whether it is complete.
+    Attributes:
+        status: HTTP status, 0 until an answer begins.
+        size: Bytes of the answer's body so far.
+        ended: Whether the answer is complete.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, body_bytes: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, bodies: _Bodies) -> None:
         self._scope, self._receive, self._send = scope, receive, send
-        self._limit, self._seen = body_bytes, 0
+        self._bodies, self._seen = bodies, 0
+        self._announced = Headers(scope=scope).get("content-length", "")
         self.status, self.size, self.ended = 0, 0, False
 
     async def receive(self) -> Message:
+        # FastAPI makes 400 of everything else than HTTPException while it reads a body.
+        bodies = self._bodies
+        if self._announced.isdecimal() and int(self._announced) > bodies.each:
+            raise self._too_large()
         message = await self._receive()
-        self._seen += len(message.get("body", b""))
-        if self._seen > self._limit:
-            # FastAPI makes 400 of everything else that is raised while it reads a body.
-            raise HTTPException(413, f"the body is larger than {self._limit} bytes")
+        size = len(message.get("body", b""))
+        self._seen += size
+        bodies.held += size
+        if self._seen > bodies.each:
+            raise self._too_large()
+        if bodies.held > bodies.together:
+            raise HTTPException(
+                503,
+                f"requests with {bodies.together} bytes of bodies are under way already",
+                {RETRY_AFTER_HEADER: "1", "Connection": "close"},
+            )
         return message
+
+    def close(self) -> None:
+        """Count the body as no longer held."""
+        self._bodies.held -= self._seen
+        self._seen = 0
+
+    def _too_large(self) -> HTTPException:
+        words = f"the body is larger than {self._bodies.each} bytes"
+        return HTTPException(413, words, {"Connection": "close"})
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", []), *HEADERS]
+            headers = [_relative(header) for header in message.get("headers", [])]
+            message["headers"] = [*headers, *HEADERS]
             if self._scope["path"].startswith("/static/"):  # a new page never meets old modules
                 message["headers"].append((b"cache-control", b"no-cache"))
         elif self._scope["method"] == "HEAD":
@@ -113,6 +191,14 @@ class _Exchange:
             raise ClientDisconnect from None
         self.size += len(message.get("body", b""))
         self.ended = message["type"] == "http.response.body" and not message.get("more_body")
+
+
+def _relative(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """A Location without scheme and host: the client's Host header is not repeated to it."""
+    name, value = header
+    if name.lower() != b"location" or b"://" not in value:
+        return header
+    return name, urlsplit(value)._replace(scheme=b"", netloc=b"").geturl()
 
 
 def _request_id(scope: Scope) -> str:

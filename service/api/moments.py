@@ -11,13 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.search.joint import has_joint_space
 from models.search.joint import scores as joint_scores
 from service.api.context import Front, Reader, TheFront
-from service.api.features import Seconds, ShortName
+from service.api.fields import LongText, Names, Seconds, ShortName
 from service.api.keys import Key
 from service.api.problems import Problem, responses
 from service.errors import Unknown
 from service.features import analysis
 from service.features.request import Asked, Plan, chosen_streams
-from takestream.protocol import NAMES
 from takestream.schema import Reason
 
 router = APIRouter(tags=["moments"])
@@ -52,9 +51,9 @@ class SearchBody(BaseModel):
 
     take: ShortName
     encoder: ShortName | None = None
-    streams: list[ShortName] = Field(default_factory=list, max_length=NAMES)
+    streams: Names = Field(default_factory=list)
     top: Annotated[int, Field(ge=1, le=100)] = 5
-    text: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    text: LongText | None = None
     image: Annotated[str, Field(min_length=1)] | None = Field(None, description="base64")
     moment: Moment | None = None
 

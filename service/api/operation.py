@@ -47,7 +47,7 @@ async def readyz(door: TheFront) -> JSONResponse:
     except (TimeoutError, EngineUnavailable):
         checks = {"engine": "does not answer"}
     try:
-        await asyncio.to_thread(door.catalogue.takes)
+        await asyncio.to_thread(door.catalogue.check_dataset)
     except (DatasetError, SourceError) as error:
         checks["dataset"] = str(error)
     words: dict[str, Any] = dict.fromkeys(("model", "output", "dataset"), "ok")
@@ -55,6 +55,8 @@ async def readyz(door: TheFront) -> JSONResponse:
         words = {}
     # The reasons name storage and keys: they are for the logs' readers, not for everybody.
     words |= {name: "failing" if door.keys else why for name, why in checks.items()}
+    if door.keys is not None and door.keys.problem:
+        words["keys"] = "failing"  # shown, but a typo in the file takes no service away
     headers = {"Cache-Control": "no-store"} | ({RETRY_AFTER_HEADER: "2"} if checks else {})
     return JSONResponse({"ready": not checks, "checks": words}, 503 if checks else 200, headers)
 

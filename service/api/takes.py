@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from configs.load import encoder_presets
 from models.search.joint import has_joint_space
 from service.api.context import Front, Reader, TheFront
-from service.api.features import ShortName
+from service.api.fields import ShortName
 from service.api.problems import responses
 from service.api.videos import video_url
 from service.features.cache import OpenStore

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from service.api.context import Front, TheFront
-from service.api.features import ShortName
+from service.api.fields import ShortName
 from service.api.keys import Key
 from service.api.negotiation import matches
 from service.api.problems import Problem, responses

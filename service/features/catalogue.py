@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from configs.load import SettingsError, did_you_mean
 from configs.schema import EncoderChoice, GridChoice, JobSpec, ServeSpec
 from service.errors import Unknown
-from service.features.refreshed import Kept
+from service.features.refreshed import RefreshedValue
 from takestream.storage import S3Options, join
 from workers.dataset.egoexo import read_takes
 from workers.dataset.take import Take
@@ -50,8 +50,8 @@ class Catalogue:
         self.spec = spec
         self._lock = threading.Lock()
         self._recipes: dict[tuple[str, float | None], Recipe] = {}
-        self._takes = Kept(self._read, FRESH_SECONDS)
-        self._stores = Kept(self._list, FRESH_SECONDS)
+        self._takes = RefreshedValue(self._read, FRESH_SECONDS)
+        self._stores = RefreshedValue(self._list, FRESH_SECONDS)
 
     @property
     def default(self) -> str:
@@ -66,6 +66,15 @@ class Catalogue:
     def takes(self) -> list[Take]:
         """All takes, in the data set's order. Raises DatasetError, SourceError."""
         return list(self._takes.get().takes.values())
+
+    def check_dataset(self) -> None:
+        """Raise DatasetError or SourceError when takes.json could not be read just now.
+
+        `takes` and `take` go on with what was read before.
+        """
+        self._takes.get()
+        if self._takes.error is not None:
+            raise self._takes.error
 
     def take(self, name: str) -> Take:
         """A take by its uid or its name. Raises Unknown, DatasetError, SourceError."""

@@ -1,4 +1,4 @@
-"""Values from far away, kept for a while and read again without anybody waiting for long."""
+"""A value from the storage that is read again when it is old, without long waits."""
 
 import logging
 import threading
@@ -10,58 +10,63 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# So long whoever asks waits for a reading to end, before the old value must do.
+# Seconds to wait for a refresh before returning the stale value.
 PATIENCE_SECONDS = 1.0
 
 
-class Kept(Generic[T]):
-    """What `read(old value)` gives, not older than `seconds` if the storage answers at once.
+class RefreshedValue(Generic[T]):
+    """What `read(old value)` returns, at most `seconds` old when the storage answers at once.
 
-    Once there is a value, storage that is slow or fails costs an asker `PATIENCE_SECONDS` at the
-    most: the old value is given meanwhile. May be used from several threads.
+    Once there is a value, a refresh that is slow or fails delays a caller by `PATIENCE_SECONDS` at
+    most, and the stale value is returned. May be used from several threads.
+
+    Attributes:
+        error: Why the newest refresh failed; None when it did not.
     """
 
     def __init__(self, read: Callable[[T | None], T], seconds: float) -> None:
         self._read, self._seconds = read, seconds
         self._value: T | None = None
         self._good_until = 0.0
-        self._reading: _Reading | None = None
+        self._refresh: _Refresh | None = None
         self._lock = threading.Lock()
+        self.error: Exception | None = None
 
     def get(self) -> T:
-        """The value. Raises what `read` raises, as long as there has been no value yet."""
+        """The value. Raises what `read` raises while there is no value yet."""
         with self._lock:
             if time.monotonic() < self._good_until and self._value is not None:
                 return self._value
-            reading = self._reading or self._begin()
+            refresh = self._refresh or self._begin()
             known = self._value
-        reading.done.wait(None if known is None else PATIENCE_SECONDS)
+        refresh.done.wait(None if known is None else PATIENCE_SECONDS)
         value = self._value
         if value is None:
-            assert reading.error is not None
-            raise reading.error
+            assert refresh.error is not None
+            raise refresh.error
         return value
 
-    def _begin(self) -> "_Reading":
-        self._reading = reading = _Reading()
-        threading.Thread(target=self._run, args=(reading,), name="kept", daemon=True).start()
-        return reading
+    def _begin(self) -> "_Refresh":
+        self._refresh = refresh = _Refresh()
+        threading.Thread(target=self._run, args=(refresh,), name="refresh", daemon=True).start()
+        return refresh
 
-    def _run(self, reading: "_Reading") -> None:
+    def _run(self, refresh: "_Refresh") -> None:
         try:
             self._value = self._read(self._value)
-        except Exception as error:  # noqa: BLE001 - raised in those who wait for it
-            reading.error = error
+        except Exception as error:  # noqa: BLE001 - raised in the threads that wait for the value
+            refresh.error = error
             if self._value is not None:
                 log.warning("%s; what was read before is used", error)
         with self._lock:
-            # Trouble is not asked about more often than change.
+            self.error = refresh.error
+            # Also after a failure: a storage in trouble is not asked more often.
             self._good_until = time.monotonic() + self._seconds
-            self._reading = None
-        reading.done.set()
+            self._refresh = None
+        refresh.done.set()
 
 
-class _Reading:
+class _Refresh:
     def __init__(self) -> None:
         self.done = threading.Event()
         self.error: Exception | None = None

@@ -19,7 +19,7 @@ from service.api.app import create_app
 from service.api.context import Front
 from service.engine.client import EngineClient
 from service.engine.ondemand import Part
-from service.features.refreshed import Kept
+from service.features.refreshed import RefreshedValue
 from service.jobs.records import JobRecord, now
 from takestream.schema import Reason
 from takestream.storage import S3Options
@@ -288,7 +288,7 @@ def test_what_is_kept_is_given_while_the_storage_fails() -> None:
             raise answer
         return int(answer)
 
-    kept = Kept(read, seconds=0)
+    kept = RefreshedValue(read, seconds=0)
     assert [kept.get(), kept.get()] == [1, 2]
     began = time.monotonic()
     assert kept.get() == 2  # while the reading still hangs
@@ -302,7 +302,7 @@ def test_without_a_value_the_error_is_told() -> None:
     def read(old: int | None) -> int:
         raise OSError("gone")
 
-    kept = Kept(read, seconds=10)
+    kept = RefreshedValue(read, seconds=10)
     for _ in range(2):
         with pytest.raises(OSError, match="gone"):
             kept.get()
