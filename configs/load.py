@@ -9,7 +9,7 @@ import fsspec
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from configs.schema import EncoderChoice, EncoderSpec, JobSpec, Settings
+from configs.schema import EncoderChoice, EncoderSpec, JobSpec, Settings, in_full
 
 PRESETS = Path(__file__).parent / "encoders"
 # Names that a message lists; of more it tells the nearest.
@@ -60,9 +60,36 @@ def load_job(uri: str | None, overrides: Mapping[str, Any]) -> JobSpec:
     data: Any = {} if uri is None else read_yaml(uri)
     if not isinstance(data, Mapping):
         raise SettingsError(f"{uri}: a job file holds settings (key: value)")
-    if isinstance(data.get("encoder"), str):
-        data = {**data, "encoder": {"preset": data["encoder"]}}
-    return parse(JobSpec, merge(data, overrides), uri or "job")
+    where = uri or "job"
+    return parse(JobSpec, over_job(data, overrides, where), where)
+
+
+def over_job(data: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A job's settings in full, with `overrides` put over them, key by key.
+
+    In `overrides`, `encoders` replaces all of the job's; `encoder`, a mapping, changes the one that
+    the job has.
+
+    Raises:
+        SettingsError: `encoder` holds changes and the job has several encoders.
+    """
+    over = dict(overrides)
+    changes = over.pop("encoder", None)
+    if not isinstance(changes, Mapping | None):
+        over["encoders"], changes = changes, None
+    try:
+        merged = merge(in_full(data), in_full(over))
+    except ValueError as error:
+        raise SettingsError(f"{where}: {error}") from None
+    if changes:
+        present = merged.get("encoders") or [{}]
+        if len(present) > 1:
+            raise SettingsError(
+                f"{where}: {', '.join(changes)} would change one of {len(present)} encoders: with"
+                " several, say it in the job file, below the encoder it is for"
+            )
+        merged["encoders"] = [merge(present[0], changes)]
+    return merged
 
 
 def read_yaml(uri: str) -> Any:
@@ -111,7 +138,7 @@ def choose_encoder(choice: EncoderChoice) -> EncoderSpec:
 
 
 def _line(model: type[BaseModel], fault: Any) -> str:
-    path = ".".join(str(part) for part in fault["loc"])
+    path = ".".join(str(part) for part in fault["loc"]).replace("encoders.0", "encoder", 1)
     if fault["type"] == "extra_forbidden":
         owner = _model_at(model, fault["loc"][:-1])
         hint = did_you_mean(str(fault["loc"][-1]), owner.model_fields if owner else ())
@@ -129,6 +156,8 @@ def _line(model: type[BaseModel], fault: Any) -> str:
 
 def _model_at(model: type[BaseModel], loc: tuple[Any, ...]) -> type[BaseModel] | None:
     for part in loc:
+        if isinstance(part, int):
+            continue
         field = model.model_fields.get(str(part))
         if field is None:
             return None

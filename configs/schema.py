@@ -48,6 +48,18 @@ class GridSpec(Settings):
     tail: Tail = "backpad"
 
 
+class SegmentGridSpec(Settings):
+    """A grid from segments: one clip for each annotated interval of a take.
+
+    Attributes:
+        fps: frames per second of the grid; `auto` is the rate that most streams share.
+        segments: digest of the segments, so that other segments make other stores.
+    """
+
+    fps: Literal["auto"] | GridRate = "auto"
+    segments: Sha256
+
+
 class GridChoice(Settings):
     """What a job changes of its encoder's own grid; a field left out keeps the encoder's."""
 
@@ -168,10 +180,24 @@ class Selection(Settings):
         return data
 
 
+class TimelineSpec(Settings):
+    """Which frame of a stream shows a moment of the take.
+
+    Attributes:
+        kind: `frames`: frame *i* of every stream is the same moment, as frame-aligned videos
+            promise. `pts`: the frame whose presentation time is nearest to the moment.
+        tolerance: with `pts`, the largest distance that still counts, in frames of the take.
+    """
+
+    kind: Literal["frames", "pts"] = "frames"
+    tolerance: Annotated[float, Field(gt=0, le=100)] = 0.5
+
+
 class StoreSpec(Settings):
     """How features are stored.
 
-    unit_frames: grid frames that one unit of work covers; a store keeps the value it was made with.
+    unit_frames: frames of the take that one unit of work covers; a store keeps the clips per unit
+        that it was made with.
     """
 
     dtype: Literal["float16", "float32"] = "float16"
@@ -211,6 +237,12 @@ class JobSpec(Settings):
 
     dataset: URI of the folder that holds `takes.json`.
     output: URI under which the stores are written.
+    encoders: one or more; all are fed from one decoding, each writes stores of its own. `encoder`
+        is another word for it where there is only one: a preset's name, or settings.
+    segments: URI of an annotation file (keysteps in Ego-Exo4D's own shape, or CSV with columns
+        take, start, end and, if wanted, name and label); one clip for each of its segments takes
+        the place of the encoders' grids.
+    timeline: which frame of a stream shows a moment; its kind alone may stand for it.
     rotate: degrees (90, 180, 270, counter-clockwise) by stream pattern, for example
         `{"aria*_rgb": 270}`; pictures are used as stored (display metadata applied) otherwise.
     output_s3: how to reach the output when that differs from the data set's `s3`.
@@ -218,8 +250,12 @@ class JobSpec(Settings):
 
     dataset: Annotated[str, Field(min_length=1)]
     output: Annotated[str, Field(min_length=1)]
-    encoder: EncoderChoice = EncoderChoice()
+    encoders: Annotated[tuple[EncoderChoice, ...], Field(min_length=1, max_length=8)] = (
+        EncoderChoice(),
+    )
     grid: GridChoice = GridChoice()
+    segments: Annotated[str, Field(min_length=1)] | None = None
+    timeline: TimelineSpec = TimelineSpec()
     select: Selection = Selection()
     rotate: dict[str, Literal[0, 90, 180, 270]] = Field(default_factory=dict)
     store: StoreSpec = StoreSpec()
@@ -227,12 +263,44 @@ class JobSpec(Settings):
     output_s3: S3Spec | None = None
     run: RunSpec = RunSpec()
 
+    @property
+    def encoder(self) -> EncoderChoice:
+        """The first encoder: the only one of most jobs, and a service's default."""
+        return self.encoders[0]
+
     @model_validator(mode="before")
     @classmethod
-    def _preset_by_name(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and isinstance(data.get("encoder"), str):
-            return {**data, "encoder": {"preset": data["encoder"]}}
-        return data
+    def _short_forms(cls, data: Any) -> Any:
+        return in_full(data) if isinstance(data, Mapping) else data
+
+    @model_validator(mode="after")
+    def _no_encoder_twice(self) -> Self:
+        if len(set(self.encoders)) != len(self.encoders):
+            raise ValueError("encoders: one of them stands there twice")
+        return self
+
+
+def in_full(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A job's settings without the short forms that people write.
+
+    `encoder: name`, `encoder: {…}` and a list of these become `encoders`; `timeline: pts` becomes
+    a mapping.
+
+    Raises:
+        ValueError: both `encoder` and `encoders` are given.
+    """
+    full = dict(data)
+    if "encoder" in full:
+        if "encoders" in full:
+            raise ValueError("give encoder or encoders, not both")
+        full["encoders"] = full.pop("encoder")
+    given = full.get("encoders")
+    if given is not None:
+        each = list(given) if isinstance(given, list | tuple) else [given]
+        full["encoders"] = [{"preset": one} if isinstance(one, str) else one for one in each]
+    if isinstance(full.get("timeline"), str):
+        full["timeline"] = {"kind": full["timeline"]}
+    return full
 
 
 class LimitsSpec(Settings):
@@ -259,7 +327,7 @@ class LimitsSpec(Settings):
 class ServeSpec(Settings):
     """The HTTP service: what it serves, and to whom.
 
-    job: data set, output, default encoder and how to run; `select` gives only the resolution.
+    job: data set, output, default encoder (one) and how to run; `select` gives only the resolution.
     encoders: further presets that may be asked for.
     keys: names, digests and scopes come from this file and TAKESTREAM_API_KEYS; without any, the
         service answers this machine alone (loopback), unless `insecure`.
@@ -276,3 +344,12 @@ class ServeSpec(Settings):
     cors_origins: tuple[str, ...] = ()
     cache_bytes: PositiveInt = 256 * 2**20
     limits: LimitsSpec = LimitsSpec()
+
+    @model_validator(mode="after")
+    def _one_default(self) -> Self:
+        if len(self.job.encoders) > 1 or self.job.segments:
+            raise ValueError(
+                "job: a service has one default encoder and no segments; others that may be asked"
+                " for are named by `encoders`"
+            )
+        return self

@@ -119,7 +119,8 @@ class JobState(Record):
         status: A `JobStatus`.
         submitted_at: ISO 8601, UTC; likewise `started_at` and `finished_at`.
         submitted_by: The name of the key.
-        encoder_id: Of the stores that it writes, None before it has begun.
+        encoder_ids: Of the stores that it writes, one for each encoder; empty before it has begun.
+        encoder_id: The first of them, None before it has begun.
         error: Why it failed.
         spec: The job's settings, as a job file holds them.
         progress: Counts (takes, takes_done, units, units_done, units_failed, clips, clips_done, …)
@@ -133,6 +134,7 @@ class JobState(Record):
     started_at: str | None = None
     finished_at: str | None = None
     submitted_by: str | None = None
+    encoder_ids: list[str] = field(default_factory=list)
     encoder_id: str | None = None
     error: str | None = None
     spec: dict[str, Any] = field(default_factory=dict)

@@ -116,11 +116,11 @@ async def _scores(
     recipe = plan.asked.variant.recipe
     if recipe is None:
         raise Problem(404, f"{plan.asked.variant.encoder_id}: its encoder is not on offer here")
-    if not has_joint_space(recipe.encoder):
+    if not has_joint_space(recipe.target.encoder):
         raise Problem(
             422,
-            f"{recipe.encoder.name} knows no text and compares no other images: search by moment, "
-            "or with an encoder that `GET /v1/encoders` calls joint",
+            f"{recipe.target.encoder.name} knows no text and compares no other images: search by "
+            "moment, or with an encoder that `GET /v1/encoders` calls joint",
         )
     try:
         image = None if body.image is None else base64.b64decode(body.image, validate=True)

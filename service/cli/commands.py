@@ -83,7 +83,7 @@ def plan(found: Namespace) -> int:
     planned = make_plan(recipe, choose_takes(job), probe=found.probe)
     facts = _plan_facts(planned, found)
     if found.json:
-        print_json({"encoder_id": recipe.encoder_id, **facts})
+        print_json({"encoder_id": recipe.target.encoder_id, **facts})
         return 0
     console = result_console()
     table = Table(box=None)
@@ -103,8 +103,8 @@ def plan(found: Namespace) -> int:
     console.print(table)
     sign = "" if facts["exact"] else "about "
     console.print(
-        f"{recipe.encoder_id}: {sign}{facts['clips_left']} of {facts['clips']} clips to do in "
-        f"{facts['units']} units, {facts['bytes_left'] / 1e6:.1f} MB to read"
+        f"{', '.join(recipe.encoder_ids)}: {sign}{facts['clips_left']} of {facts['clips']} clips"
+        f" to do in {facts['units']} units, {facts['bytes_left'] / 1e6:.1f} MB to read"
     )
     if facts["hours"] is not None:
         cost = "" if facts["cost"] is None else f", cost {facts['cost']:.2f}"
@@ -225,6 +225,14 @@ def _plan_facts(planned: Sequence[PlannedTake], found: Namespace) -> dict[str, A
     return {
         "takes": [
             {**asdict(take), "take": take.take.name, "take_uid": take.take.uid} for take in planned
+        ],
+        "encoders": [
+            {
+                "encoder_id": encoder_id,
+                "clips": sum(take.targets[encoder_id][0] for take in planned),
+                "clips_done": sum(take.targets[encoder_id][1] for take in planned),
+            }
+            for encoder_id in (planned[0].targets if planned else ())
         ],
         "clips": clips,
         "clips_left": left,

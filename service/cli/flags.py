@@ -12,7 +12,7 @@ from configs.schema import LimitsSpec
 SETTINGS = {
     "dataset": "dataset",
     "output": "output",
-    "encoder": "encoder.preset",
+    "encoder": "encoders",
     "weights": "encoder.weights",
     "revision": "encoder.revision",
     "sha256": "encoder.sha256",
@@ -23,6 +23,9 @@ SETTINGS = {
     "stride": "grid.stride",
     "fps": "grid.fps",
     "tail": "grid.tail",
+    "segments": "segments",
+    "timeline": "timeline.kind",
+    "tolerance": "timeline.tolerance",
     "uids": "select.uids",
     "take_names": "select.take_names",
     "tasks": "select.tasks",
@@ -126,7 +129,10 @@ def add_job(
     parser.add_argument("--output", metavar="URI", help="where the stores go")
     add_filters(parser)
     group = parser.add_argument_group("encoder and grid")
-    group.add_argument("--encoder", metavar="NAME", help="see `takestream encoders`")
+    group.add_argument(
+        "--encoder", nargs="+", action="extend", metavar="NAME",
+        help="one or more presets, fed from one decoding; see `takestream encoders`",
+    )  # fmt: skip
     group.add_argument("--weights", metavar="URI", help="other weights for that encoder")
     group.add_argument("--revision", metavar="REV", help="revision on the hub")
     group.add_argument("--sha256", metavar="HEX", help="refuse weights with another digest")
@@ -139,6 +145,18 @@ def add_job(
     group.add_argument("--stride", type=int, metavar="FRAMES")
     group.add_argument("--fps", metavar="FPS|auto", help="of the grid")
     group.add_argument("--tail", choices=("backpad", "drop"))
+    group.add_argument(
+        "--segments",
+        metavar="FILE",
+        help="one clip per segment: keystep JSON, or CSV take,start,end",
+    )
+    group.add_argument(
+        "--timeline", choices=("frames", "pts"),
+        help="frames: frame i is the same moment everywhere (default); pts: nearest in time",
+    )  # fmt: skip
+    group.add_argument(
+        "--tolerance", type=float, metavar="FRAMES", help="of --timeline pts; default: 0.5"
+    )
     group.add_argument(
         "--rotate", nargs="+", metavar="STREAM=DEG", help="turn pictures, e.g. 'aria*_rgb=270'"
     )

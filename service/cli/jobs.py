@@ -16,6 +16,7 @@ from typing import Any
 from rich.table import Table
 
 from configs.load import SettingsError
+from configs.schema import in_full
 from service.cli.flags import overrides
 from service.jobs.backends import (
     Backend,
@@ -226,9 +227,14 @@ def _progress(facts: Facts) -> tuple[str, str]:
 
 
 def _encoder(facts: Facts) -> str:
-    encoder = facts["spec"].get("encoder", "")
-    preset = encoder.get("preset", "") if isinstance(encoder, Mapping) else encoder
-    return str(facts["encoder_id"] or preset)
+    ids = facts.get("encoder_ids") or [facts.get("encoder_id")]
+    if ids[0]:
+        return ", ".join(ids)
+    try:
+        chosen = in_full(facts["spec"]).get("encoders") or ()
+    except ValueError:
+        return ""
+    return ", ".join(str(one.get("preset", "")) for one in chosen if isinstance(one, Mapping))
 
 
 def _clock(iso: str | None) -> str:

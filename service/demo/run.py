@@ -47,7 +47,7 @@ def run_demo(folder: Path, *, as_json: bool = False) -> int:
         recipe = chosen.recipe
         console.print(
             f"[bold]3[/bold] takestream extract --dataset {dataset} --output {output}\n"
-            f"  encoder {recipe.encoder_id}, {recipe.encoder.dim} numbers per clip"
+            f"  encoder {recipe.target.encoder_id}, {recipe.target.encoder.dim} numbers per clip"
         )
         with progress_display(quiet=as_json) as show:
             finished = run_here(chosen, show)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from workers.dataset.take import Take
 from workers.run.pool import Pool
 from workers.run.recipe import Recipe
-from workers.run.tasks import ClipPart, PreparedTake, Task, Unit, UnitRecord
+from workers.run.tasks import ClipPart, ClipRange, Prepare, PreparedTake, Task, UnitRecord, Window
 
 # A part as it travels to the front door.
 Part = ClipPart | UnitRecord
@@ -37,7 +37,7 @@ class OnDemand:
         """Probe a take and make its store stand ready for these streams. Raises Busy."""
 
         def task(owner: str) -> Task:
-            return Task("prepare", recipe, take, owner, streams=tuple(streams))
+            return Prepare(recipe, take, owner, tuple(streams))
 
         key = ("prepare", recipe.key, take, tuple(streams))
         async for item in self._shared(key, task, clips=1):
@@ -54,8 +54,7 @@ class OnDemand:
         """
 
         def task(owner: str) -> Task:
-            unit = Unit(take, start, stop, tuple(streams))
-            return Task("window", recipe, take, owner, unit=unit)
+            return Window(recipe, take, owner, clips=ClipRange(0, start, stop, tuple(streams)))
 
         key = ("window", recipe.key, take, tuple(streams), start, stop)
         async for item in self._shared(key, task, clips=(stop - start) * len(streams)):
@@ -112,7 +111,7 @@ class _Shared:
     def add(self, item: object) -> None:
         self._items.append(item)
         if isinstance(item, UnitRecord):
-            self.left -= (item.unit.stop - item.unit.start) * len(item.unit.streams)
+            self.left -= item.clips
         elif isinstance(item, PreparedTake):
             self.left = 0
         self._tell()

@@ -109,11 +109,11 @@ class Catalogue:
         """
         if encoder is None or encoder in self.presets:
             recipe = self.recipe(encoder, fps)
-            return Variant(recipe.encoder_id, recipe)
+            return Variant(recipe.target.encoder_id, recipe)
         for preset in self.presets:
             if encoder.rpartition("-")[0] == preset:
                 recipe = self.recipe(preset, fps)
-                if recipe.encoder_id == encoder:
+                if recipe.target.encoder_id == encoder:
                     return Variant(encoder, recipe)
         if fps is None and encoder in self.stores():
             return Variant(encoder, None)
@@ -152,7 +152,7 @@ class Catalogue:
         job = self.spec.job
         changes: dict[str, object] = {}
         if preset != job.encoder.preset:
-            changes = {"encoder": EncoderChoice(preset=preset), "grid": GridChoice()}
+            changes = {"encoders": (EncoderChoice(preset=preset),), "grid": GridChoice()}
         if fps is not None:
             grid = changes.get("grid", job.grid)
             assert isinstance(grid, GridChoice)

@@ -203,7 +203,7 @@ class Answering:
                 else:
                     # Only now is it sure that the videos did not change meanwhile.
                     for part in parts:
-                        if part.stream in item.unit.streams:
+                        if part.stream in item.ranges[0].streams:
                             plan.store.keep(part)
 
 
@@ -236,10 +236,10 @@ def _from(part: ClipPart, row: int) -> ClipPart:
 
 
 def _lost(record: UnitRecord, plan: Plan) -> ClipPart | Failed:
-    unit = record.unit
+    unit = record.ranges[0]
     if not record.failures:
         words = "its computation was stopped, as when the service restarts; ask again"
-        return Failed(Failure(unit.take.name, None, words, kind="unavailable"))
+        return Failed(Failure(record.take.name, None, words, kind="unavailable"))
     failure = record.failures[0]
     alone = len(unit.streams) == 1 and len(plan.asked.streams) > 1
     if failure.kind != "crash" or not alone:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from configs.load import SettingsError, did_you_mean, load_job, merge, read_yaml
+from configs.load import SettingsError, did_you_mean, load_job, over_job, read_yaml
 from service.jobs.records import ENDED, Records
 from takestream.storage import S3Options, absolute, open_filesystem
 from workers.store.errors import StoreDenied, StoreError
@@ -197,9 +197,8 @@ class HttpBackend:
         data = read_yaml(file) if file else {}
         if not isinstance(data, Mapping):
             raise SettingsError(f"{file}: a job file holds settings (key: value)")
-        if isinstance(data.get("encoder"), str):
-            data = {**data, "encoder": {"preset": data["encoder"]}}
-        return self._ask(lambda: self._client.submit(merge(data, given)))
+        body = over_job(data, given, file or "job")
+        return self._ask(lambda: self._client.submit(body))
 
     def list(self, limit: int) -> Sequence[Facts]:
         with _answers():

@@ -1,11 +1,12 @@
 """From a job's settings to what it will do: its recipe, and the takes with their streams."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from configs.schema import JobSpec, Resolution
 from takestream.storage import S3Options
 from workers.dataset.base import object_sizes
 from workers.dataset.egoexo import read_takes
+from workers.dataset.segments import read_segments
 from workers.dataset.selection import select
 from workers.dataset.take import DatasetError, Take
 from workers.run.recipe import Recipe, make_recipe
@@ -21,7 +22,7 @@ class ChosenJob:
     """A job whose names are resolved.
 
     Attributes:
-        recipe: The job with its encoder and grid.
+        recipe: The job with its encoders and grids.
         takes: Each take whole, with the names of the streams wanted of it.
     """
 
@@ -30,7 +31,7 @@ class ChosenJob:
 
 
 def choose(job: JobSpec) -> ChosenJob:
-    """Resolve a job's encoder, takes and streams.
+    """Resolve a job's encoders, takes and streams.
 
     Raises:
         SettingsError: A setting makes no sense.
@@ -50,11 +51,18 @@ def choose_takes(job: JobSpec) -> Chosen:
 
     Raises DatasetError, also when nothing is selected, and SourceError.
     """
-    takes = read_takes(job.dataset, job.select.resolution, S3Options(**job.s3.model_dump()))
+    s3 = S3Options(**job.s3.model_dump())
+    takes = read_takes(job.dataset, job.select.resolution, s3)
     whole = {take.uid: take for take in takes}
+    selected = select(takes, job.select)
+    if job.segments and selected:
+        selected = read_segments(job.segments, s3).of(selected)
     chosen = [
-        (whole[take.uid], tuple(stream.key for stream in take.streams))
-        for take in select(takes, job.select)
+        (
+            replace(whole[take.uid], segments=take.segments),
+            tuple(stream.key for stream in take.streams),
+        )
+        for take in selected
     ]
     if not chosen:
         raise DatasetError(

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from configs.load import SettingsError, did_you_mean, merge, parse
-from configs.schema import JobSpec, ServeSpec
+from configs.load import SettingsError, did_you_mean, over_job, parse
+from configs.schema import EncoderChoice, JobSpec, ServeSpec, in_full
 from service.errors import Unknown
 from takestream.storage import absolute
 
@@ -36,35 +36,38 @@ def checked_job(body: dict[str, Any], spec: ServeSpec, presets: Sequence[str]) -
     defaults = {
         "dataset": own.dataset,
         "output": own.output,
-        "encoder": {"preset": own.encoder.preset},
+        "encoders": [{"preset": own.encoder.preset}],
         "select": {"resolution": own.select.resolution},
     }
-    if isinstance(body.get("encoder"), str):
-        body = {**body, "encoder": {"preset": body["encoder"]}}
-    job = parse(JobSpec, merge(defaults, body), "job")
-    for name, root in (("dataset", own.dataset), ("output", own.output)):
-        place = absolute(getattr(job, name))
+    job = parse(JobSpec, over_job(defaults, body, "job"), "job")
+    places = [("dataset", job.dataset, own.dataset), ("output", job.output, own.output)]
+    if job.segments is not None:
+        places.append(("segments", job.segments, own.dataset))
+    for name, given, root in places:
+        place = absolute(given)
         if "::" in place or not within(place, absolute(root)):
             raise NotAllowed(f"job: {name} is not below the service's own, {root}")
-    if job.encoder.preset not in presets:
-        hint = did_you_mean(job.encoder.preset, presets)
-        raise Unknown(f"job: this service offers no encoder '{job.encoder.preset}'{hint}")
-    changes = job.encoder.model_dump(exclude_none=True, exclude={"preset"})
-    if place_of := changes.keys() & WEIGHTS:
-        raise NotAllowed(f"job: encoder.{min(place_of)} is set by the service; leave it out")
-    encoder = job.encoder
-    if encoder.preset == own.encoder.preset:
-        # The service's own weights for it, and its other choices unless the job says otherwise.
-        encoder = own.encoder.model_copy(update=changes)
+    encoders = tuple(_allowed(choice, own.encoder, presets) for choice in job.encoders)
     update: dict[str, Any] = {
         "run": own.run,
         "s3": own.s3,
         "output_s3": own.output_s3,
-        "encoder": encoder,
+        "encoders": encoders,
     }
-    if encoder.preset == own.encoder.preset and "grid" not in body:
+    if [choice.preset for choice in encoders] == [own.encoder.preset] and "grid" not in body:
         update["grid"] = own.grid
     return job.model_copy(update=update)
+
+
+def _allowed(choice: EncoderChoice, own: EncoderChoice, presets: Sequence[str]) -> EncoderChoice:
+    if choice.preset not in presets:
+        hint = did_you_mean(choice.preset, presets)
+        raise Unknown(f"job: this service offers no encoder '{choice.preset}'{hint}")
+    changes = choice.model_dump(exclude_none=True, exclude={"preset"})
+    if place_of := changes.keys() & WEIGHTS:
+        raise NotAllowed(f"job: encoder.{min(place_of)} is set by the service; leave it out")
+    # The service's own weights for its default, and its other choices unless the job names some.
+    return own.model_copy(update=changes) if choice.preset == own.preset else choice
 
 
 def resumed_job(spec: dict[str, Any], serve: ServeSpec) -> JobSpec:
@@ -73,7 +76,14 @@ def resumed_job(spec: dict[str, Any], serve: ServeSpec) -> JobSpec:
     The output is not this service's alone, so its records are no more trusted than a caller; what
     the service sets itself is set anew. Raises SettingsError, Unknown.
     """
-    body = {key: value for key, value in spec.items() if key not in BY_SERVICE}
-    if isinstance(encoder := body.get("encoder"), dict):
-        body["encoder"] = {k: v for k, v in encoder.items() if k not in WEIGHTS}
+    kept = {key: value for key, value in spec.items() if key not in BY_SERVICE}
+    try:
+        body = in_full(kept)
+    except ValueError as error:
+        raise SettingsError(f"job: {error}") from None
+    if "encoders" in body:
+        body["encoders"] = [
+            {k: v for k, v in one.items() if k not in WEIGHTS} if isinstance(one, dict) else one
+            for one in body["encoders"]
+        ]
     return checked_job(body, serve, (serve.job.encoder.preset, *serve.encoders))

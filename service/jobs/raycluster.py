@@ -75,7 +75,8 @@ class Cluster:
         working_dir: send this checkout's code along; otherwise the cluster's own takestream runs.
         Raises SettingsError for an unknown encoder.
         """
-        choose_encoder(job.encoder)
+        for choice in job.encoders:
+            choose_encoder(choice)
         job = _settled(job)
         s3 = output_s3(job)
         records = Records(job.output, s3)
@@ -89,7 +90,8 @@ class Cluster:
         )
         records.save(record)
         metadata = {
-            "takestream": "job", "output": job.output, "encoder": job.encoder.preset,
+            "takestream": "job", "output": job.output, 
+            "encoder": ", ".join(choice.preset for choice in job.encoders),
             "dataset": job.dataset, "takes": _which(job),
             "s3_profile": s3.profile, "endpoint_url": s3.endpoint_url,
         }  # fmt: skip
@@ -311,8 +313,14 @@ def _settled(job: JobSpec) -> JobSpec:
         "output": absolute(job.output),
         "run": job.run.model_copy(update={"address": None}),
     }
-    if (weights := job.encoder.weights) and os.path.exists(weights):
-        update["encoder"] = job.encoder.model_copy(update={"weights": absolute(weights)})
+    update["encoders"] = tuple(
+        choice.model_copy(update={"weights": absolute(choice.weights)})
+        if choice.weights and os.path.exists(choice.weights)
+        else choice
+        for choice in job.encoders
+    )
+    if job.segments:
+        update["segments"] = absolute(job.segments)
     return job.model_copy(update=update)
 
 

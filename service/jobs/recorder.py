@@ -41,10 +41,10 @@ class ProgressRecorder:
 
     def begin(self, chosen: ChosenJob) -> None:
         """The job's settings are resolved and it runs."""
-        encoder_id = chosen.recipe.encoder_id
+        ids = chosen.recipe.encoder_ids
         began = self._claim.record.started_at or now()
-        self._claim.update(status="running", started_at=began, encoder_id=encoder_id)
-        self._say(f"{len(chosen.takes)} takes with {encoder_id}")
+        self._claim.update(status="running", started_at=began, encoder_ids=ids)
+        self._say(f"{len(chosen.takes)} takes with {', '.join(ids)}")
         self._write_soon()
 
     def __call__(self, progress: Progress, records: Sequence[Record]) -> None:

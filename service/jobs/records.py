@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from takestream.protocol import ENDED as ENDED
 from takestream.protocol import JOB_FIELDS, JobStatus
@@ -79,7 +79,7 @@ class JobRecord(BaseModel):
     finished_at: str | None = None
     submitted_by: str | None = None
     spec: dict[str, Any]
-    encoder_id: str | None = None
+    encoder_ids: tuple[str, ...] = ()
     progress: dict[str, Any] | None = None
     failures: list[dict[str, Any]] = Field(default_factory=list)
     error: str | None = None
@@ -94,7 +94,19 @@ class JobRecord(BaseModel):
 
     def facts(self) -> dict[str, Any]:
         """The job as everybody may see it, JSON-able; the keys are always the same."""
-        return self.model_dump(mode="json", include=set(JOB_FIELDS))
+        facts = self.model_dump(mode="json", include=set(JOB_FIELDS))
+        # For those who ask about a job with one encoder, as most are.
+        return {**facts, "encoder_id": self.encoder_ids[0] if self.encoder_ids else None}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_encoder(cls, data: Any) -> Any:
+        """Records of before a job could have several encoders name one."""
+        if isinstance(data, dict) and "encoder_id" in data:
+            data = dict(data)
+            one = data.pop("encoder_id")
+            data.setdefault("encoder_ids", [] if one is None else [one])
+        return data
 
 
 class Records:

@@ -19,7 +19,7 @@ from service.report.ending import failures_of, why_not_ok
 from service.report.progress import rates
 from takestream.storage import join
 from workers.run.job import Report
-from workers.run.prepare import versions
+from workers.run.provenance import versions
 from workers.run.recipe import Recipe
 from workers.store.errors import StoreError
 from workers.store.objects import Objects
@@ -66,7 +66,8 @@ def report_facts(recipe: Recipe, report: Report) -> dict[str, Any]:
         "report_version": REPORT_VERSION,
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "ok": report.ok,
-        "encoder_id": recipe.encoder_id,
+        "encoder_ids": list(recipe.encoder_ids),
+        "encoder_id": recipe.target.encoder_id,
         "dataset": recipe.job.dataset,
         "output": recipe.job.output,
         "stores": list(report.stores),
@@ -111,19 +112,25 @@ def report_facts(recipe: Recipe, report: Report) -> dict[str, Any]:
 
 
 def write_report(recipe: Recipe, report: Report) -> str | None:
-    """Write the facts to `<output>/<encoder_id>/reports/<UTC time>.json`; its URI.
+    """Write the facts to `<output>/<encoder_id>/reports/<UTC time>.json`, for each encoder.
 
-    None, and a warning in the log, when that fails: the features are what the run was for.
+    Returns:
+        The URI of the first; None, and a warning in the log, when one cannot be written: the
+        features are what the run was for.
     """
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"
     data = json.dumps(report_facts(recipe, report), indent=2).encode()
     try:
-        folder = Objects(join(recipe.job.output, recipe.encoder_id, REPORTS), recipe.output_s3)
-        folder.put(name, data)
+        folders = [
+            Objects(join(recipe.job.output, encoder_id, REPORTS), recipe.output_s3)
+            for encoder_id in recipe.encoder_ids
+        ]
+        for folder in folders:
+            folder.put(name, data)
     except StoreError as error:
         log.warning("the report of this run was not written: %s", error)
         return None
-    return join(folder.uri, name)
+    return join(folders[0].uri, name)
 
 
 def print_summary(
@@ -161,8 +168,9 @@ def print_summary(
     for words in _numbers(report):
         say(words)
     # Not wrapped, as what is below "Next": URIs and commands are there to be copied.
-    places = {"stores": join(recipe.job.output, recipe.encoder_id), "report": where}
-    for name, place in places.items():
+    folders = [join(recipe.job.output, name) for name in recipe.encoder_ids]
+    places = [*(("stores", folder) for folder in folders), ("report", where)]
+    for name, place in places:
         if place:
             console.print(Text(f"  {name}: {place}"), highlight=False, soft_wrap=True)
     problems = [

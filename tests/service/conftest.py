@@ -14,7 +14,7 @@ from tests.support.jobs import Work, spec_of
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     work = Work()
-    recipe = SimpleNamespace(encoder_id="enc-0123456789")
+    recipe = SimpleNamespace(encoder_ids=("enc-0123456789",))
     monkeypatch.setattr(manager, "choose", lambda job: ChosenJob(recipe, []))
     monkeypatch.setattr(driver, "write_report", lambda recipe, report: "report.json")
     monkeypatch.setattr(driver, "run_job", work)

@@ -1,8 +1,12 @@
-"""All streams of a take into aligned batches of clips; each frame is decoded and resized once."""
+"""All streams of a take into aligned batches of clips; each frame is decoded once.
+
+Several targets (encoders on grids of their own) may be fed from one decoding: a frame is turned
+into a picture once for each preprocessing that a target asks for it with.
+"""
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -13,20 +17,59 @@ from torch import Tensor
 
 from takestream.schema import Reason
 from workers.clock.grid import Grid
+from workers.clock.timeline import NONE, Timeline
 from workers.media.decode import Decoded
 
-# Decodes frames [first, last) of one stream; `wanted` says which of them become pictures.
-Decoder = Callable[[int, int, Callable[[int], bool]], Iterator[Decoded[Tensor]]]
+# One picture for each preprocessing, None where no target sees the frame with it.
+Pictures = tuple[Tensor | None, ...]
+# Decodes samples [first, last) of one stream, each exactly once; the sets name, by preprocessing,
+# the samples of which a picture is made.
+Decode = Callable[[int, int, Sequence[frozenset[int]]], Iterator[Decoded[Pictures]]]
+
+
+@dataclass(frozen=True)
+class StreamInput:
+    """A stream to read clips of: how its samples are decoded, and when they are shown."""
+
+    decode: Decode
+    timeline: Timeline
+
+
+@dataclass(frozen=True, eq=False)
+class ClipRequest:
+    """Clips `[start, stop)` of a grid, for some streams.
+
+    Attributes:
+        grid: where the clips lie.
+        start, stop: the clips.
+        streams: keys of the streams.
+        frames: frames of a clip that the encoder sees.
+        batch: clips of one batch.
+        preprocessing: which of a frame's pictures the clips are made of.
+    """
+
+    grid: Grid
+    start: int
+    stop: int
+    streams: tuple[str, ...]
+    frames: int
+    batch: int
+    preprocessing: int = 0
 
 
 @dataclass(frozen=True)
 class ClipBatch:
     """Consecutive clips of one stream.
 
-    first: number of the first clip. reason: uint8 [clips].
-    clips: uint8 [valid clips, T, 3, H, W], the valid ones only, or none when no clip is valid.
+    Attributes:
+        request: number of the request that they are for.
+        stream: key of the stream.
+        first: number of the first clip.
+        reason: uint8 [clips].
+        clips: uint8 [valid clips, T, 3, H, W], the valid ones only; None when no clip is valid.
     """
 
+    request: int
     stream: str
     first: int
     reason: NDArray[np.uint8]
@@ -34,39 +77,31 @@ class ClipBatch:
 
 
 class ClipReader:
-    """Clips `[start, stop)` of several streams, decoded by one thread each.
+    """Clips of several streams, for one or more requests, decoded by one thread for each stream.
 
-    Iterating gives batches of `batch` clips, stream by stream for the same moment of the take, so
-    that a batch never mixes streams and a stream's batches are the same whatever else is read with
-    it. Each thread runs at most one batch and one window ahead: that is the memory bound.
+    Iterating gives batches, stream by stream for the same moment of the take, so that a batch never
+    mixes streams, and a stream's batches are the same whatever else is read with it. Each thread
+    runs at most one batch and one window ahead: that is the memory bound.
+
     Use as a context manager; leaving it stops the threads. Errors of a thread are raised here.
+
+    Args:
+        requests: the clips wanted.
+        inputs: by key, the streams that can be read.
     """
 
-    def __init__(
-        self,
-        grid: Grid,
-        decoders: Mapping[str, Decoder],
-        start: int,
-        stop: int,
-        *,
-        frames: int,
-        batch: int,
-    ) -> None:
-        self._grid, self._start, self._stop, self._batch = grid, start, stop, batch
-        self._seen = grid.source[grid.sampled(frames)[start:stop]]
-        windows = (grid.start[start:stop], grid.stop[start:stop])
-        self._first = grid.source[windows[0]]
-        self._last = grid.source[windows[1] - 1] + 1
-        spread = int(np.diff(self._first).max(initial=1))
-        ahead = max(4, batch * spread + int((self._last - self._first).max(initial=1)))
+    def __init__(self, requests: Sequence[ClipRequest], inputs: Mapping[str, StreamInput]) -> None:
+        self._requests = requests
         self._stopped = threading.Event()
-        wanted = frozenset(self._seen.ravel().tolist())
-        self._readers = {
-            name: _StreamReader(
-                name, decoder, self._first, self._last, wanted, ahead, self._stopped
-            )
-            for name, decoder in decoders.items()
-        }
+        self._readers: dict[str, _StreamReader] = {}
+        for name, stream in inputs.items():
+            parts = {
+                number: _Part(request, stream.timeline.samples(request.grid))
+                for number, request in enumerate(requests)
+                if name in request.streams and request.start < request.stop
+            }
+            if parts:
+                self._readers[name] = _StreamReader(name, stream.decode, parts, self._stopped)
 
     def __enter__(self) -> "ClipReader":
         for reader in self._readers.values():
@@ -84,61 +119,145 @@ class ClipReader:
             reader.drain()
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        count = self._stop - self._start
-        for at in range(0, count, self._batch):
-            rows = range(at, min(at + self._batch, count))
+        for number, first, stop in self._batches():
             for name, reader in self._readers.items():
-                results = [
-                    reader.clip(int(self._first[i]), int(self._last[i]), self._seen[i])
-                    for i in rows
-                ]
+                if name not in self._requests[number].streams:
+                    continue
+                results = [reader.clip(number, clip) for clip in range(first, stop)]
                 pictures = [clip for _, clip in results if clip is not None]
                 yield ClipBatch(
+                    request=number,
                     stream=name,
-                    first=self._start + at,
+                    first=first,
                     reason=np.array([reason for reason, _ in results], dtype=np.uint8),
                     clips=torch.stack(pictures).permute(0, 1, 4, 2, 3) if pictures else None,
                 )
+
+    def _batches(self) -> list[tuple[int, int, int]]:
+        """Request, first clip and clip after the last of each batch, as the take goes on."""
+        batches = []
+        for number, request in enumerate(self._requests):
+            last = 0
+            for first in range(request.start, request.stop, request.batch):
+                stop = min(first + request.batch, request.stop)
+                shown = request.grid.source[request.grid.stop[first:stop] - 1]
+                # Segments may lie within others; a request's batches stay in order.
+                last = max(last, int(shown.max()))
+                batches.append((last, number, first, stop))
+        return [(number, first, stop) for _, number, first, stop in sorted(batches)]
+
+
+class _Part:
+    """One request as one stream sees it: in numbers of the stream's samples.
+
+    Attributes:
+        first, last: by clip, the samples `[first, last)` that it needs; empty when there are none.
+        absent: by clip, VALID, or why some of its grid frames have no sample.
+        seen: int64 [clips, T], the samples that the encoder sees, -1 for none.
+    """
+
+    def __init__(self, request: ClipRequest, samples: NDArray[np.int64]) -> None:
+        grid, clips = request.grid, slice(request.start, request.stop)
+        self.request = request
+        self.seen = samples[grid.sampled(request.frames)[clips]]
+        there = np.flatnonzero(samples != NONE)
+        end = int(there[-1]) + 1 if len(there) else 0
+        self.first: list[int] = []
+        self.last: list[int] = []
+        self.absent: list[Reason] = []
+        for row, (start, stop) in enumerate(zip(grid.start[clips], grid.stop[clips], strict=True)):
+            # A segment may take minutes, of which the encoder sees few frames: they decide.
+            shown = self.seen[row] if grid.segments else samples[start:stop]
+            known = shown[shown != NONE]
+            absent = Reason.VALID
+            if len(known) < len(shown):
+                absent = Reason.PAST_END if stop > end else Reason.MISSING_FRAME
+            self.absent.append(absent)
+            self.first.append(int(known.min()) if len(known) else 0)
+            self.last.append(int(known.max()) + 1 if len(known) else 0)
+        # By clip, the lowest sample that it or a later one needs.
+        lowest = np.where(np.array(self.last) > 0, self.first, np.iinfo(np.int64).max)
+        self._lowest = np.minimum.accumulate(lowest[::-1])[::-1]
+        self._row = 0
+
+    @property
+    def wanted(self) -> frozenset[int]:
+        """The samples that become pictures."""
+        return frozenset(self.seen[self.seen != NONE].tolist())
+
+    @property
+    def ahead(self) -> int:
+        """Samples that a batch and a clip span: how far decoding runs ahead."""
+        first = np.array([a for a, b in zip(self.first, self.last, strict=True) if b])
+        longest = max((b - a for a, b in zip(self.first, self.last, strict=True)), default=0)
+        return self.request.batch * int(np.diff(first).max(initial=1)) + longest
+
+    @property
+    def needed(self) -> int:
+        """The lowest sample that a coming clip needs."""
+        past = self._row >= len(self._lowest)
+        return int(np.iinfo(np.int64).max if past else self._lowest[self._row])
+
+    def judged(self, row: int) -> Sequence[int]:
+        """The samples that decide whether a clip is valid."""
+        if self.request.grid.segments:
+            return [number for number in self.seen[row].tolist() if number != NONE]
+        return range(self.first[row], self.last[row])
+
+    def done(self, row: int) -> None:
+        """The clip needs nothing more."""
+        self._row = row + 1
 
 
 class _StreamReader:
     """One stream's decode thread and the frames that coming clips still need."""
 
     def __init__(
-        self,
-        name: str,
-        decoder: Decoder,
-        first: NDArray[np.int64],
-        last: NDArray[np.int64],
-        wanted: frozenset[int],
-        ahead: int,
-        stopped: threading.Event,
+        self, name: str, decode: Decode, parts: Mapping[int, _Part], stopped: threading.Event
     ) -> None:
-        self._decoder = decoder
-        self._range = (int(first.min()), int(last.max()))
-        self._wanted = wanted
-        self._stopped = stopped
-        self._queue: queue.Queue[Decoded[Tensor] | BaseException] = queue.Queue(ahead)
-        self._frames: dict[int, Decoded[Tensor]] = {}
-        self._next = self._range[0]
+        self._decode, self._parts, self._stopped = decode, parts, stopped
+        needing = [
+            (a, b)
+            for part in parts.values()
+            for a, b in zip(part.first, part.last, strict=True)
+            if b
+        ]
+        self._range = (min(a for a, _ in needing), max(b for _, b in needing)) if needing else None
+        self._next = self._oldest = self._range[0] if self._range else 0
+        self._frames: dict[int, Decoded[Pictures]] = {}
+        ahead = max(4, *(part.ahead for part in parts.values()))
+        self._queue: queue.Queue[Decoded[Pictures] | BaseException] = queue.Queue(ahead)
         self.thread = threading.Thread(target=self._run, name=f"decode {name}", daemon=True)
 
-    def clip(self, first: int, last: int, seen: NDArray[np.int64]) -> tuple[Reason, Tensor | None]:
-        """The clip over source frames `[first, last)`: why it is invalid, or [T, H, W, 3]."""
-        while self._next < last:
+    def clip(self, request: int, number: int) -> tuple[Reason, Tensor | None]:
+        """A clip: why it is invalid, or its pictures uint8 [T, H, W, 3]."""
+        part = self._parts[request]
+        row = number - part.request.start
+        while self._next < part.last[row]:
             item = self._queue.get()
             if isinstance(item, BaseException):
                 raise item
             self._frames[item.frame] = item
             self._next = item.frame + 1
-        for old in [number for number in self._frames if number < first]:
-            del self._frames[old]
-        reason = max(self._frames[number].reason for number in range(first, last))
-        if reason is not Reason.VALID:
-            return reason, None
-        pictures = [self._frames[number].picture for number in seen.tolist()]
-        # Channels last, as the pictures lie in memory: stacking them is a plain copy.
-        return reason, torch.stack([p.permute(1, 2, 0) for p in pictures if p is not None])
+        reasons = [self._frames[sample].reason for sample in part.judged(row)]
+        reason = max([part.absent[row], *reasons])
+        clip = None
+        if reason is Reason.VALID:
+            pictures = [self._picture(part, sample) for sample in part.seen[row].tolist()]
+            # Channels last, as the pictures lie in memory: stacking them is a plain copy.
+            clip = torch.stack([picture.permute(1, 2, 0) for picture in pictures])
+        part.done(row)
+        needed = min(part.needed for part in self._parts.values())
+        while self._oldest < min(needed, self._next):
+            self._frames.pop(self._oldest, None)
+            self._oldest += 1
+        return reason, clip
+
+    def _picture(self, part: _Part, sample: int) -> Tensor:
+        made = self._frames[sample].picture
+        picture = made[part.request.preprocessing] if made else None
+        assert picture is not None  # its sample is good, and it was wanted
+        return picture
 
     def drain(self) -> None:
         """Let the thread end, wherever it waits, and wait for it."""
@@ -149,8 +268,17 @@ class _StreamReader:
                 self.thread.join(0.05)
 
     def _run(self) -> None:
+        if self._range is None:
+            return
+        count = 1 + max(part.request.preprocessing for part in self._parts.values())
+        wanted = [
+            frozenset[int]().union(
+                *(p.wanted for p in self._parts.values() if p.request.preprocessing == number)
+            )
+            for number in range(count)
+        ]
         try:
-            for decoded in self._decoder(*self._range, self._wanted.__contains__):
+            for decoded in self._decode(*self._range, wanted):
                 if self._stopped.is_set():
                     return
                 self._queue.put(decoded)

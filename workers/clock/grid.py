@@ -12,7 +12,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.schema import GridSpec
+from configs.schema import GridSpec, SegmentGridSpec
+from workers.dataset.take import Segment
 
 Frames = NDArray[np.int64]
 
@@ -21,11 +22,14 @@ Frames = NDArray[np.int64]
 class Grid:
     """The clips of one take.
 
-    fps: frames per second of the grid. frames: grid frames of the take.
-    source: int64 [frames], the take's frame that each grid frame shows.
-    start, stop: int64 [clips], each clip's grid frames `[start, stop)`.
-    window: nominal frames of a clip; a take shorter than that has one clip that stops early, and
-        its last frame stands in for the rest (`padded`).
+    Attributes:
+        fps: frames per second of the grid.
+        frames: grid frames of the take.
+        window: nominal frames of a clip; a take shorter than that has one clip that stops early,
+            and its last frame stands in for the rest (`padded`). 0 for a grid from segments.
+        source: int64 [frames or more], the take's frame that each grid frame shows.
+        start, stop: int64 [clips], each clip's grid frames `[start, stop)`.
+        segments: what the clips are, for a grid from segments.
     """
 
     fps: Fraction
@@ -34,6 +38,7 @@ class Grid:
     source: Frames
     start: Frames
     stop: Frames
+    segments: tuple[Segment, ...] = ()
 
     @property
     def clips(self) -> int:
@@ -47,18 +52,29 @@ class Grid:
 
     def start_time(self) -> NDArray[np.float64]:
         """Seconds on the take's clock at which each clip starts; float64 [clips]."""
+        if self.segments:
+            return np.array([segment.start for segment in self.segments])
         return self.start / float(self.fps)
 
     def end_time(self) -> NDArray[np.float64]:
-        """Seconds on the take's clock at which each clip ends (exclusive); float64 [clips]."""
+        """Seconds on the take's clock at which each clip ends (exclusive); float64 [clips].
+
+        An annotated segment without length ends after its one frame.
+        """
+        if self.segments:
+            least = self.start_time() + 1 / float(self.fps)
+            return np.maximum([segment.end for segment in self.segments], least)
         return self.stop / float(self.fps)
 
     def sampled(self, frames: int) -> Frames:
         """Grid frames that an encoder of `frames` frames per clip sees; int64 [clips, frames].
 
-        `round(linspace(0, window - 1, frames))` from the clip's start; frames past the end of a
-        padded clip are its last frame.
+        `round(linspace(0, length - 1, frames))` from the clip's start, where the length is the
+        window, or the segment's own; frames past the end of a padded clip are its last frame.
         """
+        if self.segments:
+            spread = np.linspace(self.start, self.stop - 1, frames, axis=1)
+            return np.asarray(np.round(spread), dtype=np.int64)
         offsets = np.round(np.linspace(0, self.window - 1, frames)).astype(np.int64)
         return np.asarray(np.minimum(self.start[:, None] + offsets, self.stop[:, None] - 1))
 
@@ -75,30 +91,68 @@ def clip_starts(frames: int, spec: GridSpec) -> list[int]:
     return starts
 
 
-def make_grid(frames: int, rate: Fraction, spec: GridSpec) -> Grid:
+def make_grid(
+    frames: int,
+    rate: Fraction,
+    spec: GridSpec | SegmentGridSpec,
+    segments: Sequence[Segment] = (),
+) -> Grid:
     """The grid over a take of `frames` frame-aligned frames shot at `rate` frames per second.
 
     With `fps: auto` a grid frame is a take frame. With another rate, grid frame f shows take frame
     `round(f * rate / fps)` in every stream alike, so that streams stay on one clock; halves go up.
-    Raises ValueError for a rate of nearly none.
+
+    Args:
+        frames: frames of the take.
+        rate: frames per second of the take.
+        spec: how the take is cut.
+        segments: in time order, for a `SegmentGridSpec`.
+
+    Raises:
+        ValueError: a rate of nearly none.
     """
-    if spec.fps == "auto":
-        fps, source = rate, np.arange(frames, dtype=np.int64)
-    else:
-        fps = Fraction(spec.fps).limit_denominator(1001)
-        if not fps:
-            raise ValueError(
-                f"a grid of {spec.fps} frames per second is too slow: use 0.01 or more"
-            )
-        step = rate / fps
-        count = frames if step == 1 else int((Fraction(frames) - Fraction(1, 2)) / step) + 1
-        source = (np.arange(count) * step.numerator * 2 + step.denominator) // (
-            2 * step.denominator
-        )
-        source = source[source < frames].astype(np.int64)
+    if isinstance(spec, SegmentGridSpec):
+        return _segment_grid(frames, rate, spec, tuple(segments))
+    fps = _fps(rate, spec.fps)
+    source = _source(frames, rate / fps)
     starts = np.array(clip_starts(len(source), spec), dtype=np.int64)
     stops = np.minimum(starts + spec.window, len(source))
     return Grid(fps, len(source), spec.window, source, starts, stops)
+
+
+def _segment_grid(
+    frames: int, rate: Fraction, spec: SegmentGridSpec, segments: tuple[Segment, ...]
+) -> Grid:
+    """One clip for each segment; annotated ends are rounded, so they may lie behind the take's."""
+    fps = _fps(rate, spec.fps)
+    there = len(_source(frames, rate / fps))
+    starts = np.array([round(s.start * float(fps)) for s in segments], dtype=np.int64)
+    stops = np.array([round(s.end * float(fps)) for s in segments], dtype=np.int64)
+    stops = np.where(starts < there, np.minimum(stops, there), stops)
+    stops = np.maximum(stops, starts + 1)
+    source = _source_of(np.arange(max(there, int(stops.max(initial=0)))), rate / fps)
+    return Grid(fps, there, 0, source, starts, stops, segments)
+
+
+def _fps(rate: Fraction, asked: float | str) -> Fraction:
+    if asked == "auto":
+        return rate
+    fps = Fraction(asked).limit_denominator(1001)
+    if not fps:
+        raise ValueError(f"a grid of {asked} frames per second is too slow: use 0.01 or more")
+    return fps
+
+
+def _source(frames: int, step: Fraction) -> Frames:
+    count = frames if step == 1 else int((Fraction(frames) - Fraction(1, 2)) / step) + 1
+    source = _source_of(np.arange(count), step)
+    return source[source < frames]
+
+
+def _source_of(grid_frames: NDArray[np.int64], step: Fraction) -> Frames:
+    """The take's frame that each grid frame shows; halves go up."""
+    doubled = grid_frames * step.numerator * 2 + step.denominator
+    return np.asarray(doubled // (2 * step.denominator), dtype=np.int64)
 
 
 def agreed_frames(counts: Sequence[int]) -> int:

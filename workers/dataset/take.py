@@ -25,8 +25,27 @@ class Stream:
 
 
 @dataclass(frozen=True)
+class Segment:
+    """An annotated interval of a take.
+
+    Attributes:
+        start, end: seconds on the take's clock, from its first frame; `[start, end)`.
+        name: what is done in it, in words; may be empty.
+        label: its class, as text; may be empty.
+    """
+
+    start: float
+    end: float
+    name: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True)
 class Take:
-    """One activity seen by several cameras. Every word but uid and name may be missing (None)."""
+    """One activity seen by several cameras. Every word but uid and name may be missing (None).
+
+    segments: in time order; only where a job asks for them.
+    """
 
     uid: str
     name: str
@@ -35,6 +54,7 @@ class Take:
     capture: str | None
     duration: float | None
     streams: tuple[Stream, ...]
+    segments: tuple[Segment, ...] = ()
 
     def only(self, keys: Iterable[str]) -> "Take":
         """This take with just the streams in `keys`."""

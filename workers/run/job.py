@@ -4,12 +4,21 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from workers.dataset.take import Take
 from workers.run.pool import Pool
 from workers.run.recipe import Recipe
-from workers.run.tasks import Failure, FinishedTake, Kind, PreparedTake, Record, Task, UnitRecord
+from workers.run.tasks import (
+    Extract,
+    Failure,
+    Finish,
+    FinishedTake,
+    Prepare,
+    PreparedTake,
+    Record,
+    Task,
+    UnitRecord,
+)
 from workers.store.objects import probe_writable
 
 # Takes prepared ahead of the workers, so that a job of 5,000 takes starts at once.
@@ -134,13 +143,13 @@ class _Job:
 
     def advance(self, ahead: int) -> None:
         """Keep up to `ahead` takes in preparation or under way."""
-        tasks = []
+        tasks: list[Task] = []
         while not self._exhausted and self._preparing + len(self._open) < ahead:
             item = next(self._coming, None)
             if item is None:
                 self._exhausted = True
                 break
-            tasks.append(self._task("prepare", item[0], streams=item[1]))
+            tasks.append(Prepare(self._recipe, item[0], self._owner, item[1]))
             self._preparing += 1
         self._submit(tasks)
 
@@ -165,22 +174,26 @@ class _Job:
         progress.units += len(record.units)
         if record.problems:
             self.report.problems[record.take.name] = dict(record.problems)
-        if record.failures:
+        if not record.stores:
             return
-        self.report.stores.append(record.store)
+        self.report.stores.extend(record.stores)
         if record.units:
             self._open[record.take.uid] = record.clips - record.clips_done
-            self._submit([self._task("extract", record.take, unit=unit) for unit in record.units])
+            self._submit(
+                [
+                    Extract(self._recipe, record.take, self._owner, unit=unit)
+                    for unit in record.units
+                ]
+            )
         elif record.frames:
             self._open[record.take.uid] = 0
-            self._submit([self._task("finish", record.take)])
+            self._submit([Finish(self._recipe, record.take, self._owner)])
         else:
             self.report.untouched += 1
             progress.takes_done += 1
 
     def _extracted(self, record: UnitRecord) -> None:
-        unit, progress = record.unit, self.progress
-        clips = (unit.stop - unit.start) * len(unit.streams)
+        uid, clips, progress = record.take.uid, record.clips, self.progress
         if record.outcome == "done":
             progress.units_done += 1
             progress.clips_done += clips
@@ -188,15 +201,12 @@ class _Job:
         else:
             progress.units_failed += 1
             progress.clips_failed += clips
-        self._open[unit.take.uid] -= clips
-        if self._open[unit.take.uid] == 0:
-            self._submit([self._task("finish", unit.take)])
+        self._open[uid] -= clips
+        if self._open[uid] == 0:
+            self._submit([Finish(self._recipe, record.take, self._owner)])
 
     def _finished(self, record: FinishedTake) -> None:
         self._open.pop(record.take.uid, None)
         self.progress.takes_done += record.complete
         if record.problems:
             self.report.problems[record.take.name] = dict(record.problems)
-
-    def _task(self, kind: Kind, take: Take, **more: Any) -> Task:
-        return Task(kind, self._recipe, take, self._owner, **more)

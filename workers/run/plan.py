@@ -4,10 +4,11 @@ Lengths come from `duration_sec` until a take was probed or has a store, so coun
 a clip or two; `exact` probes every take.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 from takestream.schema import COMPLETE
 from workers.clock.grid import make_grid
@@ -15,9 +16,9 @@ from workers.clock.probe import probe_take
 from workers.dataset.base import object_sizes
 from workers.dataset.take import Take
 from workers.media.counters import Counters
-from workers.run.recipe import Recipe
+from workers.run.prepare import clips_per_unit
+from workers.run.recipe import Recipe, Target
 from workers.store.errors import StoreNotFound
-from workers.store.layout import unit_clips
 from workers.store.takestore import TakeStore
 
 NOMINAL_RATE = 30
@@ -25,10 +26,17 @@ NOMINAL_RATE = 30
 
 @dataclass(frozen=True)
 class PlannedTake:
-    """One take of a plan. Clips are counted per stream.
+    """One take of a plan. Clips are counted per stream, of all targets together.
 
-    frames: grid frames; exact when `exact`. clips, clips_done; units still to do (estimated).
-    bytes: size of the objects still to read; absent: streams without an object.
+    Attributes:
+        take: whole.
+        frames: grid frames of the first target; exact when `exact`.
+        clips, clips_done: of all targets, and of them in the stores already.
+        units: still to do (estimated).
+        bytes: size of the objects still to read.
+        absent: streams without an object.
+        exact: whether the counts are more than estimates.
+        targets: by encoder_id, clips and clips_done.
     """
 
     take: Take
@@ -38,6 +46,19 @@ class PlannedTake:
     units: int
     bytes: int
     absent: tuple[str, ...]
+    exact: bool
+    targets: Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class _Share:
+    """One target's part of a planned take."""
+
+    frames: int
+    clips: int
+    done: int
+    units: int
+    waiting: frozenset[str]
     exact: bool
 
 
@@ -59,33 +80,57 @@ def _planned(
     probe: bool,
 ) -> PlannedTake:
     size = {s.key: sizes.get(s.uri) if s.uri else None for s in take.streams if s.key in streams}
-    absent = tuple(key for key, found in size.items() if found is None)
+    length = cache(lambda: _length(recipe, take, probe))
+    shares = {
+        target.encoder_id: _share(recipe, target, take, streams, length, probe)
+        for target in recipe.targets
+    }
+    waiting = frozenset[str]().union(*(share.waiting for share in shares.values()))
+    return PlannedTake(
+        take=take,
+        frames=next(iter(shares.values())).frames,
+        clips=sum(share.clips for share in shares.values()),
+        clips_done=sum(share.done for share in shares.values()),
+        # Units of several targets are decoded together.
+        units=max(share.units for share in shares.values()),
+        bytes=sum(size[name] or 0 for name in waiting),
+        absent=tuple(key for key, found in size.items() if found is None),
+        exact=all(share.exact for share in shares.values()),
+        targets={name: (share.clips, share.done) for name, share in shares.items()},
+    )
+
+
+def _share(
+    recipe: Recipe,
+    target: Target,
+    take: Take,
+    streams: tuple[str, ...],
+    length: Callable[[], tuple[int, Fraction]],
+    probe: bool,
+) -> _Share:
     try:
-        store = TakeStore.open(recipe.store_uri(take.uid), recipe.output_s3)
+        store = TakeStore.open(recipe.store_uri(take.uid, target), recipe.output_s3)
     except StoreNotFound:
-        frames, clips = _length(recipe, take, probe)
-        per_unit = unit_clips(recipe.job.store.unit_frames, recipe.grid.stride)
-        units = -(-clips // per_unit)
-        total = sum(found or 0 for found in size.values())
-        return PlannedTake(take, frames, clips * len(streams), 0, units, total, absent, probe)
-    frames = int(store.attributes["grid"]["frames"])
+        frames, rate = length()
+        grid = make_grid(frames, rate, target.grid, take.segments)
+        per_unit = clips_per_unit(recipe.job.store.unit_frames, target.grid, rate, grid)
+        units = -(-grid.clips // per_unit)
+        return _Share(grid.frames, grid.clips * len(streams), 0, units, frozenset(streams), probe)
     there = [name for name in streams if name in store.streams]
     gaps = [] if store.status == COMPLETE else store.missing(there)
     new = [name for name in streams if name not in there]
     missing = sum((gap.stop - gap.start) * len(gap.streams) for gap in gaps)
     missing += store.clips * len(new)
     units = max(len(gaps), -(-store.clips // store.unit_clips) if new else 0)
-    waiting = {name for gap in gaps for name in gap.streams} | set(new)
+    waiting = frozenset(name for gap in gaps for name in gap.streams) | frozenset(new)
     clips = store.clips * len(streams)
-    left = sum(size[name] or 0 for name in waiting)
-    return PlannedTake(take, frames, clips, clips - missing, units, left, absent, True)
+    frames = int(store.attributes["grid"]["frames"])
+    return _Share(frames, clips, clips - missing, units, waiting, True)
 
 
-def _length(recipe: Recipe, take: Take, probe: bool) -> tuple[int, int]:
+def _length(recipe: Recipe, take: Take, probe: bool) -> tuple[int, Fraction]:
+    """Frames and frames per second of a take: probed, or by what the data set says."""
     if probe:
         found, _ = probe_take(take, recipe.source_s3, Counters())
-        grid = make_grid(found.frames, found.rate, recipe.grid)
-    else:
-        frames = round((take.duration or 0) * NOMINAL_RATE)
-        grid = make_grid(frames, Fraction(NOMINAL_RATE), recipe.grid)
-    return grid.frames, grid.clips
+        return found.frames, found.rate
+    return round((take.duration or 0) * NOMINAL_RATE), Fraction(NOMINAL_RATE)

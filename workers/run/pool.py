@@ -21,14 +21,12 @@ from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError
 from configs.schema import RunSpec
 from workers.run.recipe import Recipe
 from workers.run.session import RayUnavailable
-from workers.run.tasks import Query, Record, Task, UnitRecord
+from workers.run.tasks import Query, Record, Task, UnitRecord, Window
 from workers.run.worker import EARLIER, KEPT_OWNERS, URGENT_LANES, Worker, crash_failure
 
 log = logging.getLogger(__name__)
 
-# Units go in front of new takes, so that a take is finished before the next one is begun.
-PRIORITY = {"finish": 1, "window": 2, "extract": 2, "prepare": 3}
-URGENT_PRIORITY = {"finish": 1, "window": 1, "extract": 1, "prepare": 1}
+URGENT_PRIORITY = 1
 POLL_SECONDS = 1.0
 PARTING_SECONDS = 3.0
 CORES_PER_WORKER = 4
@@ -146,10 +144,10 @@ class Pool:
         Every task ends in one record, or in one per stream when it had to be taken apart. A window
         that lost its worker begins again, so its parts may come twice.
         """
-        priority = URGENT_PRIORITY if urgent else PRIORITY
         for task in tasks:
             self._open[task.owner] += 1
-            self._put(_Queued(priority[task.kind], 0, task, sink, urgent))
+            priority = URGENT_PRIORITY if urgent else task.priority
+            self._put(_Queued(priority, 0, task, sink, urgent))
 
     def cancel(self, owner: str) -> None:
         """Drop what is queued for `owner`; what runs ends at its next batch, as `stopped`.
@@ -282,14 +280,13 @@ class Pool:
             return
         deaths = queued.deaths + 1
         task, how = queued.task, _how(error)
-        unit = task.unit
+        apart = task.by_stream()
         log.warning("a worker died on %s (%s)", task.name, how)
         if deaths < self.run.attempts:
             self._put(replace(queued, deaths=deaths))
-        elif unit is not None and len(unit.streams) > 1:
-            self._open[task.owner] += len(unit.streams) - 1
-            for name in unit.streams:
-                alone = replace(task, unit=replace(unit, streams=(name,)))
+        elif apart:
+            self._open[task.owner] += len(apart) - 1
+            for alone in apart:
                 self._put(replace(queued, task=alone, deaths=self.run.attempts - 1))
         else:
             self._tell(queued, task.failed(crash_failure(task, deaths, how)))
@@ -316,7 +313,7 @@ def _gave_up(record: Record) -> bool:
 
 
 async def _record(worker: Any, queued: _Queued) -> Record:
-    if queued.task.kind != "window":
+    if not isinstance(queued.task, Window):
         method = worker.run_urgent if queued.urgent else worker.run
         record: Record = await method.remote(queued.task)
         return record

@@ -1,70 +1,150 @@
 """A take made ready: probed, its store there, and the units still to do named."""
 
-import platform
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from importlib.metadata import version
-from typing import Any
 
-import av
-
-from takestream.schema import COMPLETE, Reason
+from configs.schema import GridSpec, SegmentGridSpec
+from takestream import schema
+from takestream.schema import COMPLETE
 from takestream.storage import S3Options
-from takestream.version import own_version
 from workers.clock.grid import Grid, make_grid
-from workers.clock.probe import StreamProbe, TakeProbe, probe_take
+from workers.clock.probe import TakeProbe, probe_take
 from workers.dataset.take import Take
 from workers.media.counters import Counters
 from workers.media.index import Index
 from workers.media.source import ObjectIdentity, Source
-from workers.run.recipe import Recipe
-from workers.run.tasks import Failure, PreparedTake, Unit
+from workers.run.provenance import store_attributes, stream_facts
+from workers.run.recipe import Recipe, Target
+from workers.run.tasks import ClipRange, Failure, PreparedTake, Unit
 from workers.store.errors import StoreMismatch, StoreNotFound
 from workers.store.layout import StoreLayout, unit_clips
-from workers.store.takestore import TakeStore
+from workers.store.takestore import Gap, TakeStore
 
 Probed = tuple[TakeProbe, dict[str, Index]]
-RECORDED = ("av", "numpy", "ray", "s3fs", "torch", "transformers", "zarr")
 
 
 def prepare(
     recipe: Recipe, take: Take, streams: Sequence[str], counters: Counters
 ) -> tuple[PreparedTake, Probed | None]:
-    """Make `take` ready for `streams` of it.
+    """Make `take` ready for `streams` of it, for every target of the recipe.
 
-    A complete store whose source objects are still the same is left alone, at one HEAD per stream.
-    Otherwise the take is probed, the store made or extended, and streams whose object changed are
-    forgotten so that they are extracted again. An object that vanished loses nothing.
-    Raises SourceError and StoreError.
+    A complete store whose source objects are still the same is left alone; when all are, that costs
+    one HEAD per stream. Otherwise the take is probed once, the stores made or extended, and streams
+    whose object changed are forgotten so that they are extracted again. An object that vanished
+    loses nothing.
+
+    Returns:
+        The take with its units, and what probing found; None when nothing was probed.
+
+    Raises:
+        SourceError: the videos' storage fails.
+        StoreError: the stores' storage fails.
     """
-    uri = recipe.store_uri(take.uid)
     before = counters.snapshot()
-    existing = _existing(uri, recipe.output_s3)
-    if existing and _is_up_to_date(existing, take, streams, recipe.source_s3, counters):
-        clips = existing.clips * len(streams)
-        return PreparedTake(take, uri, (), clips, clips, problems=_problems(existing)), None
-    probe, indexes = probed = probe_take(take, recipe.source_s3, counters)
-    grid = make_grid(probe.frames, probe.rate, recipe.grid)
-    if not grid.clips or not set(indexes) & set(streams):
-        return PreparedTake(take, uri, (), failures=_hopeless(take, streams, probe)), None
-    store = _store(uri, recipe, take, streams, probe, grid)
-    _forget_changed(store, take, streams, probe)
-    gaps = store.missing(list(streams))
-    missing = sum((gap.stop - gap.start) * len(gap.streams) for gap in gaps)
-    clips = store.clips * len(streams)
+    stores = [
+        _existing(recipe.store_uri(take.uid, target), recipe.output_s3) for target in recipe.targets
+    ]
+    now: dict[str, ObjectIdentity | None] = {}
+    if any(store and store.status == COMPLETE for store in stores):
+        now = _identities(take, streams, recipe.source_s3, counters)
+    ready = {
+        number: store
+        for number, store in enumerate(stores)
+        if store is not None and _is_up_to_date(store, streams, now)
+    }
+    probed = None
+    found = _Found({}, {}, [])
+    if len(ready) < len(recipe.targets):
+        probe, indexes = probed = probe_take(take, recipe.source_s3, counters)
+        if not set(indexes) & set(streams):
+            return PreparedTake(take, (), (), failures=_hopeless(take, streams, probe)), None
+        for number, target in enumerate(recipe.targets):
+            if number not in ready:
+                found.add(recipe, number, target, take, streams, probe)
+    kept = dict(sorted({**ready, **found.stores}.items()))
+    clips = sum(store.clips for store in kept.values()) * len(streams)
+    units = make_units(take, found.gaps, recipe.job.store.unit_frames)
     after = counters.snapshot()
     prepared = PreparedTake(
         take=take,
-        store=store.uri,
-        units=tuple(Unit(take, gap.start, gap.stop, gap.streams) for gap in gaps),
+        stores=tuple(store.uri for store in kept.values()),
+        units=units,
         clips=clips,
-        clips_done=clips - missing,
-        frames=probe.frames,
-        bytes=sum(probe.streams[name].size or 0 for name in streams),
-        problems=_problems(store),
+        clips_done=clips - sum(unit.clips for unit in units),
+        frames=probed[0].frames if probed else 0,
+        bytes=sum(probed[0].streams[name].size or 0 for name in streams) if probed else 0,
+        problems=problems_of([(store, recipe.targets[n]) for n, store in kept.items()]),
+        failures=tuple(found.failures),
         counts={name: after[name] - before.get(name, 0) for name in after},
     )
     return prepared, probed
+
+
+@dataclass
+class _Found:
+    """What is still to do for the targets that are not complete."""
+
+    stores: dict[int, TakeStore]
+    gaps: dict[int, tuple[Grid, list[Gap]]]
+    failures: list[Failure]
+
+    def add(
+        self,
+        recipe: Recipe,
+        number: int,
+        target: Target,
+        take: Take,
+        streams: Sequence[str],
+        probe: TakeProbe,
+    ) -> None:
+        """Make or extend the target's store and see what it lacks."""
+        grid = make_grid(probe.frames, probe.rate, target.grid, take.segments)
+        if not grid.clips:
+            why = f"too short for one clip ({probe.frames} frames; the grid drops the tail)"
+            reason = f"{target.encoder_id}: {why}" if len(recipe.targets) > 1 else why
+            self.failures.append(Failure(take.name, None, reason, kind="unreadable"))
+            return
+        store = _store(recipe, target, take, streams, probe, grid)
+        _forget_changed(store, take, streams, probe)
+        self.stores[number] = store
+        self.gaps[number] = grid, store.missing(list(streams))
+
+
+def make_units(
+    take: Take, gaps: Mapping[int, tuple[Grid, Sequence[Gap]]], unit_frames: int
+) -> tuple[Unit, ...]:
+    """The units that fill the gaps of a take's stores.
+
+    Gaps of several targets that begin near the same multiple of `unit_frames` become one unit, so
+    that their frames are decoded once; two gaps of one target never do.
+
+    Args:
+        take: whole.
+        gaps: by target, its grid and what its store lacks.
+        unit_frames: frames of the take that a unit is meant to cover.
+    """
+    found: dict[tuple[int, int], list[tuple[int, int, ClipRange]]] = {}
+    for number, (grid, missing) in gaps.items():
+        times: Counter[int] = Counter()
+        for gap in missing:
+            clips = slice(gap.start, gap.stop)
+            first = int(grid.source[grid.start[clips].min()])
+            last = int(grid.source[grid.stop[clips].max() - 1]) + 1
+            cell = round(first / unit_frames)
+            part = ClipRange(number, gap.start, gap.stop, gap.streams)
+            found.setdefault((cell, times[cell]), []).append((first, last, part))
+            times[cell] += 1
+    return tuple(
+        Unit(
+            take,
+            min(first for first, _, _ in parts),
+            max(last for _, last, _ in parts),
+            tuple(part for _, _, part in parts),
+        )
+        for _, parts in sorted(found.items())
+    )
 
 
 def _existing(uri: str, s3: S3Options) -> TakeStore | None:
@@ -75,13 +155,11 @@ def _existing(uri: str, s3: S3Options) -> TakeStore | None:
 
 
 def _is_up_to_date(
-    store: TakeStore, take: Take, streams: Sequence[str], s3: S3Options, counters: Counters
+    store: TakeStore, streams: Sequence[str], now: Mapping[str, ObjectIdentity | None]
 ) -> bool:
     if store.status != COMPLETE or not set(streams) <= set(store.streams):
         return False
-    return not videos_changed(store, take, streams, s3, counters) and not store.missing(
-        list(streams)
-    )
+    return not _differ(store, now) and not store.missing(list(streams))
 
 
 def videos_changed(
@@ -89,19 +167,31 @@ def videos_changed(
 ) -> bool:
     """Whether any of the streams' objects is another one than the store was made from.
 
-    One HEAD per stream; an object that is gone has not changed. Raises SourceError.
+    One HEAD per stream; an object that is gone has not changed.
+
+    Raises:
+        SourceError: the storage fails.
     """
-    known = _known_identities(store)
+    return _differ(store, _identities(take, streams, s3, counters))
+
+
+def _identities(
+    take: Take, streams: Sequence[str], s3: S3Options, counters: Counters
+) -> dict[str, ObjectIdentity | None]:
+    """By stream with an object, which version of it is there now; None where it is gone."""
+    found: dict[str, ObjectIdentity | None] = {}
     for stream in take.streams:
-        if stream.key not in streams or stream.uri is None:
-            continue
-        try:
-            now = Source(stream.uri, s3, counters).identity()
-        except FileNotFoundError:
-            continue
-        if known.get(stream.key) != now:
-            return True
-    return False
+        if stream.key in streams and stream.uri is not None:
+            try:
+                found[stream.key] = Source(stream.uri, s3, counters).identity()
+            except FileNotFoundError:
+                found[stream.key] = None
+    return found
+
+
+def _differ(store: TakeStore, now: Mapping[str, ObjectIdentity | None]) -> bool:
+    known = _known_identities(store)
+    return any(there is not None and known.get(key) != there for key, there in now.items())
 
 
 def _known_identities(store: TakeStore) -> dict[str, ObjectIdentity | None]:
@@ -113,19 +203,31 @@ def _known_identities(store: TakeStore) -> dict[str, ObjectIdentity | None]:
 
 
 def _store(
-    uri: str, recipe: Recipe, take: Take, streams: Sequence[str], probe: TakeProbe, grid: Grid
+    recipe: Recipe,
+    target: Target,
+    take: Take,
+    streams: Sequence[str],
+    probe: TakeProbe,
+    grid: Grid,
 ) -> TakeStore:
-    assert recipe.encoder.dim is not None
+    assert target.encoder.dim is not None
+    uri = recipe.store_uri(take.uid, target)
     layout = StoreLayout(
         streams=tuple(streams),
-        dim=recipe.encoder.dim,
+        dim=target.encoder.dim,
         dtype=recipe.job.store.dtype,
-        unit_clips=unit_clips(recipe.job.store.unit_frames, recipe.grid.stride),
+        unit_clips=clips_per_unit(recipe.job.store.unit_frames, target.grid, probe.rate, grid),
         start_frame=grid.start,
         stop_frame=grid.stop,
         start_time=grid.start_time(),
         end_time=grid.end_time(),
-        attributes=_attributes(recipe, take, streams, probe, grid),
+        extra={
+            schema.SEGMENT_NAME: [segment.name for segment in grid.segments],
+            schema.SEGMENT_LABEL: [segment.label for segment in grid.segments],
+        }
+        if grid.segments
+        else {},
+        attributes=store_attributes(recipe, target, take, streams, probe, grid),
     )
     try:
         return TakeStore.create(uri, layout, recipe.output_s3)
@@ -138,11 +240,21 @@ def _store(
         return TakeStore.create(uri, layout, recipe.output_s3)
 
 
+def clips_per_unit(
+    unit_frames: int, spec: GridSpec | SegmentGridSpec, rate: Fraction, grid: Grid
+) -> int:
+    """Clips of one unit of a new store, so that it covers about `unit_frames` of the take."""
+    if isinstance(spec, SegmentGridSpec):
+        frames = int(grid.source[-1]) + 1 if len(grid.source) else 1
+        return max(1, min(grid.clips, unit_frames * grid.clips // max(1, frames)))
+    return unit_clips(max(1, int(unit_frames * grid.fps / rate)), spec.stride)
+
+
 def _forget_changed(store: TakeStore, take: Take, streams: Sequence[str], probe: TakeProbe) -> None:
     for name in sorted(changed_streams(store, probe) & set(streams)):
         store.reset(name)
         store.update_attributes(
-            provenance={"streams": {name: _facts(take, name, probe)}},
+            provenance={"streams": {name: stream_facts(take, name, probe)}},
             problems={name: list(probe.problems().get(name, ()))},
         )
 
@@ -157,68 +269,26 @@ def changed_streams(store: TakeStore, probe: TakeProbe) -> set[str]:
     }
 
 
-def _attributes(
-    recipe: Recipe, take: Take, streams: Sequence[str], probe: TakeProbe, grid: Grid
-) -> dict[str, Any]:
-    spec = recipe.encoder
-    encoder = spec.model_dump(mode="json", exclude={"grid"})
-    problems = probe.problems()
+def problems_of(stores: Sequence[tuple[TakeStore, Target]]) -> dict[str, tuple[str, ...]]:
+    """Per stream, what the stores of a take say is wrong with it, each sentence once.
+
+    A sentence that not all stores have (numbers of clips differ) names the encoder.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for store, target in stores:
+        for stream, lines in store.attributes.get("problems", {}).items():
+            for line in lines:
+                found.setdefault(stream, {}).setdefault(line, []).append(target.encoder.name)
     return {
-        "take": {
-            "take_uid": take.uid,
-            "take_name": take.name,
-            "task_name": take.task,
-            "university_name": take.university,
-            "capture_name": take.capture,
-        },
-        "grid": {
-            **recipe.grid.model_dump(mode="json"),
-            "fps": float(grid.fps),
-            "fps_fraction": str(grid.fps),
-            "take_fps_fraction": str(Fraction(probe.rate)),
-            "frames": grid.frames,
-            "clips": grid.clips,
-            "padded": grid.padded,
-        },
-        "encoder": {**encoder, "encoder_id": recipe.encoder_id},
-        "provenance": {
-            "streams": {name: _facts(take, name, probe) for name in streams},
-            "resolution": recipe.job.select.resolution,
-            "rotate": dict(recipe.job.rotate),
-            "versions": versions(),
-            "git_commit": recipe.git_commit,
-        },
-        "problems": {name: list(problems[name]) for name in streams if name in problems},
+        stream: tuple(
+            line if len(names) == len(stores) else f"{', '.join(names)}: {line}"
+            for line, names in lines.items()
+        )
+        for stream, lines in found.items()
     }
-
-
-def _facts(take: Take, name: str, probe: TakeProbe) -> dict[str, Any]:
-    stream = next(stream for stream in take.streams if stream.key == name)
-    return {"cam_id": stream.cam_id, "is_ego": stream.is_ego, **probe.streams[name].provenance()}
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the features' values can depend on."""
-    libav = ".".join(str(part) for part in av.library_versions["libavcodec"])
-    return {
-        "python": platform.python_version(),
-        "libavcodec": libav,
-        "takestream": own_version(),
-        **{name: version(name) for name in RECORDED},
-    }
-
-
-def _problems(store: TakeStore) -> dict[str, tuple[str, ...]]:
-    found = store.attributes.get("problems", {})
-    return {name: tuple(lines) for name, lines in found.items()}
 
 
 def _hopeless(take: Take, streams: Sequence[str], probe: TakeProbe) -> tuple[Failure, ...]:
-    def reason(found: StreamProbe) -> str:
-        if found.reason is Reason.VALID:
-            return f"too short for one clip ({found.frames} frames; the grid drops the tail)"
-        return found.fault
-
     return tuple(
-        Failure(take.name, name, reason(probe.streams[name]), kind="unreadable") for name in streams
+        Failure(take.name, name, probe.streams[name].fault, kind="unreadable") for name in streams
     )

@@ -1,4 +1,4 @@
-"""A job with its encoder resolved: what every worker needs to know, and the store's folder name."""
+"""A job with its targets resolved: what every worker needs to know, and the stores' folders."""
 
 import fnmatch
 import hashlib
@@ -10,47 +10,61 @@ from functools import cached_property
 from pathlib import Path
 
 from configs.load import SettingsError, choose_encoder
-from configs.schema import EncoderSpec, GridSpec, JobSpec
+from configs.schema import EncoderChoice, EncoderSpec, GridSpec, JobSpec, SegmentGridSpec
 from models.encoder import resolve_encoder
 from models.preprocess import PREPROCESSING_VERSION
 from takestream.storage import S3Options, absolute, join
+from workers.dataset.segments import read_segments
 
 # Part of every `encoder_id`: raise it whenever decoding or colour conversion changes the pixels.
 PICTURE_VERSION = 1
 
 
 @dataclass(frozen=True)
+class Target:
+    """What one store of each take holds: an encoder's features on a grid.
+
+    Attributes:
+        encoder: resolved, with the digest of its weights.
+        grid: how takes are cut into clips.
+        encoder_id: `<preset>-<10 hex digits>`, the folder of its stores; see `make_target`.
+    """
+
+    encoder: EncoderSpec
+    grid: GridSpec | SegmentGridSpec
+    encoder_id: str
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """A job, its encoder and grid resolved; `git_commit` is of the code, where it is known."""
+    """A job with its targets resolved: all that a worker needs to know.
+
+    Attributes:
+        job: the settings, local paths made absolute.
+        targets: one for each encoder of the job, in its order; fed from one decoding.
+        git_commit: of the code, where it is known.
+    """
 
     job: JobSpec
-    encoder: EncoderSpec
-    grid: GridSpec
+    targets: tuple[Target, ...]
     git_commit: str | None = None
 
-    @cached_property
-    def encoder_id(self) -> str:
-        """`<preset>-<10 hex digits>` over all that decides what the features mean.
+    @property
+    def target(self) -> Target:
+        """The first target: the only one of an on-demand request."""
+        return self.targets[0]
 
-        That is the encoder's identity with the digest of its weights, the versions of
-        preprocessing and picture making, the grid, the videos' resolution and how they are turned:
-        another of these is another folder, so nothing is overwritten.
-        """
-        identity = {
-            "encoder": self.encoder.identity(),
-            "preprocessing": PREPROCESSING_VERSION,
-            "picture": PICTURE_VERSION,
-            "grid": self.grid.model_dump(mode="json"),
-            "resolution": self.job.select.resolution,
-            "rotate": {k: v for k, v in sorted(self.job.rotate.items()) if v},
-        }
-        text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-        return f"{self.encoder.name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+    @property
+    def encoder_ids(self) -> tuple[str, ...]:
+        """The folders of the stores, target by target."""
+        return tuple(target.encoder_id for target in self.targets)
 
     @cached_property
     def key(self) -> str:
         """Tells recipes apart: a digest of everything in it."""
-        parts = [spec.model_dump_json() for spec in (self.job, self.encoder, self.grid)]
+        parts = [self.job.model_dump_json()]
+        for target in self.targets:
+            parts += [target.encoder.model_dump_json(), target.grid.model_dump_json()]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
@@ -64,9 +78,10 @@ class Recipe:
         s3 = self.job.output_s3 or self.job.s3
         return S3Options(s3.profile, s3.endpoint_url)
 
-    def store_uri(self, take_uid: str) -> str:
-        """Where the store of a take is."""
-        return join(self.job.output, self.encoder_id, f"{take_uid}.zarr")
+    def store_uri(self, take_uid: str, target: Target | None = None) -> str:
+        """Where the store of a take and a target is; of the first target when none is given."""
+        encoder_id = (target or self.target).encoder_id
+        return join(self.job.output, encoder_id, f"{take_uid}.zarr")
 
     def quarter_turns(self, stream: str) -> int:
         """By how many quarter turns counter-clockwise the stream's pictures are turned."""
@@ -77,11 +92,19 @@ class Recipe:
 
 
 def make_recipe(job: JobSpec) -> Recipe:
-    """Resolve a job's encoder and grid. Raises SettingsError, ModelError.
+    """Resolve a job's encoders and grids.
 
     Local paths become absolute: workers run in folders of their own.
+
+    Raises:
+        SettingsError: a setting that cannot be used.
+        ModelError: an encoder that cannot be used.
+        DatasetError: the file of segments cannot be used.
+        SourceError: the file of segments cannot be read.
     """
     places = {"dataset": absolute(job.dataset), "output": absolute(job.output)}
+    if job.segments is not None:
+        places["segments"] = absolute(job.segments)
     job = job.model_copy(update=places)
     for name, place in places.items():
         if place.startswith("memory://"):
@@ -89,12 +112,51 @@ def make_recipe(job: JobSpec) -> Recipe:
                 f"{name}: {place} lies in one process's memory, which workers do not share; "
                 "give a path or another URI"
             )
-    chosen = choose_encoder(job.encoder)
+    targets = tuple(make_target(job, choice) for choice in job.encoders)
+    ids = [target.encoder_id for target in targets]
+    if twice := sorted({one for one in ids if ids.count(one) > 1}):
+        raise SettingsError(f"encoders: two of them are the same, {twice[0]}")
+    return Recipe(job, targets, _git_commit())
+
+
+def make_target(job: JobSpec, choice: EncoderChoice) -> Target:
+    """One encoder of a job, resolved, on its grid.
+
+    The `encoder_id` is a digest of all that decides what the features mean: the encoder's identity
+    with the digest of its weights, the versions of preprocessing and picture making, the grid, the
+    videos' resolution, how they are turned, and the timeline. Another of these is another folder,
+    so nothing is overwritten.
+
+    Raises:
+        SettingsError, ModelError, DatasetError, SourceError: as `make_recipe` does.
+    """
+    chosen = choose_encoder(choice)
     if os.path.isdir(chosen.weights):
         chosen = chosen.model_copy(update={"weights": absolute(chosen.weights)})
     s3 = job.output_s3 or job.s3
     encoder = resolve_encoder(chosen, S3Options(s3.profile, s3.endpoint_url))
-    return Recipe(job, encoder, job.grid.over(encoder.grid), _git_commit())
+    grid = _grid(job, encoder)
+    identity = {
+        "encoder": encoder.identity(),
+        "preprocessing": PREPROCESSING_VERSION,
+        "picture": PICTURE_VERSION,
+        "grid": grid.model_dump(mode="json"),
+        "resolution": job.select.resolution,
+        "rotate": {k: v for k, v in sorted(job.rotate.items()) if v},
+    }
+    if job.timeline.kind != "frames":
+        identity["timeline"] = job.timeline.model_dump(mode="json")
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    return Target(encoder, grid, f"{encoder.name}-{digest}")
+
+
+def _grid(job: JobSpec, encoder: EncoderSpec) -> GridSpec | SegmentGridSpec:
+    if job.segments is None:
+        return job.grid.over(encoder.grid)
+    fps = job.grid.fps or encoder.grid.fps
+    s3 = S3Options(job.s3.profile, job.s3.endpoint_url)
+    return SegmentGridSpec(fps=fps, segments=read_segments(job.segments, s3).digest)
 
 
 def _git_commit() -> str | None:

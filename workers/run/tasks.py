@@ -1,8 +1,8 @@
 """The pieces of work and what comes back of them: small, plain values that travel through Ray."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,26 +11,67 @@ from workers.dataset.take import Take
 from workers.run.recipe import Recipe
 
 Outcome = Literal["done", "failed", "stopped"]
-Kind = Literal["prepare", "extract", "finish", "window"]
 
 
 @dataclass(frozen=True)
-class Unit:
-    """Clips `[start, stop)` of a take, for the streams whose features are still missing.
+class ClipRange:
+    """Clips `[start, stop)` of one target, for some streams.
 
-    take: with all its streams, since they agree on the take's length together.
+    Attributes:
+        target: number of the target in the recipe.
+        start, stop: clips of that target's grid.
+        streams: keys of the streams.
     """
 
-    take: Take
+    target: int
     start: int
     stop: int
     streams: tuple[str, ...]
 
     @property
+    def clips(self) -> int:
+        """Clips, times streams."""
+        return (self.stop - self.start) * len(self.streams)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A stretch of a take, decoded once for all targets that lack clips in it.
+
+    Attributes:
+        take: with all its streams, since they agree on the take's length together.
+        first_frame, last_frame: the take's frames `[first_frame, last_frame)` that the clips show.
+        ranges: the clips whose features are missing, whole units of each target's store.
+    """
+
+    take: Take
+    first_frame: int
+    last_frame: int
+    ranges: tuple[ClipRange, ...]
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The streams that any of the ranges is for, in their order."""
+        return tuple(dict.fromkeys(name for part in self.ranges for name in part.streams))
+
+    @property
+    def clips(self) -> int:
+        """Clips of all targets, times streams."""
+        return sum(part.clips for part in self.ranges)
+
+    @property
     def name(self) -> str:
-        """For messages: the take, the clips, and the stream when it is only one."""
+        """For messages: the take, its frames, and the stream when it is only one."""
         only = f" {self.streams[0]}" if len(self.streams) == 1 else ""
-        return f"{self.take.name}{only} clips {self.start}-{self.stop - 1}"
+        return f"{self.take.name}{only} frames {self.first_frame}-{self.last_frame - 1}"
+
+    def only(self, stream: str) -> "Unit":
+        """This unit for one of its streams."""
+        return replace(self, ranges=_only(self.ranges, stream))
+
+
+def _only(ranges: Sequence[ClipRange], stream: str) -> tuple[ClipRange, ...]:
+    return tuple(replace(part, streams=(stream,)) for part in ranges if stream in part.streams)
 
 
 @dataclass(frozen=True)
@@ -51,31 +92,47 @@ class Failure:
 
 @dataclass(frozen=True)
 class UnitRecord:
-    """What became of a unit.
+    """What became of a unit, or of a window.
 
-    invalid: per stream, how many of its clips are invalid.
-    counts: bytes_read, bytes_written, requests, retries, frames_decoded, clips …
+    Attributes:
+        take: whose clips they are.
+        ranges: the clips that this record is about.
+        outcome: what became of them.
+        seconds: how long it took.
+        invalid: per stream, how many of its clips are invalid, of all targets together.
+        counts: bytes_read, bytes_written, requests, retries, frames_decoded, clips …
+        failures: why something was not done.
     """
 
-    unit: Unit
+    take: Take
+    ranges: tuple[ClipRange, ...]
     outcome: Outcome
     seconds: float = 0.0
     invalid: Mapping[str, int] = field(default_factory=dict)
     counts: Mapping[str, float] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
 
+    @property
+    def clips(self) -> int:
+        """Clips of all targets, times streams."""
+        return sum(part.clips for part in self.ranges)
+
 
 @dataclass(frozen=True)
 class PreparedTake:
-    """A take that was probed and whose store stands ready.
+    """A take that was probed and whose stores stand ready.
 
-    units: what is still to do; empty when the store is complete already.
-    clips: clips of the whole take, times streams; clips_done: of them, in the store already.
-    problems: per stream, plain words.
+    Attributes:
+        stores: the stores' URIs, target by target; those that cannot be made are left out.
+        units: what is still to do; empty when all stores are complete already.
+        clips: clips of the whole take, of all targets, times streams.
+        clips_done: of them, in the stores already.
+        problems: per stream, plain words.
+        failures: why a store cannot be made, or the whole take not be prepared.
     """
 
     take: Take
-    store: str
+    stores: tuple[str, ...]
     units: tuple[Unit, ...]
     clips: int = 0
     clips_done: int = 0
@@ -88,10 +145,15 @@ class PreparedTake:
 
 @dataclass(frozen=True)
 class FinishedTake:
-    """A take whose units are all done: whether its store is complete now."""
+    """A take whose units are all done.
+
+    Attributes:
+        complete: whether all its stores are complete now.
+        problems: per stream, plain words.
+        failures: why it could not be finished.
+    """
 
     take: Take
-    store: str
     complete: bool
     problems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
@@ -130,32 +192,127 @@ Record = PreparedTake | UnitRecord | FinishedTake
 
 
 @dataclass(frozen=True)
-class Task:
+class _Task:
     """Something for a worker to run, by its recipe.
 
-    kind: `prepare` a take, `extract` a unit of it, `finish` it; or a `window`: clips asked for on
-        demand, which need not be a whole unit and come back part by part.
-    owner: whose work it is, for counting and cancelling: a job, or a request.
-    streams: which streams `prepare` is for.
+    Attributes:
+        recipe: the job's.
+        take: whole.
+        owner: whose work it is, for counting and cancelling: a job, or a request.
     """
 
-    kind: Kind
+    # Units go in front of new takes, so that a take is finished before the next one is begun.
+    priority: ClassVar[int] = 2
+
     recipe: Recipe
     take: Take
     owner: str
-    streams: tuple[str, ...] = ()
-    unit: Unit | None = None
 
     @property
     def name(self) -> str:
         """For messages."""
-        return self.unit.name if self.unit else self.take.name
+        return self.take.name
+
+    @property
+    def only_stream(self) -> str | None:
+        """The stream that it is about when that is just one."""
+        return None
+
+    def by_stream(self) -> "list[Task]":
+        """The same work as one task for each stream; empty when it cannot be taken apart."""
+        return []
+
+
+@dataclass(frozen=True)
+class Prepare(_Task):
+    """Probe a take and make its stores stand ready for some of its streams."""
+
+    priority: ClassVar[int] = 3
+
+    streams: tuple[str, ...] = ()
 
     def failed(self, failure: Failure) -> Record:
-        """The record of this task when nothing came of it."""
-        if self.kind == "prepare":
-            return PreparedTake(self.take, "", (), failures=(failure,))
-        if self.kind == "finish":
-            return FinishedTake(self.take, "", False, failures=(failure,))
-        assert self.unit is not None
-        return UnitRecord(self.unit, "failed", failures=(failure,))
+        """The record when nothing came of it."""
+        return PreparedTake(self.take, (), (), failures=(failure,))
+
+
+@dataclass(frozen=True)
+class Finish(_Task):
+    """Mark a take's stores complete if they are."""
+
+    priority: ClassVar[int] = 1
+
+    def failed(self, failure: Failure) -> Record:
+        """The record when nothing came of it."""
+        return FinishedTake(self.take, False, failures=(failure,))
+
+
+@dataclass(frozen=True)
+class Extract(_Task):
+    """Compute and write a unit of a take."""
+
+    unit: Unit = field(kw_only=True)
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.unit.name
+
+    @property
+    def only_stream(self) -> str | None:
+        """The stream that it is about when that is just one."""
+        return self.unit.streams[0] if len(self.unit.streams) == 1 else None
+
+    def by_stream(self) -> "list[Task]":
+        """The same work as one task for each stream; empty when there is only one."""
+        names = self.unit.streams
+        return [replace(self, unit=self.unit.only(s)) for s in names] if len(names) > 1 else []
+
+    def stopped(self) -> Record:
+        """The record when it was cancelled."""
+        return UnitRecord(self.take, self.unit.ranges, "stopped")
+
+    def failed(self, failure: Failure) -> Record:
+        """The record when nothing came of it."""
+        return UnitRecord(self.take, self.unit.ranges, "failed", failures=(failure,))
+
+
+@dataclass(frozen=True)
+class Window(_Task):
+    """Compute clips asked for on demand, any of them; they come back part by part.
+
+    Attributes:
+        clips: of the recipe's first target.
+    """
+
+    clips: ClipRange = field(kw_only=True)
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        names = self.clips.streams
+        only = f" {names[0]}" if len(names) == 1 else ""
+        return f"{self.take.name}{only} clips {self.clips.start}-{self.clips.stop - 1}"
+
+    @property
+    def only_stream(self) -> str | None:
+        """The stream that it is about when that is just one."""
+        return self.clips.streams[0] if len(self.clips.streams) == 1 else None
+
+    def by_stream(self) -> "list[Task]":
+        """The same work as one task for each stream; empty when there is only one."""
+        names = self.clips.streams
+        if len(names) < 2:
+            return []
+        return [replace(self, clips=replace(self.clips, streams=(s,))) for s in names]
+
+    def stopped(self) -> Record:
+        """The record when it was cancelled."""
+        return UnitRecord(self.take, (self.clips,), "stopped")
+
+    def failed(self, failure: Failure) -> Record:
+        """The record when nothing came of it."""
+        return UnitRecord(self.take, (self.clips,), "failed", failures=(failure,))
+
+
+Task = Prepare | Extract | Finish | Window

@@ -23,7 +23,17 @@ from workers.media.source import (
 )
 from workers.run.extract import Stopped, UnitExtractor
 from workers.run.recipe import Recipe
-from workers.run.tasks import ClipPart, Failure, Query, Record, Task, UnitRecord
+from workers.run.tasks import (
+    ClipPart,
+    Extract,
+    Failure,
+    Finish,
+    Prepare,
+    Query,
+    Record,
+    Task,
+    Window,
+)
 from workers.store.errors import StoreDenied, StoreError
 
 log = logging.getLogger(__name__)
@@ -78,29 +88,28 @@ class Worker:
         self._cancelled: deque[str] = deque(maxlen=REMEMBERED)
         self._urgent = _Urgent()
 
-    def run(self, task: Task) -> Record:
+    def run(self, task: Prepare | Extract | Finish) -> Record:
         """The record of a task, whatever happens to it."""
         return self._run(task, in_between=True)
 
     @ray.method(concurrency_group="urgent")
-    def run_urgent(self, task: Task) -> Record:
+    def run_urgent(self, task: Prepare | Extract | Finish) -> Record:
         """As `run`, in front of it."""
         with self._urgent.under_way():
             return self._run(task, in_between=False)
 
     @ray.method(concurrency_group="urgent", num_returns="streaming")
-    def window(self, task: Task) -> Iterator[ClipPart | Record]:
+    def window(self, task: Window) -> Iterator[ClipPart | Record]:
         """The parts of a window as they are ready, then its record."""
-        assert task.unit is not None
         with self._urgent.under_way():
             torch.set_num_threads(self._threads)
             counters = self._counted(task.owner)
             try:
                 yield from self._extractor(task.recipe).window(
-                    task.unit, lambda: self._is_cancelled(task), counters
+                    task.take, task.clips, lambda: self._is_cancelled(task), counters
                 )
             except Stopped:
-                yield UnitRecord(task.unit, "stopped")
+                yield task.stopped()
             except Exception as error:  # noqa: BLE001 - a record says it; the service goes on
                 yield task.failed(_failure(task, error))
 
@@ -136,7 +145,7 @@ class Worker:
         """Give the running tasks of `owner` back at their next batch, and refuse coming ones."""
         self._cancelled.append(owner)
 
-    def _run(self, task: Task, *, in_between: bool) -> Record:
+    def _run(self, task: Prepare | Extract | Finish, *, in_between: bool) -> Record:
         torch.set_num_threads(self._threads)
         counters = self._counted(task.owner)
 
@@ -147,15 +156,16 @@ class Worker:
 
         try:
             extractor = self._extractor(task.recipe)
-            if task.kind == "prepare":
-                return extractor.prepare(task.take, task.streams, counters)
-            if task.kind == "finish":
-                return extractor.finish(task.take)
-            assert task.unit is not None
-            return extractor.extract(task.unit, stop, counters)
-        except Stopped:
-            assert task.unit is not None
-            return UnitRecord(task.unit, "stopped")
+            match task:
+                case Prepare():
+                    return extractor.prepare(task.take, task.streams, counters)
+                case Finish():
+                    return extractor.finish(task.take)
+                case Extract():
+                    try:
+                        return extractor.extract(task.unit, stop, counters)
+                    except Stopped:
+                        return task.stopped()
         except Exception as error:  # noqa: BLE001 - a record says it; the job goes on
             return task.failed(_failure(task, error))
 
@@ -178,9 +188,9 @@ class Worker:
     def _extractor(self, recipe: Recipe) -> UnitExtractor:
         with self._loading:
             if recipe.key not in self._extractors:
-                encoder = self._encoder(recipe)
+                encoders = self._loaded(recipe)
                 self._extractors[recipe.key] = UnitExtractor(
-                    recipe, encoder, self._device, self._encoding
+                    recipe, encoders, self._device, self._encoding
                 )
             self._extractors.move_to_end(recipe.key)
             while len(self._extractors) > KEPT_RECIPES:
@@ -188,31 +198,31 @@ class Worker:
             return self._extractors[recipe.key]
 
     def _joint(self, recipe: Recipe) -> Joint:
-        encoder = self._extractor(recipe).encoder
-        key = recipe.encoder.model_dump_json()
+        encoder = self._extractor(recipe).encoders[0]
+        spec = recipe.target.encoder
+        key = spec.model_dump_json()
         with self._loading:
             if key not in self._joints:
                 self._joints.clear()  # a text tower is as large as an encoder: one at a time
-                self._joints[key] = load_joint(
-                    recipe.encoder, self._device, recipe.output_s3, encoder
-                )
+                self._joints[key] = load_joint(spec, self._device, recipe.output_s3, encoder)
             return self._joints[key]
 
-    def _encoder(self, recipe: Recipe) -> Encoder:
-        key = recipe.encoder.model_dump_json()
-        if key not in self._encoders:
-            if len(self._encoders) >= KEPT_ENCODERS:
+    def _loaded(self, recipe: Recipe) -> list[Encoder]:
+        """The recipe's encoders, target by target; those used last stay on the device."""
+        specs = {target.encoder.model_dump_json(): target.encoder for target in recipe.targets}
+        kept = max(KEPT_ENCODERS, len(specs))
+        for key, spec in specs.items():
+            if key in self._encoders:
+                self._encoders.move_to_end(key)
+                continue
+            while len(self._encoders) >= kept:
                 _, old = self._encoders.popitem(last=False)
-                for name in [k for k, e in self._extractors.items() if e.encoder is old]:
+                for name in [k for k, e in self._extractors.items() if old in e.encoders]:
                     del self._extractors[name]
             self._encoders[key] = load_encoder(
-                recipe.encoder,
-                self._device,
-                compile=recipe.job.run.compile,
-                s3=recipe.output_s3,
+                spec, self._device, compile=recipe.job.run.compile, s3=recipe.output_s3
             )
-        self._encoders.move_to_end(key)
-        return self._encoders[key]
+        return [self._encoders[target.encoder.model_dump_json()] for target in recipe.targets]
 
 
 class _Urgent:
@@ -244,9 +254,8 @@ class _Urgent:
 
 def crash_failure(task: Task, deaths: int, how: str) -> Failure:
     """Why a task that took its worker down `deaths` times is tried no more."""
-    stream = task.unit.streams[0] if task.unit and len(task.unit.streams) == 1 else None
     reason = f"took its worker down {deaths} times ({how}); left out, run again to try once more"
-    return Failure(task.take.name, stream, reason, kind="crash")
+    return Failure(task.take.name, task.only_stream, reason, kind="crash")
 
 
 def _failure(task: Task, error: Exception) -> Failure:

@@ -291,7 +291,7 @@ def test_an_open_service_listens_on_loopback_only(
 
 def test_a_damaged_store_beside_takes_nothing_away(root: Path) -> None:
     client = client_of(root)
-    encoder_id = make_recipe(spec_of(root).job).encoder_id
+    encoder_id = make_recipe(spec_of(root).job).target.encoder_id
     (good,) = client.get("/v1/takes/one").json()["stores"]
     assert (good["encoder_id"], good["status"], good["clips"]) == (encoder_id, "complete", CLIPS)
     other = root / "out" / "aaa-0123456789" / "uid-1.zarr"

@@ -117,7 +117,7 @@ def test_a_service_by_its_url(url: str, say: Say, tmp_path: Path) -> None:
     assert f"takestream stop {ID} --url {url}" in err
     # Only what was said: the rest is the service's to choose.
     assert Service.bodies == [
-        {"encoder": {"preset": "enc"}, "select": {"tasks": ["a"], "streams": ["aria*"]}}
+        {"encoders": [{"preset": "enc"}], "select": {"tasks": ["a"], "streams": ["aria*"]}}
     ]
     code, out, err = say("jobs", "--url", url)
     assert (code, err) == (0, "")

@@ -25,7 +25,7 @@ from takestream.schema import Reason
 from takestream.storage import S3Options
 from workers.dataset.take import Take
 from workers.run.recipe import Recipe, make_recipe
-from workers.run.tasks import ClipPart, Failure, PreparedTake, Unit, UnitRecord
+from workers.run.tasks import ClipPart, ClipRange, Failure, PreparedTake, UnitRecord
 from workers.store.layout import StoreLayout
 from workers.store.takestore import TakeStore
 
@@ -60,7 +60,7 @@ class Engine(EngineClient):
 
     async def prepare(self, recipe: Recipe, take: Take, streams: Sequence[str]) -> PreparedTake:
         self.prepared += 1
-        return PreparedTake(take, "", ())
+        return PreparedTake(take, (), ())
 
     async def submit(self, job: JobSpec, by: str | None) -> JobRecord:
         self.jobs.append(job)
@@ -75,7 +75,7 @@ async def computed(take: Take, streams: Sequence[str], first: int, stop: int) ->
     for name in streams:
         numbers = np.arange(first, stop)
         yield part_of(name, numbers, numbers + 1000 * STREAMS.index(name))
-    yield UnitRecord(Unit(take, first, stop, tuple(streams)), "done")
+    yield UnitRecord(take, (ClipRange(0, first, stop, tuple(streams)),), "done")
 
 
 def part_of(name: str, numbers: np.ndarray, values: np.ndarray) -> ClipPart:
@@ -88,7 +88,9 @@ def failing(outcome: Any, *failures: Failure) -> Window:
     async def window(
         take: Take, streams: Sequence[str], first: int, stop: int
     ) -> AsyncIterator[Any]:
-        yield UnitRecord(Unit(take, first, stop, tuple(streams)), outcome, failures=failures)
+        yield UnitRecord(
+            take, (ClipRange(0, first, stop, tuple(streams)),), outcome, failures=failures
+        )
 
     return window
 
@@ -173,8 +175,8 @@ def test_a_tag_stands_only_for_what_is_all_there(client: TestClient, engine: Eng
     crash = Failure("one", "cam01_0", "took its worker down", kind="crash")
 
     async def poisoned(take: Take, streams: Any, first: int, stop: int) -> AsyncIterator[Any]:
-        one = Unit(take, first, stop, ("cam01_0",))
-        yield UnitRecord(one, "failed", failures=(crash,))
+        one = ClipRange(0, first, stop, ("cam01_0",))
+        yield UnitRecord(take, (one,), "failed", failures=(crash,))
         async for item in computed(take, ("cam02_0",), first, stop):
             yield item
 

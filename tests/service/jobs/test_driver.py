@@ -108,7 +108,7 @@ def test_every_way_to_run_a_job_ends_in_the_same_words(
     end = log.splitlines()[-1].split(" ", 1)[1]
     assert end.partition("; report ")[0] == ("done" if error is None else f"done, with {error}")
     assert Path(end.partition("; report ")[2]).is_file()
-    assert f"1 takes with {record.encoder_id}" in log
+    assert f"1 takes with {record.encoder_ids[0]}" in log
 
     said = capsys.readouterr().out
     assert run(["extract", "--dataset", dataset, "--output", output]) == code

@@ -113,7 +113,7 @@ def test_a_record_says_nothing_that_a_caller_may_not_say(
         **good,
         "run": {**good["run"], "address": "evil:6379"},
         "s3": {**good["s3"], "endpoint_url": "http://evil"},
-        "encoder": {**good["encoder"], "weights": "s3://evil/pickle", "frames": 4},
+        "encoders": [{**good["encoders"][0], "weights": "s3://evil/pickle", "frames": 4}],
     }
     job = resumed_job(foreign, spec)
     assert (job.run, job.s3, job.encoder.weights) == (spec.job.run, spec.job.s3, None)
@@ -121,7 +121,8 @@ def test_a_record_says_nothing_that_a_caller_may_not_say(
     assert resumed_job(good, spec) == spec.job
 
     async def test() -> None:
-        places = [{"output": "/etc"}, {"dataset": "s3://evil/x"}, {"encoder": {"preset": "clip"}}]
+        other = {"encoders": [{"preset": "clip"}]}
+        places = [{"output": "/etc"}, {"dataset": "s3://evil/x"}, other]
         bad = [left_behind(spec, spec={**good, **place}) for place in places]
         bad.append(left_behind(spec, spec={"no": "job"}))
         mine = jobs_of(spec)

@@ -54,7 +54,7 @@ def test_saved_loaded_and_listed_newest_first(output: str) -> None:
     assert records.load(queued.job_id) == done
     assert set(done.facts()) == {
         "job_id", "status", "submitted_at", "started_at", "finished_at", "submitted_by", "spec",
-        "encoder_id", "progress", "failures", "error",
+        "encoder_ids", "encoder_id", "progress", "failures", "error",
     }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from configs.load import encoder_presets
 from configs.schema import JobSpec
 from service.report.summary import print_summary, report_facts, write_report
 from workers.run.job import Progress, Report
-from workers.run.recipe import Recipe
+from workers.run.recipe import Recipe, Target
 from workers.run.tasks import Failure
 from workers.store.layout import StoreLayout
 from workers.store.takestore import TakeStore
@@ -23,16 +23,37 @@ from workers.store.verify import find_stores
 
 _numbers = itertools.count()
 KEYS = {
-    "report_version", "finished_at", "ok", "encoder_id", "dataset", "output", "stores", "takes",
-    "units", "clips", "bytes_read", "bytes_written", "requests", "retries", "frames_decoded",
-    "seconds", "rates", "counts", "problems", "failures", "job", "git_commit", "versions",
-}  # fmt: skip
+    "bytes_read",
+    "bytes_written",
+    "clips",
+    "counts",
+    "dataset",
+    "encoder_id",
+    "encoder_ids",
+    "failures",
+    "finished_at",
+    "frames_decoded",
+    "git_commit",
+    "job",
+    "ok",
+    "output",
+    "problems",
+    "rates",
+    "report_version",
+    "requests",
+    "retries",
+    "seconds",
+    "stores",
+    "takes",
+    "units",
+    "versions",
+}
 
 
 def make_recipe(output="/out", **settings):
     encoder = encoder_presets()["efficientnet_lite"]
     job = JobSpec(dataset="s3://data/egoexo", output=str(output), **settings)
-    return Recipe(job, encoder, encoder.grid, "abc")
+    return Recipe(job, (Target(encoder, encoder.grid, "tiny-0123456789"),), "abc")
 
 
 def make_report(**changes):
@@ -66,7 +87,7 @@ def test_facts_hold_every_number_under_stable_keys():
     facts = report_facts(recipe, make_report(failures=[failure], problems=problems))
     assert set(facts) == KEYS == set(report_facts(make_recipe(), Report(Progress(0))))
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
-    assert facts["encoder_id"] == recipe.encoder_id
+    assert facts["encoder_id"] == recipe.target.encoder_id
     assert facts["ok"] is False
     assert facts["takes"] == {"asked": 2, "prepared": 2, "complete": 2, "untouched": 1}
     assert facts["units"] == {"planned": 4, "done": 4, "failed": 0}
@@ -100,7 +121,7 @@ def test_the_report_lies_beside_the_stores_and_is_none(tmp_path, place):
     where, second = (write_report(recipe, make_report()) for _ in range(2))
     assert where != second
     folder, _, name = where.rpartition("/")
-    assert folder == f"{root}/{recipe.encoder_id}/reports"
+    assert folder == f"{root}/{recipe.target.encoder_id}/reports"
     stamp = datetime.strptime(name, "%Y%m%dT%H%M%S.%fZ.json").replace(tzinfo=UTC)
     assert 0 <= (stamp - before).total_seconds() < 60
     with fsspec.open(where) as file:
@@ -108,7 +129,7 @@ def test_the_report_lies_beside_the_stores_and_is_none(tmp_path, place):
     facts.pop("finished_at")
     expected = report_facts(recipe, make_report())
     assert facts == {name: expected[name] for name in facts}
-    for top in (str(root), f"{root}/{recipe.encoder_id}"):
+    for top in (str(root), f"{root}/{recipe.target.encoder_id}"):
         assert find_stores(top) == [store.uri]
 
 
@@ -126,7 +147,7 @@ def test_summary_says_what_was_done_and_what_is_next():
     assert "60 written (1 of them invalid), 33 found in the stores" in " ".join(text.split())
     assert "3.1 MB read in 42 requests, 2 of them tried again; 250.0 kB written" in text
     assert "10.0 s: 6.0 clips/s, 124 frames/s, 0.3 MB/s read" in text
-    assert f"stores: /my out/{recipe.encoder_id}\n" in text
+    assert f"stores: /my out/{recipe.target.encoder_id}\n" in text
     assert "report: /my out/e/reports/1.json\n" in text
     assert "takestream inspect '/my out/e/a.zarr'\n" in text
     assert "xarray.open_zarr('/my out/e/a.zarr')\n" in text

@@ -10,8 +10,9 @@ import torch
 
 from configs.schema import GridSpec
 from takestream.schema import Reason
-from workers.clock.clips import ClipReader
+from workers.clock.clips import ClipReader, ClipRequest, StreamInput
 from workers.clock.grid import make_grid
+from workers.clock.timeline import FrameTimeline
 from workers.media.decode import Decoded, decode, rgb
 from workers.media.index import read_index
 
@@ -51,9 +52,33 @@ def grid_of(frames=FRAMES, rate=30, **spec):
     return make_grid(frames, Fraction(rate), GridSpec(**spec))
 
 
-def read(grid, streams, start=0, stop=None, frames=8, batch=3):
+def decoding(stream):
+    """A stream as `ClipReader` decodes it, for one preprocessing."""
+
+    def run(first, last, wanted):
+        (seen,) = wanted
+        for one in stream(first, last, seen.__contains__):
+            made = None if one.picture is None else (one.picture,)
+            yield Decoded(one.frame, one.reason, made)
+
+    return run
+
+
+def inputs(streams):
+    return {
+        name: StreamInput(decoding(stream), FrameTimeline(getattr(stream, "length", FRAMES)))
+        for name, stream in streams.items()
+    }
+
+
+def reading(grid, streams, start=0, stop=None, frames=8, batch=3):
     stop = grid.clips if stop is None else stop
-    with ClipReader(grid, streams, start, stop, frames=frames, batch=batch) as reader:
+    request = ClipRequest(grid, start, stop, tuple(streams), frames=frames, batch=batch)
+    return ClipReader([request], inputs(streams))
+
+
+def read(*args, **options):
+    with reading(*args, **options) as reader:
         return list(reader)
 
 
@@ -162,7 +187,7 @@ def test_no_stream_runs_further_ahead_than_a_batch_and_a_window(batch):
     grid = grid_of(frames=2000)
     streams = {"slow": FakeStream(length=2000), "fast": FakeStream(length=2000)}
     bound = batch * 16 + 32
-    with ClipReader(grid, streams, 0, grid.clips, frames=8, batch=batch) as reader:
+    with reading(grid, streams, batch=batch) as reader:
         for one in reader:
             needed = (one.first + len(one.reason) - 1) * 16 + 32
             if one.first < 200:
@@ -201,7 +226,7 @@ def test_a_decoder_that_ends_early_is_an_error_and_no_hang():
 def test_leaving_early_ends_every_thread():
     streams = {name: FakeStream(length=5000) for name in "abc"}
     grid = grid_of(frames=5000)
-    with ClipReader(grid, streams, 0, grid.clips, frames=8, batch=2) as reader:
+    with reading(grid, streams, batch=2) as reader:
         next(iter(reader))
         assert len(decode_threads()) == 3
     assert decode_threads() == []
@@ -211,7 +236,7 @@ def test_leaving_early_ends_every_thread():
 def test_leaving_at_once_ends_every_thread():
     streams = {name: FakeStream(length=5000) for name in "abc"}
     grid = grid_of(frames=5000)
-    with ClipReader(grid, streams, 0, grid.clips, frames=8, batch=2):
+    with reading(grid, streams, batch=2):
         pass
     assert decode_threads() == []
 
@@ -221,7 +246,7 @@ def test_an_error_of_the_consumer_ends_every_thread():
     grid = grid_of(frames=5000)
 
     def encode():
-        with ClipReader(grid, streams, 0, grid.clips, frames=8, batch=2) as reader:
+        with reading(grid, streams, batch=2) as reader:
             for _ in reader:
                 raise KeyError("out of memory")
 
@@ -238,7 +263,7 @@ def test_a_slow_decoder_holds_up_its_own_stream_only():
             assert gate.wait(10)
 
     streams = {"fast": FakeStream(), "slow": FakeStream(before=wait)}
-    with ClipReader(grid_of(), streams, 0, 6, frames=8, batch=2) as reader:
+    with reading(grid_of(), streams, batch=2) as reader:
         batches = iter(reader)
         assert [next(batches).stream for _ in range(3)] == ["fast", "slow", "fast"]
         gate.set()

@@ -1,92 +1,18 @@
 """Units in, stores out, without Ray: resuming, and source objects that change, vanish or appear."""
 
-import json
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 
-from configs.load import load_job
-from configs.schema import EncoderSpec
-from service.demo.footage import encode_video
 from takestream.schema import Reason
-from workers.dataset.egoexo import read_takes
+from tests.support.brightness import STREAMS, Job, video
 from workers.media.source import Source, SourceChanged
-from workers.run.extract import Stopped, UnitExtractor
-from workers.run.recipe import make_recipe
-from workers.run.tasks import PreparedTake, UnitRecord
+from workers.run.extract import Stopped
 from workers.store.takestore import TakeStore
-
-STREAMS = ("cam01_0", "cam02_0")
-
-
-class BrightnessEncoder:
-    """The mean of each colour over a clip, in the first three numbers: cheap, and telling."""
-
-    def __init__(self, spec: EncoderSpec) -> None:
-        self.spec = spec
-
-    def encode(self, clips: torch.Tensor) -> torch.Tensor:
-        vectors = torch.zeros(len(clips), self.spec.dim or 3)
-        vectors[:, :3] = clips.float().mean((1, 3, 4))
-        return vectors
-
-
-def video(path: Path, level: int, frames: int = 100) -> None:
-    """Grey pictures that get brighter from frame to frame, starting at `level`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pictures = (np.full((64, 96, 3), level + n // 2, dtype=np.uint8) for n in range(frames))
-    encode_video(path, pictures, audio=False, gop=25)
-
-
-class Job:
-    """A data set of one take with two cameras, and its output."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root / "data"
-        self.output = root / "features"
-        self.folder = self.root / "takes" / "t" / "frame_aligned_videos"
-        videos = {name[:5]: {"0": {"relative_path": f"frame_aligned_videos/{name}.mp4"}}
-                  for name in STREAMS}  # fmt: skip
-        for number, name in enumerate(STREAMS):
-            video(self.path(name), 40 + 60 * number)
-        entry = {"take_uid": "u", "take_name": "t", "frame_aligned_videos": videos}
-        (self.root / "takes.json").write_text(json.dumps([entry]))
-        settings = {
-            "dataset": str(self.root), "output": str(self.output),
-            "store": {"unit_frames": 32, "dtype": "float32"},
-        }  # fmt: skip
-        self.recipe = make_recipe(load_job(None, settings))
-
-    def path(self, stream: str) -> Path:
-        return self.folder / f"{stream}.mp4"
-
-    def prepare(self, streams: Sequence[str] = STREAMS) -> tuple[UnitExtractor, PreparedTake]:
-        extractor = UnitExtractor(
-            self.recipe, BrightnessEncoder(self.recipe.encoder), torch.device("cpu")
-        )
-        (take,) = read_takes(str(self.root))
-        return extractor, extractor.prepare(take, streams)
-
-    def run(self, streams: Sequence[str] = STREAMS) -> list[UnitRecord]:
-        extractor, prepared = self.prepare(streams)
-        assert prepared.failures == ()
-        records = [extractor.extract(unit) for unit in prepared.units]
-        if records:
-            assert extractor.finish(prepared.take).complete
-        return records
-
-    def chunks(self, stream: int) -> dict[Path, int]:
-        store = next(self.output.glob("*/u.zarr"))
-        return {p: p.stat().st_mtime_ns for p in store.glob(f"features/c/*/{stream}/0")}
-
-    def dataset(self) -> xr.Dataset:
-        return xr.open_zarr(next(self.output.glob("*/u.zarr"))).load()
 
 
 @pytest.fixture
@@ -97,7 +23,7 @@ def job(tmp_path: Path) -> Job:
 def test_a_take_becomes_a_store_and_is_left_alone_then(job: Job) -> None:
     # 100 frames: windows at 0, 16, …, 64 and one over the last 32; units of 2 clips.
     records = job.run()
-    assert [(r.unit.start, r.unit.stop) for r in records] == [(0, 2), (2, 4), (4, 6)]
+    assert [(r.ranges[0].start, r.ranges[0].stop) for r in records] == [(0, 2), (2, 4), (4, 6)]
     assert sum(r.counts["frames_decoded"] for r in records) >= 2 * 100
     found = job.dataset()
     assert found.attrs["status"] == "complete"
@@ -120,7 +46,7 @@ def test_a_lost_chunk_is_made_again_and_nothing_else(job: Job) -> None:
     lost = sorted(job.chunks(1))[1]
     lost.unlink()
     (record,) = job.run()
-    assert (record.unit.start, record.unit.streams) == (2, ("cam02_0",))
+    assert (record.ranges[0].start, record.ranges[0].streams) == (2, ("cam02_0",))
     after = job.chunks(0) | job.chunks(1)
     assert {p for p in after if after[p] != before[p]} == {lost}
     xr.testing.assert_identical(job.dataset(), whole)
@@ -130,7 +56,7 @@ def test_a_changed_object_is_extracted_again_alone(job: Job) -> None:
     job.run()
     other = job.chunks(0)
     video(job.path("cam02_0"), 10)
-    assert {r.unit.streams for r in job.run()} == {("cam02_0",)}
+    assert {r.ranges[0].streams for r in job.run()} == {("cam02_0",)}
     assert job.chunks(0) == other
     assert float(job.dataset().features[0, 1, 0]) < 40
     size = job.dataset().attrs["provenance"]["streams"]["cam02_0"]["size"]
@@ -153,7 +79,7 @@ def test_an_object_that_vanished_loses_nothing_and_one_that_came_is_added(job: J
     assert job.dataset().reason[:, 1].values.tolist() == [Reason.STREAM_ABSENT] * 6
     assert "absent" in job.dataset().attrs["problems"]["cam02_0"][0]
     shutil.move(away, job.path("cam02_0"))
-    assert {r.unit.streams for r in job.run()} == {("cam02_0",)}
+    assert {r.ranges[0].streams for r in job.run()} == {("cam02_0",)}
     assert job.dataset().valid.all()
     assert job.dataset().attrs["problems"] == {}
     whole = job.dataset()
@@ -167,7 +93,7 @@ def test_more_streams_extend_the_store(job: Job) -> None:
     first = job.dataset()
     assert first.stream.values.tolist() == ["cam02_0"]
     kept = job.chunks(0)
-    assert {r.unit.streams for r in job.run()} == {("cam01_0",)}
+    assert {r.ranges[0].streams for r in job.run()} == {("cam01_0",)}
     assert job.chunks(0) == kept
     both = job.dataset()
     assert both.attrs["status"] == "complete"
@@ -210,7 +136,7 @@ def test_a_take_without_any_readable_stream_is_a_failure_with_reasons(job: Job) 
 
 def test_an_unwritable_unit_is_an_error_not_a_hole(job: Job) -> None:
     extractor, prepared = job.prepare()
-    store = TakeStore.open(prepared.store)
+    store = TakeStore.open(prepared.stores[0])
     shutil.rmtree(Path(store.uri) / "features")
     (Path(store.uri) / "features").write_text("in the way")
     with pytest.raises(Exception, match=r"u\.zarr"):

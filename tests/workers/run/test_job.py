@@ -7,7 +7,7 @@ from workers.dataset.take import Stream, Take
 from workers.media.counters import Counters
 from workers.run.job import Progress, Report, _Job, _waiting
 from workers.run.pool import Counts, _fold_in
-from workers.run.tasks import FinishedTake, PreparedTake, Record, Task, Unit, UnitRecord
+from workers.run.tasks import ClipRange, FinishedTake, PreparedTake, Record, Task, Unit, UnitRecord
 from workers.run.worker import EARLIER, KEPT_OWNERS, Worker
 
 OWNERS = [f"job-{number}" for number in range(50)]
@@ -36,15 +36,15 @@ def test_a_cancellation_that_comes_with_a_record_is_not_lost() -> None:
 
 def test_a_job_with_units_that_were_not_extracted_is_not_ok() -> None:
     take = Take("uid", "take", None, None, None, 1.0, (Stream("a_0", "a", "0", "x", False),))
-    unit = Unit(take, 0, 8, ("a_0",))
+    unit = Unit(take, 0, 144, (ClipRange(0, 0, 8, ("a_0",)),))
     tasks: list[Task] = []
     recipe: Any = None
     job = _Job(recipe, [(take, ("a_0",))], tasks.extend, "owner")
     job.advance(4)
     came: list[Record] = [
-        PreparedTake(take, "store", (unit,), clips=8, frames=100),
-        UnitRecord(unit, "stopped"),
-        FinishedTake(take, "store", False),
+        PreparedTake(take, ("store",), (unit,), clips=8, frames=100),
+        UnitRecord(take, unit.ranges, "stopped"),
+        FinishedTake(take, False),
     ]
     for record in came:
         job.take_in(record)

@@ -14,7 +14,7 @@ from workers.dataset.take import Take
 from workers.run.pool import Pool
 from workers.run.recipe import Recipe, make_recipe
 from workers.run.session import ray_session
-from workers.run.tasks import Task
+from workers.run.tasks import Prepare
 
 pytestmark = pytest.mark.e2e
 
@@ -29,7 +29,7 @@ class Owner:
     async def ask(self, recipe: Recipe, owner: str) -> Any:
         done: asyncio.Queue[Any] = asyncio.Queue()
         take = Take(owner, owner, None, None, None, None, ())
-        task = Task("prepare", recipe, take, owner)
+        task = Prepare(recipe, take, owner)
         self.pool.submit([task], done.put_nowait, urgent=True)
         try:
             return await done.get()

@@ -25,10 +25,12 @@ def recipe(**settings: Any) -> Recipe:
         {"store": {"unit_frames": 64}},
         {"rotate": {"cam*": 0}},
         {"grid": {"window": 32}},
+        {"timeline": "frames"},
+        {"encoder": "efficientnet_lite"},
     ],
 )
 def test_what_does_not_change_the_features_keeps_the_id(settings: dict[str, Any]) -> None:
-    assert recipe(**settings).encoder_id == recipe().encoder_id
+    assert recipe(**settings).target.encoder_id == recipe().target.encoder_id
 
 
 def test_what_changes_the_features_is_another_id() -> None:
@@ -41,8 +43,10 @@ def test_what_changes_the_features_is_another_id() -> None:
         {"grid": {"fps": 10}},
         {"select": {"resolution": "448"}},
         {"rotate": {"aria*_rgb": 90}},
+        {"timeline": "pts"},
+        {"timeline": {"kind": "pts", "tolerance": 1}},
     ]
-    ids = {recipe(**change).encoder_id for change in changes}
+    ids = {recipe(**change).target.encoder_id for change in changes}
     assert len(ids) == len(changes)
     assert all(name.startswith("efficientnet_lite-") for name in ids)
 
@@ -51,7 +55,7 @@ def test_local_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     made = recipe(dataset="data", output="file://" + os.fspath(tmp_path) + "/out/")
     assert made.job.dataset == os.fspath(tmp_path / "data")
-    assert made.store_uri("u") == os.fspath(tmp_path / "out" / made.encoder_id / "u.zarr")
+    assert made.store_uri("u") == os.fspath(tmp_path / "out" / made.target.encoder_id / "u.zarr")
 
 
 @pytest.mark.parametrize("key", ["dataset", "output"])
@@ -64,3 +68,16 @@ def test_quarter_turns_by_pattern() -> None:
     made = recipe(rotate={"aria*_rgb": 270, "cam01_0": 90})
     turns = [made.quarter_turns(name) for name in ("aria01_rgb", "aria01_slam-left", "cam01_0")]
     assert turns == [3, 0, 1]
+
+
+def test_ids_of_stores_that_exist_do_not_change() -> None:
+    assert recipe().target.encoder_id == "efficientnet_lite-f5744437eb"
+
+
+def test_several_encoders_are_targets_of_one_recipe() -> None:
+    both = recipe(encoders=["efficientnet_lite", {"preset": "efficientnet_lite", "frames": 4}])
+    alone = [recipe(encoder={"frames": n}).target.encoder_id for n in (8, 4)]
+    assert list(both.encoder_ids) == alone
+    assert both.target.encoder_id == alone[0]
+    with pytest.raises(SettingsError, match="two of them are the same"):
+        recipe(encoders=["efficientnet_lite", {"preset": "efficientnet_lite", "frames": 8}])

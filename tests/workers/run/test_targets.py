@@ -1,0 +1,145 @@
+"""Several targets of one job: one decoding, a store for each, each finished by itself."""
+
+import itertools
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from configs.schema import GridSpec
+from tests.support.brightness import STREAMS, Job
+from workers.clock.grid import make_grid
+from workers.dataset.take import Take
+from workers.run.prepare import make_units
+from workers.run.recipe import Recipe
+from workers.store.takestore import Gap
+
+WHOLE = {"store": {"unit_frames": 4096}}
+BOTH = {"encoders": ["efficientnet_lite", {"preset": "efficientnet_lite", "frames": 4}]}
+
+
+def on_grids(recipe: Recipe, *grids: GridSpec) -> Recipe:
+    """The recipe with its first target on each of the grids."""
+    return replace(
+        recipe,
+        targets=tuple(
+            replace(recipe.target, grid=grid, encoder_id=f"tiny-{number:010x}")
+            for number, grid in enumerate(grids)
+        ),
+    )
+
+
+def stores(job: Job) -> dict[str, xr.Dataset]:
+    return {name: job.dataset(name).drop_attrs() for name in job.recipe.encoder_ids}
+
+
+def alone(root: Path, job: Job) -> dict[str, xr.Dataset]:
+    """The stores when each target is extracted by a job of its own."""
+    found = {}
+    for number, target in enumerate(job.recipe.targets):
+        other = Job(root / str(number))
+        settings = other.recipe.job.model_copy(update={"store": job.recipe.job.store})
+        other.recipe = replace(job.recipe, job=settings, targets=(target,))
+        other.run()
+        found |= stores(other)
+    return found
+
+
+def test_frames_are_decoded_once_for_all_targets(tmp_path: Path) -> None:
+    job = Job(tmp_path / "both", **BOTH, **WHOLE)
+    (record,) = job.run()
+    assert record.counts["frames_decoded"] == 100 * len(STREAMS)
+    assert record.clips == 6 * len(STREAMS) * 2
+    # 8 of 32 and 4 of 32 frames share some; each is turned into a picture once.
+    grid = make_grid(100, Fraction(30), GridSpec())
+    seen = {*grid.sampled(8).ravel().tolist(), *grid.sampled(4).ravel().tolist()}
+    assert record.counts["frames_converted"] == len(seen) * len(STREAMS)
+    bytes_read = record.counts["bytes_read"]
+    (first,) = Job(tmp_path / "one", **WHOLE).run()
+    assert bytes_read == first.counts["bytes_read"]
+
+
+@pytest.mark.parametrize("unit_frames", [32, 48, 4096])
+def test_each_store_is_the_same_as_if_extracted_alone(tmp_path: Path, unit_frames: int) -> None:
+    job = Job(tmp_path / "all", store={"unit_frames": unit_frames})
+    job.recipe = on_grids(
+        job.recipe,
+        GridSpec(),
+        GridSpec(window=1, stride=1),
+        GridSpec(fps=10, window=8, stride=5),
+        GridSpec(window=40, stride=7, tail="drop"),
+    )
+    job.run()
+    found, expected = stores(job), alone(tmp_path, job)
+    assert list(found) == list(expected)
+    for name, one in found.items():
+        assert one.valid.all(), name
+        xr.testing.assert_identical(one, expected[name])
+    assert job.run() == []
+
+
+def test_a_store_that_is_complete_is_not_touched(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    job.run()
+    both = job.with_settings(**BOTH)
+    done = job.output / job.recipe.target.encoder_id
+    before = {path: path.stat().st_mtime_ns for path in done.rglob("*") if path.is_file()}
+    job.recipe = both
+    records = job.run()
+    assert {part.target for record in records for part in record.ranges} == {1}
+    assert {p: p.stat().st_mtime_ns for p in done.rglob("*") if p.is_file()} == before
+    assert job.dataset(both.encoder_ids[1]).attrs["status"] == "complete"
+
+
+def test_a_target_without_clips_is_named_and_the_others_are_written(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    job.recipe = on_grids(job.recipe, GridSpec(), GridSpec(window=500, stride=500, tail="drop"))
+    extractor, prepared = job.prepare()
+    (failure,) = prepared.failures
+    assert "tiny-0000000001: too short for one clip (100 frames" in failure.reason
+    for unit in prepared.units:
+        extractor.extract(unit)
+    assert not extractor.finish(prepared.take).complete
+    assert job.dataset("tiny-0000000000").attrs["status"] == "complete"
+
+
+def test_units_of_several_targets_meet_where_they_begin() -> None:
+    take = Take("u", "t", None, None, None, None, ())
+    gaps = {}
+    for target, spec in enumerate([GridSpec(), GridSpec(window=16, stride=12)]):
+        grid = make_grid(20_000, Fraction(30), spec)
+        size = 4096 // spec.stride
+        starts = range(0, grid.clips, size)
+        gaps[target] = grid, [Gap(a, min(a + size, grid.clips), ("a",)) for a in starts]
+    units = make_units(take, gaps, 4096)
+    assert [[part.target for part in unit.ranges] for unit in units] == [[0, 1]] * 5
+    clips = [(p.target, n) for unit in units for p in unit.ranges for n in range(p.start, p.stop)]
+    assert len(clips) == len(set(clips)) == sum(grid.clips for grid, _ in gaps.values())
+    # Neighbours share a window at most, however their strides divide a unit.
+    spans = [(unit.first_frame, unit.last_frame) for unit in units]
+    overlap = [before[1] - after[0] for before, after in itertools.pairwise(spans)]
+    assert max(overlap) <= 32
+
+
+def test_a_target_is_never_twice_in_one_unit() -> None:
+    take = Take("u", "t", None, None, None, None, ())
+    grid = make_grid(500, Fraction(30), GridSpec(window=1, stride=1))
+    missing = [Gap(n, n + 10, ("a",)) for n in range(0, 500, 10)]
+    units = make_units(take, {0: (grid, missing)}, 96)
+    assert [unit.ranges[0].start for unit in units if len(unit.ranges) == 1] == sorted(
+        gap.start for gap in missing
+    )
+    assert len(units) == len(missing)
+
+
+def test_features_differ_by_what_each_target_sees(tmp_path: Path) -> None:
+    job = Job(tmp_path, **BOTH)
+    job.run()
+    eight, four = (job.dataset(name).features[:, 0, 0].values for name in job.recipe.encoder_ids)
+    grid = make_grid(100, Fraction(30), GridSpec())
+    for features, frames in ((eight, 8), (four, 4)):
+        expected = 40 + (grid.sampled(frames) // 2).mean(axis=1)
+        assert np.abs(features - expected).max() < 3

@@ -1,0 +1,81 @@
+"""Computed clips on their way into a store."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from takestream.schema import Reason
+from workers.dataset.take import Take
+from workers.run.tasks import ClipPart, ClipRange, UnitRecord
+from workers.store.takestore import TakeStore
+
+
+class Block:
+    """The clips of a range, put together from its parts."""
+
+    def __init__(self, clips: ClipRange, dim: int) -> None:
+        self.clips = clips
+        count = clips.stop - clips.start
+        self._features = {name: no_features(count, dim) for name in clips.streams}
+        self.reason = {name: np.zeros(count, dtype=np.uint8) for name in clips.streams}
+        self._frame_time = {name: np.full(count, np.nan) for name in clips.streams}
+
+    def take_in(self, part: ClipPart) -> None:
+        """Put in some clips of one stream."""
+        at = part.first - self.clips.start
+        rows = slice(at, at + len(part.reason))
+        self._features[part.stream][rows] = part.features
+        self.reason[part.stream][rows] = part.reason
+        self._frame_time[part.stream][rows] = part.frame_time
+
+    def write(self, store: TakeStore, name: str, start: int) -> int:
+        """Write one unit of the store, from clip `start`; the bytes written."""
+        at = start - self.clips.start
+        rows = slice(at, at + min(store.unit_clips, store.clips - start))
+        reason = self.reason[name][rows]
+        return store.write(
+            name,
+            start,
+            features=self._features[name][rows],
+            valid=reason == Reason.VALID,
+            frame_time=self._frame_time[name][rows],
+            reason=reason,
+        )
+
+
+def unit_record(
+    take: Take,
+    blocks: Sequence[Block],
+    seconds: float,
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+) -> UnitRecord:
+    """The record of clips that were computed; counts are those between `before` and `after`."""
+    invalid: Counter[str] = Counter()
+    for block in blocks:
+        invalid.update({name: int((why != 0).sum()) for name, why in block.reason.items()})
+    return UnitRecord(
+        take=take,
+        ranges=tuple(block.clips for block in blocks),
+        outcome="done",
+        seconds=seconds,
+        invalid=dict(invalid),
+        counts={name: after[name] - before.get(name, 0) for name in after},
+    )
+
+
+def whole_units(store: TakeStore, clips: ClipRange) -> list[int]:
+    """The first clips of the store's units that lie wholly in the range."""
+    size = store.unit_clips
+    return [
+        start
+        for start in range(0, store.clips, size)
+        if clips.start <= start and min(start + size, store.clips) <= clips.stop
+    ]
+
+
+def no_features(clips: int, dim: int) -> NDArray[np.float32]:
+    """Features of clips that have none; float32 [clips, dim] of NaN."""
+    return np.full((clips, dim), np.nan, dtype=np.float32)

@@ -1,0 +1,77 @@
+"""What a store says of its own making: take, grid, encoder, sources, versions."""
+
+import platform
+from collections.abc import Sequence
+from fractions import Fraction
+from importlib.metadata import version
+from typing import Any
+
+import av
+
+from takestream.version import own_version
+from workers.clock.grid import Grid
+from workers.clock.probe import TakeProbe
+from workers.dataset.take import Take
+from workers.run.recipe import Recipe, Target
+
+RECORDED = ("av", "numpy", "ray", "s3fs", "torch", "transformers", "zarr")
+
+
+def store_attributes(
+    recipe: Recipe,
+    target: Target,
+    take: Take,
+    streams: Sequence[str],
+    probe: TakeProbe,
+    grid: Grid,
+) -> dict[str, Any]:
+    """The attributes of a new store, JSON-able: take, grid, encoder, provenance, problems."""
+    encoder = target.encoder.model_dump(mode="json", exclude={"grid"})
+    problems = probe.problems()
+    segments = {"segments": recipe.job.segments} if recipe.job.segments else {}
+    return {
+        "take": {
+            "take_uid": take.uid,
+            "take_name": take.name,
+            "task_name": take.task,
+            "university_name": take.university,
+            "capture_name": take.capture,
+        },
+        "grid": {
+            **target.grid.model_dump(mode="json"),
+            "fps": float(grid.fps),
+            "fps_fraction": str(grid.fps),
+            "take_fps_fraction": str(Fraction(probe.rate)),
+            "frames": grid.frames,
+            "clips": grid.clips,
+            "padded": grid.padded,
+        },
+        "encoder": {**encoder, "encoder_id": target.encoder_id},
+        "provenance": {
+            "streams": {name: stream_facts(take, name, probe) for name in streams},
+            "resolution": recipe.job.select.resolution,
+            "rotate": dict(recipe.job.rotate),
+            "timeline": recipe.job.timeline.model_dump(mode="json"),
+            **segments,
+            "versions": versions(),
+            "git_commit": recipe.git_commit,
+        },
+        "problems": {name: list(problems[name]) for name in streams if name in problems},
+    }
+
+
+def stream_facts(take: Take, name: str, probe: TakeProbe) -> dict[str, Any]:
+    """What the provenance keeps of one stream."""
+    stream = next(stream for stream in take.streams if stream.key == name)
+    return {"cam_id": stream.cam_id, "is_ego": stream.is_ego, **probe.streams[name].provenance()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the features' values can depend on."""
+    libav = ".".join(str(part) for part in av.library_versions["libavcodec"])
+    return {
+        "python": platform.python_version(),
+        "libavcodec": libav,
+        "takestream": own_version(),
+        **{name: version(name) for name in RECORDED},
+    }
