@@ -53,7 +53,11 @@ function chosenLinks(job) {
   return uids.flatMap((uid, n) => [n ? ", " : "", h("a", { href: `#/takes/${encodeURIComponent(uid)}${encoder}` }, names.get(uid) || uid)]);
 }
 
-const encoderOf = (job) => job.encoder_id || job.spec?.encoder?.preset || job.spec?.encoder || "–";
+const encoderOf = (job) => {
+  const chosen = [job.spec?.encoders ?? job.spec?.encoder ?? []].flat();
+  const names = job.encoder_ids?.length ? job.encoder_ids : chosen.map((one) => one.preset ?? one);
+  return names.join(", ") || "–";
+};
 
 /** The list of jobs. */
 export async function jobsPage(place, { signal }) {

@@ -13,7 +13,8 @@ from configs.load import SettingsError, choose_encoder
 from configs.schema import EncoderChoice, EncoderSpec, GridSpec, JobSpec, SegmentGridSpec
 from models.encoder import resolve_encoder
 from models.preprocess import PREPROCESSING_VERSION
-from takestream.storage import S3Options, absolute, join
+from takestream.storage import S3Options, absolute
+from takestream.stores import make_encoder_id, store_uri
 from workers.dataset.segments import read_segments
 
 # Part of every `encoder_id`: raise it whenever decoding or colour conversion changes the pixels.
@@ -80,8 +81,7 @@ class Recipe:
 
     def store_uri(self, take_uid: str, target: Target | None = None) -> str:
         """Where the store of a take and a target is; of the first target when none is given."""
-        encoder_id = (target or self.target).encoder_id
-        return join(self.job.output, encoder_id, f"{take_uid}.zarr")
+        return store_uri(self.job.output, (target or self.target).encoder_id, take_uid)
 
     def quarter_turns(self, stream: str) -> int:
         """By how many quarter turns counter-clockwise the stream's pictures are turned."""
@@ -147,8 +147,8 @@ def make_target(job: JobSpec, choice: EncoderChoice) -> Target:
     if job.timeline.kind != "frames":
         identity["timeline"] = job.timeline.model_dump(mode="json")
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-    return Target(encoder, grid, f"{encoder.name}-{digest}")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Target(encoder, grid, make_encoder_id(encoder.name, digest))
 
 
 def _grid(job: JobSpec, encoder: EncoderSpec) -> GridSpec | SegmentGridSpec:

@@ -10,12 +10,19 @@ import pytest
 import xarray as xr
 
 from configs.schema import GridSpec
+from service.demo.footage import encode_video
+from takestream.schema import Reason
 from tests.support.brightness import STREAMS, Job
 from workers.clock.grid import make_grid
-from workers.dataset.take import Take
+from workers.dataset.egoexo import read_takes
+from workers.dataset.segments import read_segments
+from workers.dataset.take import Segment, Take
+from workers.media.index import read_index
+from workers.media.source import Source
 from workers.run.prepare import make_units
 from workers.run.recipe import Recipe
 from workers.store.takestore import Gap
+from workers.store.verify import verify
 
 WHOLE = {"store": {"unit_frames": 4096}}
 BOTH = {"encoders": ["efficientnet_lite", {"preset": "efficientnet_lite", "frames": 4}]}
@@ -133,6 +140,70 @@ def test_a_target_is_never_twice_in_one_unit() -> None:
         gap.start for gap in missing
     )
     assert len(units) == len(missing)
+
+
+def test_one_clip_for_each_segment(tmp_path: Path) -> None:
+    file = tmp_path / "steps.csv"
+    file.write_text(
+        "take,start,end,name,label\n"
+        "t,1.0,2.0,stir,7\nt,0,0.5,cut,12\nt,1.5,3.0,pour,\nt,3.2,9,rinse,3\nt,60,61,late,4\n"
+    )
+    Job(tmp_path / "job", **BOTH).run()
+    job = Job(tmp_path / "job", segments=str(file), **BOTH)
+    records = job.run()
+    assert len({tuple(record.ranges) for record in records}) == len(records)
+    found = job.dataset(job.recipe.target.encoder_id)
+    assert found.segment_name.values.tolist() == ["cut", "stir", "pour", "rinse", "late"]
+    assert found.segment_label.values.tolist() == ["12", "7", "", "3", "4"]
+    assert "segment_name" in found.coords
+    assert found.start_time.values.tolist() == [0, 1, 1.5, 3.2, 60]
+    assert found.valid[:4].all()
+    assert (found.reason[4] == Reason.PAST_END).all()
+    (take,) = read_takes(str(job.root))
+    (take,) = read_segments(str(file)).of([take])
+    grid = make_grid(100, Fraction(30), job.recipe.target.grid, take.segments)
+    expected = 40 + (grid.sampled(8)[:4] // 2).mean(axis=1)
+    assert np.abs(found.features[:4, 0, 0].values - expected).max() < 3
+    report = verify(str(next(job.output.glob(f"{job.recipe.target.encoder_id}/u.zarr"))))
+    assert report.ok, report.faults
+    assert job.run() == []
+
+
+def test_a_damaged_frame_that_no_segment_shows_costs_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "steps.csv"
+    file.write_text("take,start,end\nt,0,3.3\n")
+    job = Job(tmp_path / "job", segments=str(file))
+    grid = make_grid(100, Fraction(30), job.recipe.target.grid, [Segment(0, 3.3)])
+    unseen = sorted(set(range(26, 50)) - set(grid.sampled(8).ravel().tolist()))
+    path = job.path("cam01_0")
+    data = bytearray(path.read_bytes())
+    index = read_index(Source(str(path)))
+    last_of_group = max(n for n in unseen if n < 50)
+    packet = int(index.shown[last_of_group])
+    at, size = int(index.position[packet]), int(index.size[packet])
+    data[at + 8 : at + size] = bytes(size - 8)
+    path.write_bytes(data)
+    job.run()
+    assert job.dataset().valid.all()
+
+
+def test_frames_by_their_time(tmp_path: Path) -> None:
+    # The second camera at half the rate shows the same moments in half as many frames.
+    def half_rate(job: Job) -> None:
+        pictures = (np.full((64, 96, 3), 100 + n // 2, dtype=np.uint8) for n in range(0, 100, 2))
+        encode_video(job.path("cam02_0"), pictures, audio=False, gop=25, fps=15)
+
+    job = Job(tmp_path / "time", timeline={"kind": "pts", "tolerance": 1}, **WHOLE)
+    half_rate(job)
+    job.run()
+    found = job.dataset()
+    assert found.attrs["provenance"]["timeline"] == {"kind": "pts", "tolerance": 1.0}
+    assert found.valid.all()
+    assert np.abs(found.features[:, 1, 0] - found.features[:, 0, 0] - 60).max() < 3
+    by_number = Job(tmp_path / "number", **WHOLE)
+    half_rate(by_number)
+    by_number.run()
+    assert (by_number.dataset().reason[-2:, 1] == Reason.PAST_END).all()
 
 
 def test_features_differ_by_what_each_target_sees(tmp_path: Path) -> None:
