@@ -43,7 +43,7 @@ async def ndjson(door: Front, plan: Plan) -> AsyncGenerator[bytes, None]:
 
 async def arrow(door: Front, plan: Plan) -> AsyncGenerator[bytes, None]:
     """Record batches as clips are ready; without its end mark the stream is torn."""
-    schema = arrow_schema(plan.store.store.dim, plan.attributes)
+    schema = arrow_schema(plan.store.store.dim, plan.attributes, plan.clips)
     sink = io.BytesIO()
     async with aclosing(door.answering.parts(plan)) as parts:
         part = await started(parts)
@@ -106,9 +106,8 @@ async def started(parts: AsyncGenerator[ClipPart, None]) -> ClipPart | None:
 
 def head(plan: Plan) -> bytes:
     """The first line: what will come."""
-    clips = plan.clips
-    times = {name: getattr(clips, name) for name in clips.__dataclass_fields__}
-    return _line({"attributes": plan.attributes, "stream": list(plan.asked.streams), **times})
+    streams = list(plan.asked.streams)
+    return _line({"attributes": plan.attributes, "stream": streams, **plan.clips.arrays()})
 
 
 def tail(plan: Plan) -> bytes:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -30,16 +30,31 @@ _COMPUTED = "computed"
 
 @dataclass(frozen=True)
 class Clips:
-    """Which clips of a take, and where they lie on its clock.
+    """Which clips of a take, and what its store says of them.
 
-    clip: int64 [n]. start_frame, stop_frame: int64 [n]. start_time, end_time: float64 [n] seconds.
+    Attributes:
+        clip: int64 [n], numbers in the take.
+        columns: The coordinates that the store has, [n] each, by the name of their array: frames
+            and seconds, and text where the clips are annotated segments.
     """
 
     clip: Array
-    start_frame: Array
-    stop_frame: Array
-    start_time: Array
-    end_time: Array
+    columns: Mapping[str, Array]
+
+    @property
+    def start_time(self) -> Array:
+        """float64 [n], seconds on the take's clock."""
+        return self.columns[schema.START_TIME]
+
+    @property
+    def end_time(self) -> Array:
+        """float64 [n], seconds on the take's clock."""
+        return self.columns[schema.END_TIME]
+
+    def chosen(self, rows: slice | Array) -> "Clips":
+        """Some of them."""
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return Clips(self.clip[rows], columns)
 
     def within(self, start: float | None, end: float | None) -> "Clips":
         """The clips that show any of `[start, end)` seconds."""
@@ -48,7 +63,11 @@ class Clips:
             seen &= self.end_time > start
         if end is not None:
             seen &= self.start_time < end
-        return Clips(*(getattr(self, name)[seen] for name in self.__dataclass_fields__))
+        return self.chosen(seen)
+
+    def arrays(self) -> dict[str, Array]:
+        """Numbers and columns by name, as they are answered."""
+        return {schema.CLIP: self.clip, **self.columns}
 
 
 @dataclass
@@ -311,12 +330,18 @@ def _bytes(column: tuple[Array, Array, Array]) -> int:
 
 
 def _clips(store: TakeStore) -> Clips:
-    names = (schema.START_FRAME, schema.STOP_FRAME, schema.START_TIME, schema.END_TIME)
+    names = [name for name in store.array_names if schema.SPECS[name].dims == (schema.CLIP,)]
+
+    def column(name: str) -> Array:
+        values = np.asarray(store.array(name)[:])
+        text = schema.SPECS[name].dtypes == (schema.TEXT,)
+        return np.array(values.tolist(), dtype=np.str_) if text else values
+
     try:
         with ThreadPoolExecutor(len(names)) as pool:
-            values = list(pool.map(lambda name: np.asarray(store.array(name)[:]), names))
+            values = list(pool.map(column, names))
     except UNDECODABLE as error:
         raise StoreError(
             f"{store.uri}: the clips' times are damaged ({error}); `takestream verify` says more"
         ) from error
-    return Clips(np.arange(store.clips, dtype=np.int64), *values)
+    return Clips(np.arange(store.clips, dtype=np.int64), dict(zip(names, values, strict=True)))

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from service.features.cache import Array, Block, Clips
 from takestream.protocol import ARROW, NPZ
+from takestream.schema import OPTIONAL_COORDINATES
 
 # Rows of a record batch: enough to be quick, small enough to come soon.
 ROWS = 2048
@@ -43,7 +44,7 @@ class Answer:
             "valid": block.valid,
             "reason": block.reason,
             "frame_time": block.frame_time,
-            **{name: getattr(clips, name) for name in clips.__dataclass_fields__},
+            **clips.arrays(),
             "stream": np.array(self.streams, dtype=np.str_),
             "attributes": np.array(dumped(self.attributes)),
         }
@@ -55,7 +56,7 @@ class Answer:
 
     def _arrow(self) -> bytes:
         sink = io.BytesIO()
-        schema = arrow_schema(self.block.features.shape[2], self.attributes)
+        schema = arrow_schema(self.block.features.shape[2], self.attributes, self.clips)
         with pa.ipc.new_stream(sink, schema) as writer:
             for batch in self._batches(schema):
                 writer.write_batch(batch)
@@ -108,8 +109,14 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def arrow_schema(dim: int, attributes: Mapping[str, Any]) -> pa.Schema:
-    """A row per (clip, stream); the attributes are in the metadata."""
+def arrow_schema(dim: int, attributes: Mapping[str, Any], clips: Clips) -> pa.Schema:
+    """A row per (clip, stream); the attributes are in the metadata.
+
+    Args:
+        dim: Length of a feature vector.
+        attributes: As in a store.
+        clips: Whose optional columns are in the rows too, after all others.
+    """
     return pa.schema(
         [
             ("clip", pa.int64()),
@@ -120,9 +127,14 @@ def arrow_schema(dim: int, attributes: Mapping[str, Any]) -> pa.Schema:
             ("valid", pa.bool_()),
             ("reason", pa.uint8()),
             ("features", pa.list_(pa.float32(), dim)),
+            *((name, pa.string()) for name in _optional(clips)),
         ],
         metadata={"takestream": dumped(attributes)},
     )
+
+
+def _optional(clips: Clips) -> list[str]:
+    return [name for name in OPTIONAL_COORDINATES if name in clips.columns]
 
 
 def arrow_batch(
@@ -148,5 +160,6 @@ def arrow_batch(
         pa.array(valid),
         pa.array(reason),
         vectors,
+        *(pa.array(clips.columns[name][rows].tolist(), pa.string()) for name in _optional(clips)),
     ]
     return pa.record_batch(columns, schema=schema)

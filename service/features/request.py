@@ -124,7 +124,7 @@ def read_plan(asked: Asked, store: OpenStore, wanted: Any, limit: int) -> Plan |
     rows = np.flatnonzero(matters)
     if len(rows):  # nothing before the first and after the last that matters
         keep = slice(int(rows[0]), int(rows[-1]) + 1)
-        clips = Clips(*(getattr(clips, n)[keep] for n in clips.__dataclass_fields__))
+        clips = clips.chosen(keep)
         matters = matters[keep]
     n = len(clips.clip)
     if n * len(asked.streams) > limit:
