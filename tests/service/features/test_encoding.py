@@ -72,7 +72,7 @@ def segments(tmp_path: Path) -> Answer:
 def test_the_client_shows_the_segments(segments: Answer) -> None:
     body = segments.encode(NPZ)
     data = dataset(httpx.Response(200, content=body, headers={"Content-Type": NPZ}), "clip")
-    assert data.clip.values.tolist() == [1, 2]
+    assert data["clip"].values.tolist() == [1, 2]
     assert data.segment_name.dims == ("clip",)
     assert data.segment_name.values.tolist() == list(NAMES[1:])
     assert data.coords["segment_label"].values.tolist() == list(LABELS[1:])
