@@ -1,31 +1,42 @@
 """`/v1/jobs`: launch extraction jobs, watch them, stop them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from configs.schema import EncoderChoice, GridChoice, Selection, StoreSpec
-from service.api.context import Front, JobFollower, JobReader, Submitter, TheFront
+from service.api.context import JobFollower, JobReader, Submitter, TheFront
 from service.api.fields import LongText, check_texts
 from service.api.problems import Problem, responses
 from service.errors import Unknown
 from service.features.encoding import dumped
 from service.jobs.policy import checked_job
 from service.jobs.records import JobRecord
-from takestream.protocol import END_EVENT, ENDED, EVENTS, JOBS_PER_PAGE, NAMES, PROGRESS_EVENT, TEXT
+from takestream.protocol import END_EVENT, EVENTS, JOBS_PER_PAGE, NAMES, PROGRESS_EVENT, TEXT
 from workers.dataset.selection import select
 from workers.dataset.take import DatasetError
 
 router = APIRouter(tags=["jobs"])
-HEARTBEAT_SECONDS = 15.0
 # Entries of one list in a job, duplicates not counted. Records are read and listed whole.
 LIST_LENGTH = 500
 JobId = Annotated[str, Path(pattern=r"^[0-9]{8}-[0-9]{6}-[0-9a-f]{6}$")]
+
+
+async def _known(job_id: JobId, door: TheFront) -> JobRecord:
+    """The job of the path. Raises Unknown."""
+    record = await door.engine.job(job_id)
+    if record is None:
+        raise _no_job(job_id)
+    return record
+
+
+KnownJob = Annotated[JobRecord, Depends(_known)]
 
 
 class JobBody(BaseModel):
@@ -105,9 +116,9 @@ async def jobs(
 
 @router.head("/v1/jobs/{job_id}", include_in_schema=False)
 @router.get("/v1/jobs/{job_id}", responses=responses())
-async def job(job_id: JobId, door: TheFront, caller: JobReader) -> dict[str, Any]:
+async def job(caller: JobReader, known: KnownJob) -> dict[str, Any]:
     """One job."""
-    return facts(await _found(door, job_id))
+    return facts(known)
 
 
 @router.delete(
@@ -128,26 +139,40 @@ async def stop(job_id: JobId, door: TheFront, caller: Submitter) -> JSONResponse
     response_class=PlainTextResponse,
     responses={200: {"description": "Lines", "content": {TEXT: {}}}, **responses()},
 )
-async def logs(job_id: JobId, door: TheFront, caller: JobReader) -> Response:
-    """What the job had to say: takes that are complete, failures, its end."""
-    await _found(door, job_id)
-    return PlainTextResponse(await door.engine.job_log(job_id))
+async def logs(caller: JobReader, known: KnownJob, door: TheFront) -> Response:
+    """The job's log: takes that are complete, failures, its end."""
+    return PlainTextResponse(await door.engine.job_log(known.job_id))
 
 
 @router.get(
     "/v1/jobs/{job_id}/events",
+    response_class=EventSourceResponse,
     responses={
         200: {"description": "Server-sent events", "content": {EVENTS: {}}},
         **responses(),
     },
 )
 async def events(
-    job_id: JobId, request: Request, door: TheFront, caller: JobFollower
-) -> StreamingResponse:
-    """`progress` events with the whole job each time, then one `end`."""
-    await _found(door, job_id)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_events(door, job_id), media_type=EVENTS, headers=headers)
+    caller: JobFollower, known: KnownJob, door: TheFront
+) -> AsyncIterator[ServerSentEvent]:
+    """`progress` events with the whole job, one for each change, then one `end`."""
+    number, sent = 0, ""
+    while True:
+        news = False
+        # A call of the engine follows a job for some seconds; one that brings nothing says that the
+        # engine is shutting down, and a client that connects again finds the next one.
+        async with aclosing(door.engine.job_events(known.job_id)) as records:
+            async for record in records:
+                news = True
+                data = dumped(facts(record))
+                if data != sent:
+                    sent, number = data, number + 1
+                    kind = END_EVENT if record.ended else PROGRESS_EVENT
+                    yield ServerSentEvent(raw_data=data, event=kind, id=str(number))
+                if record.ended:
+                    return
+        if not news:
+            return
 
 
 def facts(record: JobRecord) -> dict[str, Any]:
@@ -155,63 +180,5 @@ def facts(record: JobRecord) -> dict[str, Any]:
     return record.facts()
 
 
-async def _found(door: Front, job_id: str) -> JobRecord:
-    record = await door.engine.job(job_id)
-    if record is None:
-        raise _no_job(job_id)
-    return record
-
-
 def _no_job(job_id: str) -> Unknown:
     return Unknown(f"there is no job '{job_id}'; GET /v1/jobs lists them")
-
-
-async def _events(door: Front, job_id: str) -> AsyncIterator[bytes]:
-    """The job whenever it changed, until it has ended, by as many calls of the engine as it takes:
-    each is for a while only."""
-    number, told = 0, ""
-    while True:
-        news = False
-        async with aclosing(_followed(door, job_id)) as records:
-            async for record in records:
-                if record is None:
-                    yield b": still there\n\n"
-                    continue
-                news = True
-                data = dumped(facts(record))
-                if data != told:
-                    told, number = data, number + 1
-                    kind = END_EVENT if record.status in ENDED else PROGRESS_EVENT
-                    yield f"id: {number}\nevent: {kind}\ndata: {data}\n\n".encode()
-                if record.status in ENDED:
-                    return
-        if not news:  # the engine goes down, and who asks again finds the next one
-            return
-
-
-async def _followed(door: Front, job_id: str) -> AsyncGenerator[JobRecord | None, None]:
-    """What one call of the engine has to say; None now and then when it says nothing."""
-    records = door.engine.job_events(job_id)
-    waiting: asyncio.Task[JobRecord] | None = None
-    try:
-        while True:
-            waiting = waiting or asyncio.create_task(_next(records))
-            done, _ = await asyncio.wait({waiting}, timeout=HEARTBEAT_SECONDS)
-            if not done:
-                yield None
-                continue
-            try:
-                record = waiting.result()
-            except StopAsyncIteration:
-                return
-            waiting = None
-            yield record
-    finally:
-        if waiting is None or waiting.done():
-            await records.aclose()
-        else:
-            waiting.cancel()  # and with it the generator that it runs
-
-
-async def _next(records: AsyncGenerator[JobRecord, None]) -> JobRecord:
-    return await anext(records)

@@ -53,9 +53,7 @@ class Edge:
             pass  # counted below
         except Exception as error:
             if exchange.status:  # an answer that has begun can only be torn
-                # Starlette wraps the errors that it would have known how to answer.
-                cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
-                state["problem"] = Problem.of(cause).kind
+                state["problem"] = Problem.of(_cause(error)).kind
                 raise
             response = respond(Request(scope), Problem.of(error))
             await response(scope, exchange.receive, exchange.send)
@@ -191,6 +189,13 @@ class _Exchange:
             raise ClientDisconnect from None
         self.size += len(message.get("body", b""))
         self.ended = message["type"] == "http.response.body" and not message.get("more_body")
+
+
+def _cause(error: Exception) -> Exception:
+    """The error itself, of one that Starlette or a task group of FastAPI has wrapped."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error.__cause__ if isinstance(error.__cause__, Exception) else error
 
 
 def _relative(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:

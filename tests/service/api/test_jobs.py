@@ -1,5 +1,6 @@
 """Jobs over HTTP, with an engine that this test plays."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.types import Message
 
 from configs.load import parse
 from configs.schema import JobSpec, ServeSpec
@@ -16,6 +18,7 @@ from service.api.keys import KeyRing, new_key
 from service.engine.client import EngineBusy, EngineClient
 from service.jobs.claim import NotOwner
 from service.jobs.records import JobRecord, Status, now
+from workers.store.errors import StoreError
 
 ID = "20261124-000000-abcdef"
 JOB = f"/v1/jobs/{ID}"
@@ -117,10 +120,57 @@ def test_a_job_is_followed_to_its_end_by_several_calls(tmp_path: Path, engine: E
     )  # fmt: skip
     engine.calls = [[began, half], [half], [half, done], [done]]
     lines = client_of(tmp_path, engine).get(f"{JOB}/events").text.split("\n\n")
-    heads = [line.split("\n")[:2] for line in lines if line]
-    assert heads == [
-        ["id: 1", "event: progress"], ["id: 2", "event: progress"], ["id: 3", "event: end"]
+    found = [dict(field.split(": ", 1) for field in event.split("\n")) for event in lines if event]
+    assert [(event["id"], event["event"]) for event in found] == [
+        ("1", "progress"), ("2", "progress"), ("3", "end")
+    ]  # fmt: skip
+    assert [json.loads(event["data"])["status"] for event in found] == [
+        "running", "running", "succeeded"
     ]  # fmt: skip
     # An engine that goes down ends its calls at once: the client asks the next one.
     engine.calls = [[began], []]
     assert client_of(tmp_path, engine).get(f"{JOB}/events").text.count("event:") == 1
+
+
+def test_a_silent_job_has_a_sign_of_life_and_ends_with_its_reader(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.1)
+    closed: list[bool] = []
+
+    async def silent(job_id: str) -> AsyncGenerator[JobRecord, None]:
+        try:
+            yield record()
+            await asyncio.sleep(60)
+        finally:
+            closed.append(True)
+
+    engine.job_events = silent  # type: ignore[method-assign]
+    app = client_of(tmp_path, engine).app
+    sent: list[bytes] = []
+
+    async def receive() -> Message:
+        while not any(piece.startswith(b": ") for piece in sent):
+            await asyncio.sleep(0.01)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message.get("body", b""))
+
+    scope = {"type": "http", "method": "GET", "path": f"{JOB}/events", "query_string": b"",
+             "headers": [(b"host", b"localhost")], "client": None}  # fmt: skip
+    asyncio.run(asyncio.wait_for(app(scope, receive, send), 10))
+    assert closed == [True]
+
+
+def test_what_fails_while_a_job_is_followed_is_counted_as_what_it_is(
+    tmp_path: Path, engine: Engine
+) -> None:
+    async def failing(job_id: str) -> AsyncGenerator[JobRecord, None]:
+        yield record()
+        raise StoreError("s3://b/x is gone")
+
+    engine.job_events = failing  # type: ignore[method-assign]
+    client = client_of(tmp_path, engine)
+    client.get(f"{JOB}/events")
+    assert 'takestream_errors_total{kind="storage"} 1.0' in client.get("/metrics").text
