@@ -29,6 +29,12 @@ test: install ## all tests
 test-all: install ## the slow ones too
 	@$(BIN)/python -m pytest -m "slow or not slow"
 
+coverage: install ## lines that the tests run, in Ray's workers too
+	$(BIN)/coverage erase
+	PYTHONPATH=tests/support/coverage $(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report --skip-covered
+
 check: install ## format, lint, types, import contracts, documentation
 	$(BIN)/ruff format --check $(FOLDERS)
 	$(BIN)/ruff check $(FOLDERS)

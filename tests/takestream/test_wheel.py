@@ -1,5 +1,7 @@
 """The wheel alone, with nothing but what it declares: no service, no torch, no pickle."""
 
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -130,6 +132,40 @@ def test_the_wheel_needs_nothing_else(wheel: Path, tmp_path: Path) -> None:
     # -I -S: neither this environment's packages nor this folder can be imported.
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", SCRIPT, str(site), store, *ABSENT],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
+
+
+def interpreter(version: str) -> Path:
+    """A Python of that version: on the path, or among pyenv's. Skips the test without one."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = [shutil.which(f"python{version}"), *pyenv.glob(f"versions/{version}*/bin/python3")]
+    for path in filter(None, found):
+        # pyenv puts a program of that name on the path that only says how to choose one.
+        if not subprocess.run([path, "-c", ""], check=False, capture_output=True).returncode:
+            return Path(path)
+    pytest.skip(f"no Python {version} here")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["3.12", "3.13"])
+def test_the_wheel_on_newer_interpreters(version: str, wheel: Path, tmp_path: Path) -> None:
+    found = interpreter(version)
+    environment = tmp_path / "environment"
+    subprocess.run([found, "-m", "venv", environment], check=True, timeout=120)
+    inside = environment / "bin" / "python"
+    # The versions of the lock where there are packages of them for this interpreter.
+    install = ["-m", "pip", "install", "-q", "-c", ROOT / "requirements.lock", wheel]
+    subprocess.run([inside, *install], check=True, timeout=600)
+    (site,) = environment.glob("lib/python*/site-packages")
+    store = make_store(tmp_path, "encoder-0123456789", "uid-1", "cmu_bike01_2")
+    done = subprocess.run(
+        [inside, "-I", "-W", "error:::takestream", "-c", SCRIPT, site, store, *ABSENT],
         cwd=tmp_path,
         capture_output=True,
         text=True,
