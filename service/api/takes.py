@@ -17,6 +17,7 @@ from service.api.videos import video_url
 from service.features.cache import OpenStore
 from takestream.protocol import TAKES_PER_PAGE
 from takestream.schema import COMPLETE
+from takestream.stores import preset_of
 from workers.dataset.take import Take
 from workers.store.errors import StoreError
 
@@ -117,7 +118,7 @@ def _facts(take: Take) -> dict[str, Any]:
 
 def _matches(take: Take, encoder_ids: list[str], asked: TakesQuery) -> bool:
     words = " ".join(filter(None, (take.name, take.uid, take.task, take.university))).lower()
-    presets = {name.rpartition("-")[0] for name in encoder_ids}
+    presets = {preset_of(name) for name in encoder_ids}
     return (
         (not asked.q or asked.q.lower() in words)
         and (not asked.task or asked.task == take.task)
@@ -136,7 +137,7 @@ def _stores(door: Front, take: Take) -> list[dict[str, Any]]:
 
 def _store(door: Front, take: Take, encoder_id: str) -> dict[str, Any] | None:
     uri = door.catalogue.store_uri(encoder_id, take.uid)
-    facts = {"encoder_id": encoder_id, "encoder": encoder_id.rpartition("-")[0], "uri": uri}
+    facts = {"encoder_id": encoder_id, "encoder": preset_of(encoder_id), "uri": uri}
     try:
         opened = door.stored.open(uri)
         return None if opened is None else {**facts, **_store_facts(opened)}

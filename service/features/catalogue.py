@@ -1,6 +1,5 @@
 """What a service has to offer: takes, and the encoders they may be encoded with."""
 
-import re
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from configs.schema import EncoderChoice, GridChoice, JobSpec, ServeSpec
 from service.errors import Unknown
 from service.features.refreshed import RefreshedValue
 from takestream.storage import S3Options, join
+from takestream.stores import is_encoder_id, is_store, preset_of, store_uri, uid_of
 from workers.dataset.egoexo import read_takes
 from workers.dataset.take import Take
 from workers.media.source import ObjectIdentity, Source
@@ -19,8 +19,6 @@ from workers.store.objects import Objects
 
 # How long the list of takes and the listing of stores may be behind the storage, in seconds.
 FRESH_SECONDS = 10.0
-# Other folders in the output are none of ours.
-ENCODER_ID = re.compile(r"[A-Za-z0-9._-]+-[0-9a-f]{10}")
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ class Catalogue:
             recipe = self.recipe(encoder, fps)
             return Variant(recipe.target.encoder_id, recipe)
         for preset in self.presets:
-            if encoder.rpartition("-")[0] == preset:
+            if preset_of(encoder) == preset:
                 recipe = self.recipe(preset, fps)
                 if recipe.target.encoder_id == encoder:
                     return Variant(encoder, recipe)
@@ -127,11 +125,11 @@ class Catalogue:
 
     def encoder_ids(self) -> Sequence[str]:
         """The encoder_ids that there are stores of, as of now. Raises StoreError."""
-        return [name for name in self._objects().folders() if ENCODER_ID.fullmatch(name)]
+        return [name for name in self._objects().folders() if is_encoder_id(name)]
 
     def store_uri(self, encoder_id: str, take_uid: str) -> str:
         """Where the store of a take is."""
-        return join(self.output, encoder_id, f"{take_uid}.zarr")
+        return store_uri(self.output, encoder_id, take_uid)
 
     @property
     def output(self) -> str:
@@ -175,7 +173,7 @@ class Catalogue:
     def _list(self, old: Mapping[str, frozenset[str]] | None) -> Mapping[str, frozenset[str]]:
         def uids(encoder_id: str) -> frozenset[str]:
             stores = self._objects(encoder_id).folders()
-            return frozenset(n.removesuffix(".zarr") for n in stores if n.endswith(".zarr"))
+            return frozenset(uid_of(name) for name in stores if is_store(name))
 
         ids = self.encoder_ids()
         with ThreadPoolExecutor(8) as pool:
