@@ -97,3 +97,17 @@ def test_nothing_is_called_by_another_word(where: str) -> None:
         if re.search(rf"\b{re.escape(synonym)}s?\b", " ".join(text.split()), re.IGNORECASE)
     ]
     assert found == []
+
+
+def test_files_that_are_named_exist() -> None:
+    folders = "service|workers|models|configs|takestream|tests|docs|examples|deploy|scripts"
+    named = re.compile(rf"[`(](?:\.\./)*((?:{folders})/[\w./*-]*)[`)]")
+    found = {
+        (path.name, name)
+        for pattern in PUBLIC
+        for path in ROOT.glob(pattern)
+        for name in named.findall(path.read_text())
+    }
+    assert len(found) > 100
+    lost = [f"{where}: {name}" for where, name in sorted(found) if not any(ROOT.glob(name))]
+    assert lost == []
