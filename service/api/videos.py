@@ -17,6 +17,7 @@ from service.api.keys import Key
 from service.api.negotiation import matches
 from service.api.problems import Problem, responses
 from service.errors import Unknown
+from workers.dataset.base import source_of
 from workers.dataset.take import Stream, Take
 from workers.media.source import ObjectIdentity, Source, SourceChanged
 
@@ -60,7 +61,7 @@ async def video(
     one = next((s for s in found.streams if s.key == stream), None)
     if one is None or one.uri is None:
         raise Unknown(f"take {found.name} has no video of a stream '{stream[:100]}'")
-    source = Source(one.uri, door.catalogue.source_s3)
+    source = source_of(door.catalogue.dataset, one)
     try:
         return await _answer(source, request)
     except FileNotFoundError:

@@ -22,8 +22,7 @@ from service.report.picture import draw_store
 from service.report.progress import progress_display
 from service.report.summary import print_summary, report_facts
 from takestream.storage import S3Options
-from workers.dataset.base import object_sizes
-from workers.dataset.egoexo import read_takes
+from workers.dataset.layouts import open_dataset
 from workers.dataset.selection import select
 from workers.dataset.take import Take
 from workers.run.plan import PlannedTake
@@ -42,9 +41,10 @@ def takes(found: Namespace) -> int:
     """List takes and streams with sizes; what is missing is marked."""
     selection = parse(Selection, overrides(found).get("select", {}), "filters")
     s3 = _s3(found)
-    everything = read_takes(found.dataset, selection.resolution, s3)
+    dataset = open_dataset(found.dataset, selection.resolution, s3)
+    everything = dataset.takes()
     chosen = select(everything, selection)
-    sizes = object_sizes(chosen, s3)
+    sizes = dataset.sizes(chosen)
     if found.json:
         print_json([_take_facts(take, sizes) for take in chosen])
         return 0

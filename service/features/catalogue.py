@@ -11,9 +11,10 @@ from service.errors import Unknown
 from service.features.refreshed import RefreshedValue
 from takestream.storage import S3Options, join
 from takestream.stores import is_encoder_id, is_store, preset_of, store_uri, uid_of
-from workers.dataset.egoexo import read_takes
+from workers.dataset.base import Dataset
+from workers.dataset.layouts import dataset_of
 from workers.dataset.take import Take
-from workers.media.source import ObjectIdentity, Source
+from workers.media.source import ObjectIdentity
 from workers.run.recipe import Recipe, make_recipe
 from workers.store.objects import Objects
 
@@ -137,9 +138,9 @@ class Catalogue:
         return self.recipe().job.output
 
     @property
-    def source_s3(self) -> S3Options:
-        """How to reach the data set."""
-        return self.recipe().source_s3
+    def dataset(self) -> Dataset:
+        """The data set; nothing of it is read yet."""
+        return self.recipe().dataset
 
     @property
     def output_s3(self) -> S3Options:
@@ -158,15 +159,14 @@ class Catalogue:
         return job.model_copy(update=changes)
 
     def _read(self, old: _Listed | None) -> _Listed:
-        job = self.spec.job
-        s3 = S3Options(**job.s3.model_dump())
+        dataset = dataset_of(self.spec.job)
         try:
-            identity = Source(join(job.dataset, "takes.json"), s3).identity()
+            identity = dataset.identity()
         except FileNotFoundError:
             identity = None  # reading it says so properly
         if old is not None and identity is not None and identity == old.identity:
             return old
-        takes = read_takes(job.dataset, job.select.resolution, s3)
+        takes = dataset.takes()
         by_uid = {take.uid: take for take in takes}
         return _Listed(identity, by_uid, {take.name: take.uid for take in takes})
 

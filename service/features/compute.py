@@ -143,10 +143,10 @@ class Answering:
 
         async def look() -> None:
             take, store = plan.asked.take, plan.store
-            s3 = self._catalogue.source_s3
+            dataset = self._catalogue.dataset
             try:
                 store.changed = await asyncio.to_thread(
-                    videos_changed, store.store, take, plan.asked.streams, s3, Counters()
+                    videos_changed, store.store, take, plan.asked.streams, dataset, Counters()
                 )
             except SourceError as error:  # what is stored is good all the same
                 log.warning("%s", error)

@@ -4,8 +4,7 @@ from dataclasses import dataclass, replace
 
 from configs.schema import JobSpec, Resolution
 from takestream.storage import S3Options
-from workers.dataset.base import object_sizes
-from workers.dataset.egoexo import read_takes
+from workers.dataset.layouts import dataset_of
 from workers.dataset.segments import read_segments
 from workers.dataset.selection import select
 from workers.dataset.take import DatasetError, Take
@@ -52,7 +51,7 @@ def choose_takes(job: JobSpec) -> Chosen:
     Raises DatasetError, also when nothing is selected, and SourceError.
     """
     s3 = S3Options(**job.s3.model_dump())
-    takes = read_takes(job.dataset, job.select.resolution, s3)
+    takes = dataset_of(job).takes()
     whole = {take.uid: take for take in takes}
     selected = select(takes, job.select)
     if job.segments and selected:
@@ -79,13 +78,13 @@ def _refuse_wrong_resolution(job: JobSpec, takes: Chosen) -> None:
     A data set that has lost all streams of its first takes would only report failures.
     """
     first = [take.only(streams) for take, streams in takes[:_LOOKED_AT]]
-    s3 = S3Options(**job.s3.model_dump())
-    if any(size is not None for size in object_sizes(first, s3).values()):
+    if any(size is not None for size in dataset_of(job).sizes(first).values()):
         return
     other: Resolution = "448" if job.select.resolution == "full" else "full"
     names = [take.name for take in first]
-    elsewhere = [t for t in read_takes(job.dataset, other, s3) if t.name in names]
-    if any(size is not None for size in object_sizes(elsewhere, s3).values()):
+    dataset = dataset_of(job, other)
+    elsewhere = [take for take in dataset.takes() if take.name in names]
+    if any(size is not None for size in dataset.sizes(elsewhere).values()):
         raise DatasetError(
             f"{job.dataset}: no video at resolution {job.select.resolution}; it holds "
             f"resolution {other}: add --resolution {other}"

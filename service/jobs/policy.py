@@ -7,6 +7,7 @@ from configs.load import SettingsError, did_you_mean, over_job, parse
 from configs.schema import EncoderChoice, JobSpec, ServeSpec, in_full
 from service.errors import Unknown
 from takestream.storage import absolute
+from workers.dataset.layouts import is_file_layout
 
 # What a job cannot set for itself on a service.
 BY_SERVICE = ("run", "s3", "output_s3")
@@ -47,6 +48,8 @@ def checked_job(body: dict[str, Any], spec: ServeSpec, presets: Sequence[str]) -
         place = absolute(given)
         if "::" in place or not within(place, absolute(root)):
             raise NotAllowed(f"job: {name} is not below the service's own, {root}")
+    if is_file_layout(job.dataset) and absolute(job.dataset) != absolute(own.dataset):
+        raise NotAllowed("job: dataset is a table, which may name videos anywhere")
     encoders = tuple(_allowed(choice, own.encoder, presets) for choice in job.encoders)
     update: dict[str, Any] = {
         "run": own.run,

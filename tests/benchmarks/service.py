@@ -15,18 +15,19 @@ import httpx
 import numpy as np
 import s3fs
 import torch
+from service.jobs.launch import choose_takes
 from torch import Tensor
 
 from configs.load import load_job
 from models.encoder import load_encoder
 from models.preprocess import frame_to_tensor, resize_and_crop
 from service.demo.s3server import ObjectStore
-from service.jobs.launch import choose_takes
 from takestream.storage import join
 from tests.benchmarks.measure import in_threads, make_take, show, timed
 from tests.support.serving import Serving, service
 from workers.clock.grid import make_grid
 from workers.clock.probe import probe_take
+from workers.dataset.base import source_of
 from workers.dataset.take import Take
 from workers.media.counters import Counters
 from workers.media.decode import decode, rgb
@@ -108,13 +109,13 @@ def alone(recipe: Recipe, take: Take, videos: Mapping[str, Path]) -> tuple[float
     """Seconds for a window's bytes, its decoding and its encoding, one after the other, each with
     all cores; and the bytes of the groups of pictures it touches with the files' indexes."""
     counters = Counters()
-    probe, indexes = probe_take(take, recipe.source_s3, counters)
-    grid = make_grid(probe.frames, probe.rate, recipe.grid)
+    probe, indexes = probe_take(take, recipe.dataset, counters)
+    grid = make_grid(probe.frames, probe.rate, recipe.target.grid)
     clips = np.flatnonzero((grid.end_time() > START) & (grid.start_time() < END))
-    seen = grid.source[grid.sampled(recipe.encoder.frames)[clips]]
+    seen = grid.source[grid.sampled(recipe.target.encoder.frames)[clips]]
     first, last = int(grid.start[clips[0]]), int(grid.stop[clips[-1]])
     wanted = frozenset(seen.ravel().tolist())
-    spec = recipe.encoder.preprocess
+    spec = recipe.target.encoder.preprocess
     assert spec is not None
     touched, reads = 0, []
     for stream in take.streams:
@@ -124,7 +125,7 @@ def alone(recipe: Recipe, take: Take, videos: Mapping[str, Path]) -> tuple[float
         stop = int((index.position + index.size)[packets].max())
         touched += int(index.size[packets].sum()) + _index_bytes(videos[stream.cam_id])
         assert stream.uri is not None
-        reads.append((Source(stream.uri, recipe.source_s3), start, stop))
+        reads.append((source_of(recipe.dataset, stream), start, stop))
     fetching = timed(lambda: in_threads([lambda r=r: r[0].read(*r[1:]) for r in reads]))  # type: ignore[misc]
 
     def decoded(name: str, source: Source) -> None:
@@ -134,10 +135,10 @@ def alone(recipe: Recipe, take: Take, videos: Mapping[str, Path]) -> tuple[float
         for _ in decode(source, indexes[name], first, last, wanted.__contains__, convert):
             pass
 
-    work = [lambda s=s: decoded(s.key, Source(s.uri, recipe.source_s3)) for s in take.streams]
+    work = [lambda s=s: decoded(s.key, source_of(recipe.dataset, s)) for s in take.streams]
     decoding = timed(lambda: in_threads(work)) - fetching
-    encoder = load_encoder(recipe.encoder, torch.device("cpu"))
-    shape = (8, recipe.encoder.frames, *spec.size, 3)
+    encoder = load_encoder(recipe.target.encoder, torch.device("cpu"))
+    shape = (8, recipe.target.encoder.frames, *spec.size, 3)
     batch = torch.randint(0, 256, shape, dtype=torch.uint8).permute(0, 1, 4, 2, 3)
     encoder.encode(batch)
     encoding = timed(lambda: [encoder.encode(batch) for _ in range(8)]) / 64

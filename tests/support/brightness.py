@@ -14,6 +14,7 @@ from configs.schema import EncoderSpec
 from service.demo.footage import encode_video
 from workers.dataset.egoexo import read_takes
 from workers.dataset.segments import read_segments
+from workers.dataset.take import Take
 from workers.run.extract import UnitExtractor
 from workers.run.recipe import Recipe, make_recipe
 from workers.run.tasks import PreparedTake, UnitRecord
@@ -66,13 +67,16 @@ class Job:
     def path(self, stream: str) -> Path:
         return self.folder / f"{stream}.mp4"
 
-    def prepare(self, streams: Sequence[str] = STREAMS) -> tuple[UnitExtractor, PreparedTake]:
+    def prepare(
+        self, streams: Sequence[str] = STREAMS, take: Take | None = None
+    ) -> tuple[UnitExtractor, PreparedTake]:
         extractor = UnitExtractor(
             self.recipe,
             [BrightnessEncoder(target.encoder) for target in self.recipe.targets],
             torch.device("cpu"),
         )
-        (take,) = read_takes(str(self.root))
+        if take is None:
+            (take,) = read_takes(str(self.root))
         if self.recipe.job.segments:
             (take,) = read_segments(self.recipe.job.segments).of([take])
         return extractor, extractor.prepare(take, streams)

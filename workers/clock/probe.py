@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from takestream.schema import Reason
-from takestream.storage import S3Options
 from workers.clock.grid import agreed_frames, agreed_rate
+from workers.dataset.base import Dataset, source_of
 from workers.dataset.take import Stream, Take
 from workers.media.container import UnreadableVideo
 from workers.media.counters import Counters
 from workers.media.index import Index, read_index
-from workers.media.source import ObjectIdentity, Source
+from workers.media.source import ObjectIdentity
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,16 @@ class TakeProbe:
         return found
 
 
-def probe_take(take: Take, s3: S3Options, counters: Counters) -> tuple[TakeProbe, dict[str, Index]]:
+def probe_take(
+    take: Take, dataset: Dataset, counters: Counters
+) -> tuple[TakeProbe, dict[str, Index]]:
     """Probe every stream of a take at once; two to four small requests each.
 
     Also returns the indexes of the readable streams. Raises SourceError when the storage fails, so
     that an outage never passes for a broken video.
     """
     with ThreadPoolExecutor(max(1, len(take.streams)), thread_name_prefix="probe") as pool:
-        found = list(pool.map(lambda stream: _probe(stream, s3, counters), take.streams))
+        found = list(pool.map(lambda stream: _probe(stream, dataset, counters), take.streams))
     indexes = {
         stream.key: index
         for stream, (_, index) in zip(take.streams, found, strict=True)
@@ -108,11 +110,13 @@ def probe_take(take: Take, s3: S3Options, counters: Counters) -> tuple[TakeProbe
     return TakeProbe(frames, rate, probes), indexes
 
 
-def _probe(stream: Stream, s3: S3Options, counters: Counters) -> tuple[StreamProbe, Index | None]:
+def _probe(
+    stream: Stream, dataset: Dataset, counters: Counters
+) -> tuple[StreamProbe, Index | None]:
     if stream.uri is None:
         fault = "listed in takes.json without a file"
         return StreamProbe(None, Reason.STREAM_ABSENT, fault), None
-    source = Source(stream.uri, s3, counters)
+    source = source_of(dataset, stream, counters)
     try:
         identity = source.identity()
     except FileNotFoundError:

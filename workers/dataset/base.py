@@ -3,10 +3,55 @@
 import posixpath
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 from takestream.storage import S3Options, join, open_filesystem
-from workers.dataset.take import Take
-from workers.media.source import translated
+from workers.dataset.take import Stream, Take
+from workers.media.counters import Counters
+from workers.media.source import ObjectIdentity, Source, translated
+
+
+class Dataset(Protocol):
+    """Takes and where their objects are. Making one reads nothing.
+
+    A layout is one module with a class of this shape, and a line in `workers.dataset.layouts`.
+    """
+
+    def identity(self) -> ObjectIdentity:
+        """Which version of the list of takes is there now.
+
+        Raises:
+            FileNotFoundError: there is no list of takes.
+            SourceError: the storage cannot be read.
+        """
+        ...
+
+    def takes(self) -> list[Take]:
+        """All takes, in the data set's own order.
+
+        Raises:
+            DatasetError: the list of takes is absent, or not as documented.
+            SourceError: the storage cannot be read.
+        """
+        ...
+
+    def sizes(self, takes: Sequence[Take]) -> dict[str, int | None]:
+        """Size in bytes of every stream's object by URI, None where it is absent.
+
+        Raises:
+            SourceError: the storage cannot be read.
+        """
+        ...
+
+    def where(self, stream: Stream) -> tuple[str, S3Options]:
+        """The object of a stream that has one, and how to reach it."""
+        ...
+
+
+def source_of(dataset: Dataset, stream: Stream, counters: Counters | None = None) -> Source:
+    """The object of a stream that has one, to be read by range."""
+    uri, s3 = dataset.where(stream)
+    return Source(uri, s3, counters)
 
 
 def object_sizes(takes: Sequence[Take], s3: S3Options | None = None) -> dict[str, int | None]:

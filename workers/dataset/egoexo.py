@@ -6,16 +6,49 @@ Layout and fields: https://docs.ego-exo4d-data.org/data/metadata and …/data/ta
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs.schema import Resolution
 from takestream.storage import S3Options, join
-from workers.dataset.take import DatasetError, Stream, Take
-from workers.media.source import Source
+from workers.dataset.base import object_sizes
+from workers.dataset.take import DatasetError, Stream, Take, is_plain_name
+from workers.media.source import ObjectIdentity, Source
 
 # Entries of `frame_aligned_videos` that are made from cameras and are none.
 NOT_CAMERAS = frozenset({"collage", "best_exo"})
+
+
+class EgoExo:
+    """A data set in the layout that the `egoexo` downloader writes: `takes.json` at its root.
+
+    Args:
+        uri: the root.
+        resolution: `full`, or `448` for the downscaled videos.
+        s3: how to reach it.
+    """
+
+    def __init__(
+        self, uri: str, resolution: Resolution = "full", s3: S3Options | None = None
+    ) -> None:
+        self._uri, self._resolution, self._s3 = uri, resolution, s3 or S3Options()
+
+    def identity(self) -> ObjectIdentity:
+        """As `Dataset.identity` says."""
+        return Source(join(self._uri, "takes.json"), self._s3).identity()
+
+    def takes(self) -> list[Take]:
+        """As `Dataset.takes` says."""
+        return read_takes(self._uri, self._resolution, self._s3)
+
+    def sizes(self, takes: Sequence[Take]) -> dict[str, int | None]:
+        """As `Dataset.sizes` says: one listing for each folder."""
+        return object_sizes(takes, self._s3)
+
+    def where(self, stream: Stream) -> tuple[str, S3Options]:
+        """As `Dataset.where` says."""
+        assert stream.uri is not None
+        return stream.uri, self._s3
 
 
 def read_takes(
@@ -51,7 +84,7 @@ def _take(
     dataset: str, entry: Mapping[str, Any], resolution: Resolution, index: int, uri: str
 ) -> Take:
     uid = entry.get("take_uid")
-    if not isinstance(uid, str) or not _plain_name(uid):
+    if not isinstance(uid, str) or not is_plain_name(uid):
         raise DatasetError(f"{uri}: take {index} has no usable take_uid (found {uid!r})")
     try:
         return _documented_take(dataset, entry, resolution, uid)
@@ -124,7 +157,3 @@ def _video_uri(
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _plain_name(uid: str) -> bool:
-    return bool(uid) and uid not in (".", "..") and not set(uid) & set("/\\\0")

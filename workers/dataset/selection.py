@@ -47,6 +47,4 @@ def _known(what: str, asked: Iterable[str], there: set[str]) -> None:
     exact = what in ("uid", "take name")
     for word in asked:
         if word not in there and (exact or not fnmatch.filter(there, word)):
-            near = did_you_mean(word, there) if len(there) < 100 else ""
-            near = near or did_you_mean(word, there).split("; valid names")[0]
-            raise DatasetError(f"the data set has no {what} '{word}'{near}")
+            raise DatasetError(f"the data set has no {what} '{word}'{did_you_mean(word, there)}")

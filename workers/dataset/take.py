@@ -2,19 +2,32 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 
 class DatasetError(ValueError):
     """The data set or the selection cannot be used; the message says why and what to do next."""
 
 
+class Kind(StrEnum):
+    """What a stream's samples are."""
+
+    VIDEO = "video"
+
+
 @dataclass(frozen=True)
 class Stream:
-    """One camera image stream of a take.
+    """One stream of samples of a take: what one camera shows.
 
-    key: `<cam_id>_<stream>`, as the official features name it.
-    uri: its video object, or none when the data set lists the stream without a file.
-    is_ego: from `capture.cameras`; by the camera's name where the capture does not say.
+    Attributes:
+        key: `<cam_id>_<stream>`, as the official features name it.
+        cam_id: the camera.
+        name: the stream among those of its camera.
+        uri: its object, or none when the data set lists the stream without a file.
+        is_ego: whether it is worn, as the data set says; by the camera's name where it does not.
+        kind: what its samples are, and so which reader reads it.
+        track: which of the object's tracks it is; the one that a player would show by default.
+        span: seconds `[start, end)` of the object that are this take's, where takes share one.
     """
 
     key: str
@@ -22,6 +35,9 @@ class Stream:
     name: str
     uri: str | None
     is_ego: bool
+    kind: Kind = Kind.VIDEO
+    track: int | None = None
+    span: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,3 +76,8 @@ class Take:
         """This take with just the streams in `keys`."""
         kept = set(keys)
         return replace(self, streams=tuple(s for s in self.streams if s.key in kept))
+
+
+def is_plain_name(uid: str) -> bool:
+    """Whether a name can be a folder's."""
+    return bool(uid) and uid not in (".", "..") and not set(uid) & set("/\\\0")

@@ -20,13 +20,14 @@ from workers.clock.clips import ClipReader, ClipRequest, Decode, Pictures, Strea
 from workers.clock.grid import Grid, make_grid
 from workers.clock.probe import probe_take
 from workers.clock.timeline import NONE, make_timeline
+from workers.dataset.base import source_of
 from workers.dataset.take import Take
 from workers.media.counters import Counters
 from workers.media.decode import Decoded, open_cpu_decoder, rgb
 from workers.media.index import Index
 from workers.media.nvdec import cuda_picture, open_cuda_decoder
 from workers.media.reader import Reader, VideoReader
-from workers.media.source import Source, SourceChanged
+from workers.media.source import SourceChanged
 from workers.run.block import Block, no_features, unit_record, whole_units
 from workers.run.prepare import Probed, changed_streams, prepare, problems_of
 from workers.run.recipe import Recipe, Target
@@ -259,8 +260,7 @@ class UnitExtractor:
 
     def _reader(self, take: Take, name: str, index: Index, counters: Counters) -> Reader:
         stream = next(s for s in take.streams if s.key == name)
-        assert stream.uri is not None
-        source = Source(stream.uri, self.recipe.source_s3, counters)
+        source = source_of(self.recipe.dataset, stream, counters)
         on_gpu = self.device.type == "cuda"
         return VideoReader(source, index, open_cuda_decoder if on_gpu else open_cpu_decoder)
 
@@ -291,7 +291,7 @@ class UnitExtractor:
         with self._lock:
             found = self._probed.get(uid)
         if found is None:
-            found = probe_take(take, self.recipe.source_s3, counters)
+            found = probe_take(take, self.recipe.dataset, counters)
         self._keep(uid, found)
         return found
 
@@ -311,7 +311,7 @@ class UnitExtractor:
     ) -> None:
         for stream in take.streams:
             if stream.key in names and stream.key in indexes and stream.uri:
-                now = Source(stream.uri, self.recipe.source_s3, counters).identity()
+                now = source_of(self.recipe.dataset, stream, counters).identity()
                 if now != indexes[stream.key].identity:
                     self._forget(take.uid)
                     raise SourceChanged(

@@ -13,7 +13,6 @@ from functools import cache
 from takestream.schema import COMPLETE
 from workers.clock.grid import make_grid
 from workers.clock.probe import probe_take
-from workers.dataset.base import object_sizes
 from workers.dataset.take import Take
 from workers.media.counters import Counters
 from workers.run.prepare import clips_per_unit
@@ -67,7 +66,7 @@ def plan(
 ) -> list[PlannedTake]:
     """The plan of every take. Raises SourceError and StoreError when the storage fails."""
     chosen = [take.only(streams) for take, streams in takes]
-    sizes = object_sizes(chosen, recipe.source_s3)
+    sizes = recipe.dataset.sizes(chosen)
     with ThreadPoolExecutor(16) as pool:
         return list(pool.map(lambda item: _planned(recipe, item[0], item[1], sizes, probe), takes))
 
@@ -131,6 +130,6 @@ def _share(
 def _length(recipe: Recipe, take: Take, probe: bool) -> tuple[int, Fraction]:
     """Frames and frames per second of a take: probed, or by what the data set says."""
     if probe:
-        found, _ = probe_take(take, recipe.source_s3, Counters())
+        found, _ = probe_take(take, recipe.dataset, Counters())
         return found.frames, found.rate
     return round((take.duration or 0) * NOMINAL_RATE), Fraction(NOMINAL_RATE)

@@ -11,10 +11,11 @@ from takestream.schema import COMPLETE
 from takestream.storage import S3Options
 from workers.clock.grid import Grid, make_grid
 from workers.clock.probe import TakeProbe, probe_take
+from workers.dataset.base import Dataset, source_of
 from workers.dataset.take import Take
 from workers.media.counters import Counters
 from workers.media.index import Index
-from workers.media.source import ObjectIdentity, Source
+from workers.media.source import ObjectIdentity
 from workers.run.provenance import store_attributes, stream_facts
 from workers.run.recipe import Recipe, Target
 from workers.run.tasks import ClipRange, Failure, PreparedTake, Unit
@@ -48,7 +49,7 @@ def prepare(
     ]
     now: dict[str, ObjectIdentity | None] = {}
     if any(store and store.status == COMPLETE for store in stores):
-        now = _identities(take, streams, recipe.source_s3, counters)
+        now = _identities(take, streams, recipe.dataset, counters)
     ready = {
         number: store
         for number, store in enumerate(stores)
@@ -57,7 +58,7 @@ def prepare(
     probed = None
     found = _Found({}, {}, [])
     if len(ready) < len(recipe.targets):
-        probe, indexes = probed = probe_take(take, recipe.source_s3, counters)
+        probe, indexes = probed = probe_take(take, recipe.dataset, counters)
         if not set(indexes) & set(streams):
             return PreparedTake(take, (), (), failures=_hopeless(take, streams, probe)), None
         for number, target in enumerate(recipe.targets):
@@ -163,7 +164,7 @@ def _is_up_to_date(
 
 
 def videos_changed(
-    store: TakeStore, take: Take, streams: Sequence[str], s3: S3Options, counters: Counters
+    store: TakeStore, take: Take, streams: Sequence[str], dataset: Dataset, counters: Counters
 ) -> bool:
     """Whether any of the streams' objects is another one than the store was made from.
 
@@ -172,18 +173,18 @@ def videos_changed(
     Raises:
         SourceError: the storage fails.
     """
-    return _differ(store, _identities(take, streams, s3, counters))
+    return _differ(store, _identities(take, streams, dataset, counters))
 
 
 def _identities(
-    take: Take, streams: Sequence[str], s3: S3Options, counters: Counters
+    take: Take, streams: Sequence[str], dataset: Dataset, counters: Counters
 ) -> dict[str, ObjectIdentity | None]:
     """By stream with an object, which version of it is there now; None where it is gone."""
     found: dict[str, ObjectIdentity | None] = {}
     for stream in take.streams:
         if stream.key in streams and stream.uri is not None:
             try:
-                found[stream.key] = Source(stream.uri, s3, counters).identity()
+                found[stream.key] = source_of(dataset, stream, counters).identity()
             except FileNotFoundError:
                 found[stream.key] = None
     return found

@@ -15,6 +15,8 @@ from models.encoder import resolve_encoder
 from models.preprocess import PREPROCESSING_VERSION
 from takestream.storage import S3Options, absolute
 from takestream.stores import make_encoder_id, store_uri
+from workers.dataset.base import Dataset
+from workers.dataset.layouts import dataset_of
 from workers.dataset.segments import read_segments
 
 # Part of every `encoder_id`: raise it whenever decoding or colour conversion changes the pixels.
@@ -69,9 +71,9 @@ class Recipe:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
-    def source_s3(self) -> S3Options:
-        """How to reach the data set."""
-        return S3Options(self.job.s3.profile, self.job.s3.endpoint_url)
+    def dataset(self) -> Dataset:
+        """The data set; nothing of it is read yet."""
+        return dataset_of(self.job)
 
     @property
     def output_s3(self) -> S3Options:

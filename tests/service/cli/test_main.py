@@ -145,7 +145,7 @@ def test_mistakes_exit_2_in_one_line(arguments: tuple[str, ...], words: str, say
 def test_an_unexpected_fault_is_one_line_too(
     dataset: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.cli.commands.read_takes", lambda *_: 1 / 0)
+    monkeypatch.setattr("service.cli.commands.open_dataset", lambda *_: 1 / 0)
     code, _, err = say("takes", dataset)
     assert code == 1
     assert "ZeroDivisionError" in err

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from takestream.schema import Reason
-from takestream.storage import S3Options
 from workers.clock.probe import probe_take
+from workers.dataset.layouts import open_dataset
 from workers.dataset.take import Stream, Take
 from workers.media.counters import Counters
 from workers.media.source import Source, SourceDenied
@@ -27,7 +27,7 @@ def probe(streams):
             for key, source in streams.items()
         ),
     )
-    return probe_take(take, S3Options(), Counters())
+    return probe_take(take, open_dataset(""), Counters())
 
 
 @pytest.fixture

@@ -206,6 +206,22 @@ def test_frames_by_their_time(tmp_path: Path) -> None:
     assert (by_number.dataset().reason[-2:, 1] == Reason.PAST_END).all()
 
 
+def test_a_table_of_cameras_gives_the_same_features(tmp_path: Path) -> None:
+    job = Job(tmp_path, **WHOLE)
+    job.run()
+    rows = "".join(f"u,{name[:5]},{job.path(name)}\n" for name in STREAMS)
+    (tmp_path / "cameras.csv").write_text("take,camera,uri\n" + rows)
+    by_table = Job(tmp_path / "table", **WHOLE)
+    by_table.recipe = by_table.with_settings(dataset=str(tmp_path / "cameras.csv"), **WHOLE)
+    assert by_table.recipe.target == job.recipe.target
+    (take,) = by_table.recipe.dataset.takes()
+    extractor, prepared = by_table.prepare(take=take)
+    for unit in prepared.units:
+        extractor.extract(unit)
+    assert extractor.finish(take).complete
+    xr.testing.assert_identical(by_table.dataset().drop_attrs(), job.dataset().drop_attrs())
+
+
 def test_features_differ_by_what_each_target_sees(tmp_path: Path) -> None:
     job = Job(tmp_path, **BOTH)
     job.run()

@@ -1,0 +1,86 @@
+"""A table of cameras as a data set."""
+
+from pathlib import Path
+
+import pytest
+
+from configs.schema import JobSpec
+from workers.dataset.base import source_of
+from workers.dataset.egoexo import EgoExo
+from workers.dataset.layouts import dataset_of, open_dataset
+from workers.dataset.table import CameraTable
+from workers.dataset.take import DatasetError, Stream
+
+
+def table(folder: Path, text: str) -> CameraTable:
+    (folder / "cameras.csv").write_text(text)
+    found = open_dataset(str(folder / "cameras.csv"))
+    assert isinstance(found, CameraTable)
+    return found
+
+
+def test_rows_become_takes_with_their_cameras(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "left.mp4").write_bytes(b"12345")
+    rows = table(
+        tmp_path,
+        "take,camera,stream,uri,ego,task,duration\n"
+        "kitchen,left,,a/left.mp4,,cooking,12.5\n"
+        "kitchen,head,rgb,s3://bucket/head.mp4,true,,\n"
+        "garden,left,,/films/left.mp4,no,,\n",
+    )
+    kitchen, garden = rows.takes()
+    assert (kitchen.uid, kitchen.name, kitchen.task, kitchen.duration) == (
+        "kitchen", "kitchen", "cooking", 12.5,
+    )  # fmt: skip
+    local = str(tmp_path / "a" / "left.mp4")
+    assert kitchen.streams == (
+        Stream("left_0", "left", "0", local, False),
+        Stream("head_rgb", "head", "rgb", "s3://bucket/head.mp4", True),
+    )
+    assert garden.streams[0].uri == "/films/left.mp4"
+    assert rows.sizes([kitchen.only(["left_0"])]) == {local: 5}
+    assert source_of(rows, kitchen.streams[0]).identity().size == 5
+    before = rows.identity()
+    (tmp_path / "cameras.csv").write_text("take,camera,uri\n")
+    assert rows.identity() != before
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no column take and no column camera and no column uri"),
+        ("take,camera\n", "no column uri"),
+        ("take,camera,uri,offset\na,b,c,1\n", "unknown columns offset"),
+        ("take,camera,uri\n../x,b,c\n", "line 2: take is '../x'"),
+        ("take,camera,uri\n,b,c\n", "line 2: take is ''"),
+        ("take,camera,uri\na,b/c,d\n", "line 2: camera is 'b/c'"),
+        ("take,camera,uri\na,b,c\na,b,d\n", "line 3: take a has a stream b_0 already"),
+        ("take,camera,uri,ego\na,b,c,perhaps\n", "line 2: ego is 'perhaps'"),
+        ("take,camera,uri,duration\na,b,c,long\n", "line 2: duration is 'long'"),
+        ("take,camera,uri\na,b,zip::s3://x/y\n", "chains several storages"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(DatasetError) as error:
+        table(tmp_path, text).takes()
+    assert words in str(error.value)
+
+
+def test_an_absent_table_and_one_that_is_no_text(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no such table"):
+        open_dataset(str(tmp_path / "absent.csv")).takes()
+    (tmp_path / "bytes.csv").write_bytes(b"take\xff")
+    with pytest.raises(DatasetError, match="not a text file"):
+        open_dataset(str(tmp_path / "bytes.csv")).takes()
+
+
+def test_a_row_without_a_uri_is_a_stream_without_an_object(tmp_path: Path) -> None:
+    (one,) = table(tmp_path, "take,camera,uri\na,b,\n").takes()
+    assert one.streams[0].uri is None
+
+
+def test_a_folder_is_in_the_layout_of_ego_exo4d() -> None:
+    assert isinstance(open_dataset("s3://bucket/egoexo"), EgoExo)
+    job = JobSpec(dataset="s3://bucket/my.CSV", output="o")
+    assert isinstance(dataset_of(job), CameraTable)

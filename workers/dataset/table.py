@@ -1,0 +1,115 @@
+"""Any multi-camera footage: a CSV that names the takes, their cameras and where the videos are."""
+
+import csv
+import io
+import posixpath
+from collections.abc import Mapping, Sequence
+
+from takestream.storage import S3Options, join
+from workers.dataset.base import object_sizes
+from workers.dataset.take import DatasetError, Stream, Take, is_plain_name
+from workers.media.source import ObjectIdentity, Source
+
+NEEDED = ("take", "camera", "uri")
+KNOWN = (*NEEDED, "stream", "ego", "task", "duration")
+_YES, _NO = ("1", "true", "yes", "y"), ("", "0", "false", "no", "n")
+
+
+class CameraTable:
+    """A data set that is one CSV file: a row for each camera of each take.
+
+    Columns: `take` (its name, and its uid), `camera`, `uri` (absolute, or relative to the file's
+    folder); if wanted `stream` (of a camera with several; 0 by default), `ego` (whether the camera
+    is worn), `task`, and the take's `duration` in seconds, which `plan` estimates from.
+
+    Args:
+        uri: the file.
+        s3: how to reach the file and the videos.
+    """
+
+    def __init__(self, uri: str, s3: S3Options | None = None) -> None:
+        self._uri, self._s3 = uri, s3 or S3Options()
+
+    def identity(self) -> ObjectIdentity:
+        """As `Dataset.identity` says."""
+        return Source(self._uri, self._s3).identity()
+
+    def takes(self) -> list[Take]:
+        """As `Dataset.takes` says."""
+        streams: dict[str, dict[str, Stream]] = {}
+        facts: dict[str, tuple[str | None, float | None]] = {}
+        for where, row in self._rows():
+            name = self._name(where, row, "take")
+            stream = self._stream(where, row)
+            if stream.key in streams.setdefault(name, {}):
+                raise DatasetError(f"{where}: take {name} has a stream {stream.key} already")
+            streams[name][stream.key] = stream
+            task, duration = row.get("task") or None, _seconds(where, row.get("duration"))
+            before = facts.get(name, (None, None))
+            facts[name] = (before[0] or task, before[1] if duration is None else duration)
+        return [
+            Take(name, name, facts[name][0], None, None, facts[name][1], tuple(found.values()))
+            for name, found in streams.items()
+        ]
+
+    def sizes(self, takes: Sequence[Take]) -> dict[str, int | None]:
+        """As `Dataset.sizes` says: one listing for each folder."""
+        return object_sizes(takes, self._s3)
+
+    def where(self, stream: Stream) -> tuple[str, S3Options]:
+        """As `Dataset.where` says."""
+        assert stream.uri is not None
+        return stream.uri, self._s3
+
+    def _rows(self) -> list[tuple[str, Mapping[str, str]]]:
+        try:
+            source = Source(self._uri, self._s3)
+            size = source.identity().size
+            text = (source.read(0, size) if size else b"").decode("utf-8-sig")
+        except FileNotFoundError:
+            raise DatasetError(f"{self._uri}: there is no such table of cameras") from None
+        except UnicodeDecodeError as error:
+            raise DatasetError(f"{self._uri}: not a text file ({error})") from error
+        except (ValueError, ImportError) as error:
+            raise DatasetError(f"{self._uri}: {error}") from error
+        reader = csv.DictReader(io.StringIO(text), skipinitialspace=True, restval="")
+        names = reader.fieldnames or ()
+        if missing := [name for name in NEEDED if name not in names]:
+            raise DatasetError(f"{self._uri}: it has no column {' and no column '.join(missing)}")
+        if unknown := [name for name in names if name not in KNOWN]:
+            # A column that changes the meaning (an offset, say) must not be passed over.
+            raise DatasetError(
+                f"{self._uri}: unknown columns {', '.join(unknown)}; known: {', '.join(KNOWN)}"
+            )
+        return [(f"{self._uri}: line {reader.line_num}", row) for row in reader]
+
+    def _stream(self, where: str, row: Mapping[str, str]) -> Stream:
+        camera = self._name(where, row, "camera")
+        stream = self._name(where, row, "stream") if row.get("stream") else "0"
+        uri = row["uri"].strip()
+        if "://" not in uri and not posixpath.isabs(uri):
+            uri = join(posixpath.dirname(self._uri), posixpath.normpath(uri)) if uri else ""
+        if "::" in uri:
+            raise DatasetError(f"{where}: {uri!r} chains several storages, which is not allowed")
+        ego = row.get("ego", "").strip().lower()
+        if ego not in (*_YES, *_NO):
+            raise DatasetError(f"{where}: ego is {ego!r}, expected true or false")
+        return Stream(f"{camera}_{stream}", camera, stream, uri or None, ego in _YES)
+
+    def _name(self, where: str, row: Mapping[str, str], column: str) -> str:
+        name = (row[column] or "").strip()
+        if not is_plain_name(name):
+            raise DatasetError(f"{where}: {column} is {name!r}, which cannot name a folder")
+        return name
+
+
+def _seconds(where: str, text: str | None) -> float | None:
+    if not text or not text.strip():
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e6:
+        raise DatasetError(f"{where}: duration is {text!r}, expected seconds")
+    return seconds
