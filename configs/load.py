@@ -2,14 +2,16 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import fsspec
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from configs.schema import EncoderChoice, EncoderSpec, JobSpec, Settings, in_full
+from takestream.errors import ErrorKind, StorageError, TakestreamError
+from takestream.storage import open_filesystem, translated
 
 PRESETS = Path(__file__).parent / "encoders"
 # Names that a message lists; of more it tells the nearest.
@@ -17,8 +19,13 @@ LISTED = 12
 S = TypeVar("S", bound=Settings)
 
 
-class SettingsError(ValueError):
-    """A setting that cannot be used; the message is meant for the person who wrote it."""
+class SettingsError(TakestreamError, ValueError):
+    """A setting that cannot be used; the message is meant for the person who wrote it.
+
+    Its `kind` is the storage's where the job file itself cannot be read.
+    """
+
+    kind = ErrorKind.INVALID
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
@@ -95,9 +102,13 @@ def over_job(data: Mapping[str, Any], overrides: Mapping[str, Any], where: str) 
 def read_yaml(uri: str) -> Any:
     """The YAML document at `uri`. Raises SettingsError when it cannot be read or parsed."""
     try:
-        with fsspec.open(uri, "rt", encoding="utf-8") as file:
-            return yaml.safe_load(file) or {}
-    except (OSError, ValueError, ImportError, yaml.YAMLError) as error:
+        with translated(uri):
+            fs, path = open_filesystem(uri)
+            return yaml.safe_load(bytes(fs.cat_file(path))) or {}
+    except StorageError as error:
+        kind = ErrorKind.INVALID if error.kind is ErrorKind.ABSENT else error.kind
+        raise SettingsError(f"the job file: {error}", kind=kind) from error
+    except (ValueError, yaml.YAMLError) as error:
         raise SettingsError(f"{uri}: cannot read the job file: {_one_line(error)}") from error
 
 
@@ -139,9 +150,9 @@ def choose_encoder(choice: EncoderChoice) -> EncoderSpec:
 
 def _line(model: type[BaseModel], fault: Any) -> str:
     path = ".".join(str(part) for part in fault["loc"]).replace("encoders.0", "encoder", 1)
-    if fault["type"] == "extra_forbidden":
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         owner = _model_at(model, fault["loc"][:-1])
-        hint = did_you_mean(str(fault["loc"][-1]), owner.model_fields if owner else ())
+        hint = did_you_mean(str(fault["loc"][-1]), _fields(owner) if owner else {})
         return f"unknown setting '{path}'{hint}"
     if fault["type"] == "literal_error":
         return f"{path}: '{fault['input']}' is not one of {fault['ctx']['expected']}" + (
@@ -154,19 +165,26 @@ def _line(model: type[BaseModel], fault: Any) -> str:
     return f"{path}: {message}" if path else message
 
 
-def _model_at(model: type[BaseModel], loc: tuple[Any, ...]) -> type[BaseModel] | None:
+def _model_at(model: type[Any], loc: tuple[Any, ...]) -> type[Any] | None:
     for part in loc:
         if isinstance(part, int):
             continue
-        field = model.model_fields.get(str(part))
-        if field is None:
-            return None
-        kinds = (field.annotation, *get_args(field.annotation))
-        below = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        kind = _fields(model).get(str(part))
+        kinds = (kind, *get_args(kind))
+        below = [k for k in kinds if isinstance(k, type) and _fields(k)]
         if not below:
             return None
         model = below[0]
     return model
+
+
+def _fields(model: type[Any]) -> Mapping[str, Any]:
+    """The settings of a model and their types; some are plain dataclasses of the wheel."""
+    if is_dataclass(model):
+        return {field.name: field.type for field in fields(model)}
+    if issubclass(model, BaseModel):
+        return {name: field.annotation for name, field in model.model_fields.items()}
+    return {}
 
 
 def _words(expected: str) -> list[str]:

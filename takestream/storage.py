@@ -1,30 +1,91 @@
-"""Any fsspec URI, with S3 credentials the AWS way."""
+"""Any fsspec URI, with S3 credentials the AWS way, and what its errors mean."""
 
+import errno
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import fsspec
 from fsspec import AbstractFileSystem
 
+from takestream.errors import (
+    CredentialsError,
+    ErrorKind,
+    InvalidStorage,
+    StorageDenied,
+    StorageError,
+    StorageFull,
+    StorageNotFound,
+    StorageUnavailable,
+    TakestreamError,
+)
+
 # Of the client, for one request.
 S3_TRIES = 3
+
+WRITING = ("write to", "delete from")
+"""What `translated` may be doing that changes the storage."""
+
+# Error codes with which S3 says that the keys, not the object, are the matter; some services send
+# only the words.
+_KEY_CODES = frozenset({
+    "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired",
+    "RequestExpired", "RequestTimeTooSkewed", "InvalidAccessKeyId", "InvalidClientTokenId",
+    "UnrecognizedClientException", "SignatureDoesNotMatch", "InvalidSecurity", "NotSignedUp",
+    "MissingSecurityHeader", "MissingSecurityElement", "AuthorizationHeaderMalformed",
+    "AuthFailure", "AccountProblem",
+})  # fmt: skip
+_KEY_WORDS = (
+    "AccessKeyId you provided does not exist", "token has expired", "token must be refreshed",
+    "token included in the request is", "token is malformed", "signature we calculated does not",
+)  # fmt: skip
+_INVALID_CODES = frozenset({"InvalidBucketName", "InvalidURI", "KeyTooLongError"})
+_INVALID_NAMES = ("ParamValidationError", "InvalidRegionError", "UnknownEndpointError")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# Mistakes in a program, never an answer of a storage.
+_NO_STORAGES = (
+    ValueError, TypeError, LookupError, AttributeError, NameError, ImportError, AssertionError,
+    ArithmeticError, MemoryError, NotImplementedError, RecursionError, Warning,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class S3Options:
     """How to reach an S3 endpoint; other protocols ignore it.
 
-    profile: a profile of `~/.aws/credentials`; without one the usual AWS chain decides
-        (environment, shared files, instance role).
-    endpoint_url: an S3-compatible endpoint, for example `http://127.0.0.1:8333`.
+    Also the `s3` of a job file, where unknown settings are refused.
+
+    Attributes:
+        profile: A profile of `~/.aws/credentials`; without one the usual AWS chain decides
+            (environment, shared files, instance role).
+        endpoint_url: An S3-compatible endpoint, for example `http://127.0.0.1:8333`.
+
+    Raises:
+        InvalidStorage: The endpoint is no URL, or holds a password.
     """
+
+    # Read by pydantic, which this module does not need.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     profile: str | None = None
     endpoint_url: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.endpoint_url:
+            return
+        try:
+            parts = urlsplit(self.endpoint_url)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+            parts.port  # noqa: B018 - raises for what is no number
+        except ValueError:
+            usable = False
+        if not usable:
+            raise InvalidStorage("the endpoint is no URL such as http://127.0.0.1:8333")
+        if parts.username or parts.password:
+            raise InvalidStorage("the endpoint's URL holds a user or password: use a profile")
 
     def for_uri(self, uri: str) -> dict[str, Any]:
         """The keyword arguments with which fsspec opens `uri`."""
@@ -50,9 +111,15 @@ class S3Options:
 def open_filesystem(uri: str, s3: S3Options | None = None) -> tuple[AbstractFileSystem, str]:
     """The filesystem of `uri` and the path in it.
 
-    Raises ValueError for an unknown protocol, ImportError when its package is missing.
+    Raises:
+        StorageError: An unknown protocol, or one whose package is missing (`InvalidStorage`), or
+            what `translated` makes of the filesystem's own errors.
     """
-    fs, path = fsspec.core.url_to_fs(uri, **(s3 or S3Options()).for_uri(uri))
+    with translated(uri, "open", s3):
+        try:
+            fs, path = fsspec.core.url_to_fs(uri, **(s3 or S3Options()).for_uri(uri))
+        except (ValueError, ImportError) as error:
+            raise InvalidStorage(f"cannot open {uri}: {error}") from error
     if uri.startswith(("s3://", "s3a://")):
         # s3fs's own tries come on top of its client's; one layer of them is enough.
         fs.retries = 1
@@ -74,27 +141,127 @@ def as_uri(given: str | os.PathLike[str]) -> str:
 
 
 @contextmanager
-def reached(uri: str, s3: S3Options) -> Iterator[None]:
-    """Turn what S3 clients raise into ConnectionError and PermissionError that name `uri`."""
+def translated(uri: str, doing: str = "read", s3: "S3Options | None" = None) -> Iterator[None]:
+    """Turn what filesystems and S3 clients raise into a StorageError that names `uri`.
+
+    Args:
+        uri: What is read or written.
+        doing: Completes "cannot … <uri>": "read", "list", "open", "write to", "delete from".
+        s3: How it is reached, for the message.
+
+    Raises:
+        StorageError: Of the class that `storage_error` chooses. Errors of takestream, and those
+            that are no storage's, pass unchanged.
+    """
     try:
         yield
-    except PermissionError as error:
-        if not uri.startswith("s3://"):
-            raise
-        raise PermissionError(f"{uri}: access refused{_through(s3)}: {error}") from error
+    except TakestreamError:
+        raise
     except Exception as error:
-        # Looked up when an error is there: botocore is slow to import.
-        module: Any = sys.modules.get("botocore.exceptions")
-        if module is None or not isinstance(error, (module.BotoCoreError, module.ClientError)):
+        found = storage_error(error, uri, doing, s3)
+        if found is None:
             raise
-        name = type(error).__name__
-        if "Credential" in name or "Token" in name or "Profile" in name:
-            raise PermissionError(f"{uri}: no way in{_through(s3)}: {error}") from error
-        raise ConnectionError(f"{uri} cannot be reached{_through(s3)}: {error}") from error
+        raise found from error
 
 
-def _through(s3: S3Options) -> str:
-    how = {"endpoint": s3.endpoint_url, "profile": s3.profile}
+def storage_error(
+    error: Exception, uri: str, doing: str = "read", s3: "S3Options | None" = None
+) -> StorageError | None:
+    """What an error of a filesystem or of an S3 client means, wherever it was raised.
+
+    Args:
+        error: As fsspec, s3fs, botocore or the operating system raised it.
+        uri: What was read or written.
+        doing: As for `translated`.
+        s3: How it was reached, for the message.
+
+    Returns:
+        The error to raise instead, None when this is no matter of the storage.
+    """
+    remote = "://" in uri and not uri.startswith(("file://", "local://"))
+    said = _said(error)
+    what = f"cannot {doing} {uri}{_through(s3) if remote else ''}: "
+    match _kind(error):
+        case None:
+            return None
+        case ErrorKind.CREDENTIALS:
+            if _is_botocores(error):
+                words = f"there are no usable credentials ({said}); set a profile or AWS keys"
+            else:
+                words = (
+                    f"the storage does not accept the credentials ({said}). Ego-Exo4D keys live 14 "
+                    "days: renew them, then run the same command again"
+                )
+            return CredentialsError(what + words)
+        case ErrorKind.DENIED if doing in WRITING:
+            return StorageDenied(f"{what}no permission ({said})", kind=ErrorKind.UNWRITABLE)
+        case ErrorKind.DENIED:
+            absent = "; S3 also answers so for what is absent, to keys that may not list"
+            return StorageDenied(f"{what}access denied ({said}{absent if remote else ''})")
+        case ErrorKind.ABSENT:
+            hint = "; does the bucket exist, and is the endpoint right?" if remote else ""
+            return StorageNotFound(f"{what}not found ({said}){hint if doing in WRITING else ''}")
+        case ErrorKind.FULL:
+            return StorageFull(f"{what}no space is left there; free some, or choose another output")
+        case ErrorKind.INVALID:
+            return InvalidStorage(what + said)
+    return StorageUnavailable(f"{what}the storage did not answer ({said})")
+
+
+def _kind(error: BaseException) -> ErrorKind | None:
+    # s3fs turns botocore's error into an OSError of some kind and keeps it as the cause.
+    chain = [error] if error.__cause__ is None else [error, error.__cause__]
+    code, status = next((found for found in map(_s3_answer, chain) if found), ("", 0))
+    names = [type(one).__name__ for one in chain if _is_botocores(one)]
+    refused = bool(code) or any(isinstance(one, PermissionError) for one in chain)
+    if (
+        code in _KEY_CODES
+        or status == 401
+        or any(word in name for name in names for word in ("Credential", "Token", "Profile"))
+        or (refused and any(words in f"{chain}" for words in _KEY_WORDS))
+    ):
+        return ErrorKind.CREDENTIALS
+    if code in _INVALID_CODES or any(name in _INVALID_NAMES for name in names):
+        return ErrorKind.INVALID
+    if isinstance(error, _NO_STORAGES):
+        return None
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _FULL or status == 507:
+        return ErrorKind.FULL
+    if isinstance(error, PermissionError) or number == errno.EROFS or status in (403, 405):
+        return ErrorKind.DENIED
+    if status == 404 or isinstance(
+        error, FileNotFoundError | NotADirectoryError | IsADirectoryError
+    ):
+        return ErrorKind.ABSENT
+    return ErrorKind.UNAVAILABLE
+
+
+def _s3_answer(error: BaseException) -> tuple[str, int] | None:
+    """Code and HTTP status of a botocore ClientError, which is slow to import for a look."""
+    answer = getattr(error, "response", None)
+    if not isinstance(answer, dict) or not isinstance(answer.get("Error"), dict):
+        return None
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return str(answer["Error"].get("Code", "")), int(status)
+
+
+def _is_botocores(error: BaseException) -> bool:
+    """Whether this is botocore's own trouble, before any answer came."""
+    modules = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
+    return bool(modules & {"botocore", "aiobotocore"}) and _s3_answer(error) is None
+
+
+def _said(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    answer = _s3_answer(error.__cause__) if error.__cause__ else None
+    if answer and answer[0] and not answer[0].isdigit() and answer[0] not in text:
+        text = f"{answer[0]}: {text}"
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _through(s3: "S3Options | None") -> str:
+    how = {"endpoint": s3.endpoint_url, "profile": s3.profile} if s3 else {}
     said = ", ".join(f"{name} {value}" for name, value in how.items() if value)
     return f" ({said})" if said else ""
 

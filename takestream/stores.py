@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from takestream import schema
+from takestream.errors import StorageNotFound
 from takestream.root import Root, read_root
 from takestream.storage import S3Options, join, open_filesystem
 
@@ -149,7 +150,7 @@ def find_takes(
         warnings.warn(f"{output}: {what} and left out; {how}", stacklevel=3)
         found = [take for take in found if take.complete]
     if not found:
-        raise FileNotFoundError(f"{output}: no store there")
+        raise StorageNotFound(f"{output}: no store there")
     if len(kinds := {(take.dim, take.dtype) for take in found}) > 1:
         raise ValueError(f"{output}: stores of different dim and dtype, {sorted(kinds)}")
     return found
@@ -193,7 +194,7 @@ def list_stores(output: str, s3: S3Options) -> list[str]:
     try:
         top = folders(path)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileNotFoundError(f"{output}: no such folder") from error
+        raise StorageNotFound(f"{output}: no such folder") from error
     if here := [join(output, name) for name in top if is_store(name)]:
         return here  # the folder of one encoder
     return [
@@ -227,7 +228,7 @@ def _of_encoder(stores: list[str], encoder: str | None, output: str) -> list[str
     else:
         kept = [name for name in ids if is_of_encoder(name, encoder)]
         if not kept:
-            raise FileNotFoundError(f"{output}: nothing of encoder {encoder!r}; there is {ids}")
+            raise StorageNotFound(f"{output}: nothing of encoder {encoder!r}; there is {ids}")
     if len(kept) > 1:
         raise ValueError(f"{output} holds features of several encoders: encoder= one of {kept}")
     return [uri for uri in stores if encoder_id_of(uri) in kept]
@@ -259,5 +260,5 @@ def _named(found: list[StoredTake], takes: Sequence[str], output: str) -> list[S
         if name not in by_name:
             near = difflib.get_close_matches(name, by_name, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise FileNotFoundError(f"{output}: no store of take {name!r}{hint}")
+            raise StorageNotFound(f"{output}: no store of take {name!r}{hint}")
     return sorted({by_name[name] for name in takes}, key=lambda take: take.uid)

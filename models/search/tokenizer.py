@@ -20,7 +20,8 @@ from models.cache import cached_copy
 from models.errors import ModelError
 from models.search.query import check_text
 from models.weights import Checkpoint
-from takestream.storage import S3Options, open_filesystem
+from takestream.errors import StorageError
+from takestream.storage import S3Options, open_filesystem, translated
 
 # Without one of them `transformers` makes a tokenizer of three tokens and says nothing.
 VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
@@ -151,9 +152,13 @@ def _folder(checkpoint: Checkpoint, s3: S3Options | None) -> Path:
             return Path(found)
         if "://" not in uri or uri.startswith("file://"):
             return checkpoint.folder
-        fs, path = open_filesystem(uri, s3)
-        there = {Path(entry["name"]).name: entry["name"] for entry in fs.ls(path, detail=True)}
-        return cached_copy(uri, fs, {name: there[name] for name in FILES if name in there})
+        with translated(uri, "read", s3):
+            fs, path = open_filesystem(uri, s3)
+            there = {Path(entry["name"]).name: entry["name"] for entry in fs.ls(path, detail=True)}
+            return cached_copy(uri, fs, {name: there[name] for name in FILES if name in there})
     except Exception as error:
-        # The hub's client and each protocol have errors of their own.
-        raise ModelError(f"'{uri}': its tokenizer's files cannot be read: {error}") from error
+        # The hub's client has many errors of its own.
+        kind = error.kind if isinstance(error, StorageError) else None
+        raise ModelError(
+            f"'{uri}': its tokenizer's files cannot be read: {error}", kind=kind
+        ) from error

@@ -19,7 +19,6 @@ from service.engine.client import EngineClient
 from service.features.cache import StoredFeatures
 from service.features.catalogue import Catalogue
 from service.features.compute import Answering
-from takestream.storage import S3Options
 
 TOKEN_SECONDS = 3600
 NOBODY = Key("", frozenset(SCOPES))
@@ -37,7 +36,7 @@ class Front:
     ) -> None:
         self.spec, self.keys, self.engine = spec, keys, engine
         self.catalogue = Catalogue(spec)
-        s3 = S3Options(**(spec.job.output_s3 or spec.job.s3).model_dump())
+        s3 = spec.job.reach_output
         self.stored = StoredFeatures(s3, spec.cache_bytes)
         self.answering = Answering(self.catalogue, self.stored, engine, spec.limits)
         self.metrics = Metrics()

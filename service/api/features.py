@@ -19,6 +19,7 @@ from service.features import segments
 from service.features.compute import Failed
 from service.features.encoding import Answer
 from service.features.request import CannotCompute, Plan, TooMuch
+from takestream.errors import ErrorKind
 from takestream.protocol import (
     ARROW,
     CACHE_STATUS_HEADER,
@@ -152,7 +153,7 @@ async def _streamed(door: Front, caller: Key, plan: Plan, kind: str) -> Response
     try:
         first = await anext(lines)
     except Problem as problem:
-        if problem.kind != "changed":
+        if problem.kind != ErrorKind.CHANGED:
             raise
         plan = await renewed(door, caller, plan)
         lines = make(door, plan)
@@ -263,7 +264,7 @@ async def resolved(door: Front, caller: Key, plan: Plan, wanted: Any = None) -> 
         try:
             return plan, await door.answering.complete(plan)
         except Failed as error:
-            if error.failure.kind != "changed" or last:
+            if error.failure.kind is not ErrorKind.CHANGED or last:
                 raise Problem.of_failure(error.failure) from None
             plan = await renewed(door, caller, plan, wanted)
     raise AssertionError

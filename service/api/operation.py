@@ -12,9 +12,8 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from service.api.context import TheFront
 from service.api.problems import documented
 from service.engine.client import EngineUnavailable
+from takestream.errors import TakestreamError
 from takestream.protocol import RETRY_AFTER_HEADER, page_facts
-from workers.dataset.take import DatasetError
-from workers.media.source import SourceError
 
 router = APIRouter(tags=["operation"])
 PAGE = Path(__file__).parent.parent / "page"
@@ -48,7 +47,7 @@ async def readyz(door: TheFront) -> JSONResponse:
         checks = {"engine": "does not answer"}
     try:
         await asyncio.to_thread(door.catalogue.check_dataset)
-    except (DatasetError, SourceError) as error:
+    except TakestreamError as error:
         checks["dataset"] = str(error)
     words: dict[str, Any] = dict.fromkeys(("model", "output", "dataset"), "ok")
     if "engine" in checks:

@@ -10,19 +10,13 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
-from configs.load import SettingsError, did_you_mean
+from configs.load import did_you_mean
 from configs.schema import GridChoice, JobSpec, Selection, StoreSpec
-from models.errors import ModelError
 from service.api.metrics import METHODS
-from service.engine.client import EngineBusy, EngineUnavailable
-from service.errors import Unknown
-from service.jobs.claim import NotOwner
-from service.jobs.policy import NotAllowed
+from service.engine.client import EngineBusy
+from takestream.errors import ErrorKind, TakestreamError
 from takestream.protocol import PROBLEM, RETRY_AFTER_HEADER, STATUS_KINDS, ProblemBody
-from workers.dataset.take import DatasetError
-from workers.media.source import SourceDenied, SourceError
 from workers.run.tasks import Failure
-from workers.store.errors import StoreDenied, StoreError
 
 log = logging.getLogger("takestream.service")
 
@@ -44,7 +38,7 @@ class Problem(Exception):
         self.status, self.detail = status, _sendable(detail)
         self.errors = None if errors is None else [_sendable(line) for line in errors]
         phrase = HTTPStatus(status).phrase.lower().replace(" ", "_")
-        self.kind = kind or STATUS_KINDS.get(status, phrase)
+        self.kind = str(kind or STATUS_KINDS.get(status, phrase))
         self.headers = dict(headers or {})
         if retry_after is not None:
             self.headers[RETRY_AFTER_HEADER] = str(retry_after)
@@ -54,38 +48,26 @@ class Problem(Exception):
         """What an error of the layers below means over HTTP."""
         if isinstance(error, Problem):
             return error
-        words = str(error)
-        if isinstance(error, Unknown):
-            return cls(404, words)
-        if isinstance(error, NotAllowed):
-            return cls(403, words)
-        if isinstance(error, SettingsError):
-            return cls(422, words)
-        if isinstance(error, SourceDenied | StoreDenied):
-            return cls(503, words, retry_after=60, kind="denied")
-        if isinstance(error, StoreError | SourceError | DatasetError):
-            return cls(503, words, retry_after=10, kind="storage")
-        if isinstance(error, ModelError):
-            return cls(503, words, retry_after=60, kind="model")
-        if isinstance(error, NotOwner):
-            return cls(409, words)
-        if isinstance(error, EngineBusy):
-            return cls(503, words, retry_after=error.retry_after, kind="queue_full")
-        if isinstance(error, EngineUnavailable):
-            words = "the workers are starting again; try again in a moment"
-            return cls(503, words, retry_after=5, kind="engine")
+        if isinstance(error, TakestreamError):
+            problem = cls.of_kind(error.kind, str(error))
+            if isinstance(error, EngineBusy):
+                problem.headers["Retry-After"] = str(error.retry_after)
+            return problem
         log.exception("unexpected error", exc_info=error)
         words = "a fault of takestream; its log says more under this request's id"
-        return cls(500, words, kind="fault")
+        return cls.of_kind(ErrorKind.FAULT, words)
+
+    @classmethod
+    def of_kind(cls, kind: ErrorKind, detail: str) -> "Problem":
+        """With the status and the time to wait of a kind of error."""
+        return cls(kind.status, detail, retry_after=kind.retry_after, kind=kind)
 
     @classmethod
     def of_failure(cls, failure: Failure) -> "Problem":
         """What a worker's failure means over HTTP."""
         where = " ".join(filter(None, (failure.take, failure.stream)))
         words = failure.reason if where in failure.reason else f"{where}: {failure.reason}"
-        status = {"unreadable": 422, "crash": 500, "fault": 500}.get(failure.kind, 503)
-        retry = {422: None, 500: None}.get(status, 10)
-        return cls(status, words, retry_after=retry, kind=failure.kind)
+        return cls.of_kind(failure.kind, words)
 
     def body(self, request_id: str | None) -> dict[str, Any]:
         """The JSON."""
@@ -124,11 +106,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, plain)
     app.add_exception_handler(Problem, answer)
-    for kind in (
-        Unknown, NotAllowed, SettingsError, DatasetError, SourceError, StoreError, ModelError,
-        NotOwner, EngineBusy, EngineUnavailable,
-    ):  # fmt: skip
-        app.add_exception_handler(kind, answer)
+    app.add_exception_handler(TakestreamError, answer)
 
 
 def respond(request: Request, problem: Problem) -> JSONResponse:
@@ -161,7 +139,7 @@ def _methods(request: Request) -> list[str]:
 
 def _line(fault: Any) -> str:
     path = ".".join(str(part) for part in fault["loc"][1:]) or str(fault["loc"][0])
-    if fault["type"] == "extra_forbidden":
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         owner, _, name = path.rpartition(".")
         valid = FIELDS.get(str(fault["loc"][0]), ()) or JOB_FIELDS.get(owner, ())
         return f"unknown setting '{path[:100]}'{did_you_mean(name[:100], valid)}"

@@ -15,11 +15,11 @@ from service.api.fields import ShortName
 from service.api.problems import responses
 from service.api.videos import video_url
 from service.features.cache import OpenStore
+from takestream.errors import StorageError
 from takestream.protocol import TAKES_PER_PAGE
 from takestream.schema import COMPLETE
 from takestream.stores import preset_of
 from workers.dataset.take import Take
-from workers.store.errors import StoreError
 
 router = APIRouter(tags=["takes"])
 # Beside the store's own `status`: it is there and cannot be read.
@@ -141,7 +141,7 @@ def _store(door: Front, take: Take, encoder_id: str) -> dict[str, Any] | None:
     try:
         opened = door.stored.open(uri)
         return None if opened is None else {**facts, **_store_facts(opened)}
-    except StoreError as error:
+    except StorageError as error:
         # What lies beside it, perhaps of somebody else, takes nothing away from the take.
         none: dict[str, Any] = {"streams": [], "clips": 0, "clips_done": 0}
         return {**facts, "status": DAMAGED, **none, "problems": {"store": [str(error)]}}

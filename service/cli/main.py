@@ -1,6 +1,7 @@
 """`takestream …`: parse, run one command, and say what went wrong in one line.
 
-Exit codes: 0 done, 1 some of it failed, 2 bad input, 130 interrupted (run it again to go on).
+Exit codes: 0 done, 1 some of it failed, 2 bad input, 130 interrupted (run it again to go on);
+`takestream.errors.ErrorKind` has that of each kind of error.
 """
 
 import importlib
@@ -10,7 +11,6 @@ from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from typing import NoReturn
 
-from configs.load import SettingsError
 from service.cli.flags import (
     Parser,
     add_filters,
@@ -21,6 +21,7 @@ from service.cli.flags import (
     add_storage,
 )
 from service.cli.process import guard_streams, interrupted, take_signals
+from takestream.errors import ErrorKind, TakestreamError, kind_of
 from takestream.version import own_version
 
 EXAMPLES = """examples:
@@ -68,13 +69,14 @@ def run(argv: Sequence[str]) -> int:
         print(f"\ntakestream: {interrupted(found.command)}", file=sys.stderr)
         return 130
     except Exception as error:  # noqa: BLE001 - the last line of defence: say it in one line
-        code = _exit_code(error)
-        if code is None or os.environ.get("TAKESTREAM_DEBUG"):
+        kind = kind_of(error)
+        ours = isinstance(error, TakestreamError) or kind is not ErrorKind.FAULT
+        if not ours or os.environ.get("TAKESTREAM_DEBUG"):
             raise_or_say(error)
-            return 1
+            return kind.exit_code
         for line in str(error).splitlines():
             print(f"takestream: error: {line}", file=sys.stderr)
-        return code
+        return kind.exit_code
 
 
 def raise_or_say(error: Exception) -> None:
@@ -181,27 +183,6 @@ def build_parser() -> Parser:
     ):
         command.add_argument("--json", action="store_true", help="machine-readable, on stdout")
     return parser
-
-
-def _exit_code(error: Exception) -> int | None:
-    if isinstance(error, SettingsError):
-        return 2
-    from models.errors import ModelError
-    from service.demo.s3server import ObjectStoreError
-    from service.jobs.backends import WatchTimeout
-    from workers.dataset.take import DatasetError
-    from workers.media.source import SourceDenied, SourceError
-    from workers.run.session import RayUnavailable
-    from workers.store.errors import StoreDenied, StoreError, StoreMismatch, StoreNotFound
-
-    bad_input = (
-        DatasetError, ModelError, RayUnavailable, StoreDenied, StoreMismatch, StoreNotFound,
-        SourceDenied,
-    )  # fmt: skip
-    if isinstance(error, bad_input):
-        return 2
-    failed = StoreError | SourceError | ObjectStoreError | WatchTimeout | ModuleNotFoundError
-    return 1 if isinstance(error, failed) else None
 
 
 def _positive(text: str) -> int:

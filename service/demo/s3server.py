@@ -27,6 +27,8 @@ import botocore.config
 import botocore.exceptions
 import botocore.session
 
+from takestream.errors import ErrorKind, TakestreamError
+
 _CLIENT_ERRORS = (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError)
 
 _HOST = "127.0.0.1"
@@ -50,8 +52,10 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-class ObjectStoreError(RuntimeError):
+class ObjectStoreError(TakestreamError, RuntimeError):
     """The S3 server did not start, or does not do what it was asked; the text says why."""
+
+    kind = ErrorKind.UNAVAILABLE
 
 
 class ObjectStore:

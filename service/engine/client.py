@@ -17,6 +17,7 @@ from service.engine.ondemand import Part
 from service.engine.refusal import Refusal
 from service.jobs.claim import NotOwner
 from service.jobs.records import JobRecord
+from takestream.errors import ErrorKind, TakestreamError
 from workers.dataset.take import Take
 from workers.run.recipe import Recipe
 from workers.run.tasks import PreparedTake, Query
@@ -24,20 +25,24 @@ from workers.run.tasks import PreparedTake, Query
 T = TypeVar("T")
 
 
-class EngineBusy(Exception):
+class EngineBusy(TakestreamError):
     """The engine refuses for now.
 
     Attributes:
         retry_after: Seconds after which the same call may be accepted.
     """
 
+    kind = ErrorKind.BUSY
+
     def __init__(self, detail: str, retry_after: int) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
 
 
-class EngineUnavailable(Exception):
+class EngineUnavailable(TakestreamError):
     """The engine does not answer: it is not there, or not there again yet."""
+
+    kind = ErrorKind.ENGINE
 
 
 class EngineStatus(TypedDict):
@@ -61,7 +66,7 @@ class EngineStatus(TypedDict):
 class EngineClient(Protocol):
     """What the HTTP service asks of the engine.
 
-    Every method raises EngineUnavailable, and what the engine itself raised: StoreError, for one.
+    Every method raises EngineUnavailable, and what the engine itself raised: StorageError, for one.
     Closing a generator before its end cancels the call.
     """
 
@@ -223,4 +228,6 @@ def _without_ray() -> Iterator[None]:
             cause = cause.cause
         raise cause from None
     except (RayError, RayServeException, ConnectionError) as error:
-        raise EngineUnavailable("the engine does not answer") from error
+        raise EngineUnavailable(
+            "the engine does not answer: its workers are starting again; try again in a moment"
+        ) from error

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from configs.load import SettingsError
 from configs.schema import JobSpec, ServeSpec
 from models.errors import ModelError
 from service.engine.ondemand import Busy, OnDemand, Part
@@ -18,13 +17,11 @@ from service.jobs.claim import NotOwner
 from service.jobs.manager import Jobs, TooManyJobs
 from service.jobs.ownership import BEAT_SECONDS
 from service.jobs.records import JobRecord, Records
-from takestream.storage import S3Options
+from takestream.errors import StorageError, TakestreamError
 from workers.dataset.take import Take
 from workers.run.pool import Pool
 from workers.run.recipe import Recipe, make_recipe
-from workers.run.session import RayUnavailable
 from workers.run.tasks import PreparedTake, Query
-from workers.store.errors import StoreError
 from workers.store.objects import probe_writable
 
 log = logging.getLogger(__name__)
@@ -44,7 +41,7 @@ class Engine:
     def __init__(self, settings: dict[str, Any]) -> None:
         self.spec = ServeSpec.model_validate(settings)
         job = self.spec.job
-        self._s3 = S3Options(**(job.output_s3 or job.s3).model_dump())
+        self._s3 = job.reach_output
         self._pool: Pool | None = None
         self._ready = asyncio.Event()
         # What has to work before this engine is ready, and why it does not yet.
@@ -162,7 +159,7 @@ class Engine:
             return await self.jobs.submit(job, by)
         except TooManyJobs as error:
             return Refusal(str(error), 60)
-        except StoreError as error:
+        except StorageError as error:
             return Refusal(str(error), 10)
 
     async def job(self, job_id: str) -> JobRecord | None:
@@ -214,5 +211,5 @@ class Engine:
 
 
 def _words(error: Exception) -> str:
-    plain = isinstance(error, SettingsError | ModelError | StoreError | RayUnavailable)
+    plain = isinstance(error, TakestreamError)
     return str(error) if plain else f"{type(error).__name__}: {error}"

@@ -101,7 +101,7 @@ class Block:
 class StoredFeatures:
     """Reads stores; what was read is kept, up to `cache_bytes`, until a store's root changes.
 
-    May be used from several threads. Methods raise StoreError.
+    May be used from several threads. Methods raise StorageError.
     """
 
     def __init__(self, s3: S3Options, cache_bytes: int) -> None:

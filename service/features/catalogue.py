@@ -63,11 +63,11 @@ class Catalogue:
         return list(dict.fromkeys((self.default, *self.spec.encoders)))
 
     def takes(self) -> list[Take]:
-        """All takes, in the data set's order. Raises DatasetError, SourceError."""
+        """All takes, in the data set's order. Raises DatasetError, StorageError."""
         return list(self._takes.get().takes.values())
 
     def check_dataset(self) -> None:
-        """Raise DatasetError or SourceError when takes.json could not be read just now.
+        """Raise DatasetError or StorageError when takes.json could not be read just now.
 
         `takes` and `take` go on with what was read before.
         """
@@ -76,7 +76,7 @@ class Catalogue:
             raise self._takes.error
 
     def take(self, name: str) -> Take:
-        """A take by its uid or its name. Raises Unknown, DatasetError, SourceError."""
+        """A take by its uid or its name. Raises Unknown, DatasetError, StorageError."""
         listed = self._takes.get()
         found = listed.takes.get(name) or listed.takes.get(listed.uids.get(name, ""))
         if found is None:
@@ -121,11 +121,11 @@ class Catalogue:
         raise Unknown(f"this service has no encoder '{encoder[:200]}'{hint}")
 
     def stores(self) -> Mapping[str, frozenset[str]]:
-        """By encoder_id, the uids of the takes that have a store. Raises StoreError."""
+        """By encoder_id, the uids of the takes that have a store. Raises StorageError."""
         return self._stores.get()
 
     def encoder_ids(self) -> Sequence[str]:
-        """The encoder_ids that there are stores of, as of now. Raises StoreError."""
+        """The encoder_ids that there are stores of, as of now. Raises StorageError."""
         return [name for name in self._objects().folders() if is_encoder_id(name)]
 
     def store_uri(self, encoder_id: str, take_uid: str) -> str:
@@ -182,8 +182,7 @@ class Catalogue:
 
     def _objects(self, *folder: str) -> Objects:
         job = self.spec.job
-        s3 = S3Options(**(job.output_s3 or job.s3).model_dump())
-        return Objects(join(job.output, *folder), s3)
+        return Objects(join(job.output, *folder), job.reach_output)
 
 
 def check_offer(spec: ServeSpec) -> None:

@@ -14,9 +14,9 @@ from service.features.cache import Array, Block, StoredFeatures
 from service.features.catalogue import Catalogue
 from service.features.encoding import Answer
 from service.features.request import Asked, CannotCompute, Plan, chosen_streams, read_plan
+from takestream.errors import ErrorKind, StorageError
 from takestream.schema import Reason
 from workers.media.counters import Counters
-from workers.media.source import SourceError
 from workers.run.prepare import videos_changed
 from workers.run.tasks import ClipPart, Failure, UnitRecord
 
@@ -68,7 +68,7 @@ class Answering:
         """Read what is there; name what is not.
 
         compute: whether it may be computed. wanted: from clips to bool [n], which of them matter.
-        Raises TooMuch, CannotCompute, EngineBusy, Failed, StoreError.
+        Raises TooMuch, CannotCompute, EngineBusy, Failed, StorageError.
         """
         uri = self._catalogue.store_uri(asked.variant.encoder_id, asked.take.uid)
         for _ in range(ATTEMPTS):
@@ -90,7 +90,9 @@ class Answering:
                 if plan.windows and (not compute or asked.variant.recipe is None):
                     raise CannotCompute(_why_not(asked, compute))
                 return plan
-        raise Failed(Failure(asked.take.name, None, "its store keeps changing", kind="changed"))
+        raise Failed(
+            Failure(asked.take.name, None, "its store keeps changing", kind=ErrorKind.CHANGED)
+        )
 
     async def renew(self, asked: Asked) -> None:
         """Have the store follow its videos, which changed."""
@@ -148,7 +150,7 @@ class Answering:
                 store.changed = await asyncio.to_thread(
                     videos_changed, store.store, take, plan.asked.streams, dataset, Counters()
                 )
-            except SourceError as error:  # what is stored is good all the same
+            except StorageError as error:  # what is stored is good all the same
                 log.warning("%s", error)
 
         task = asyncio.create_task(look())
@@ -219,7 +221,7 @@ def _finite(part: ClipPart, features: Array) -> ClipPart | Failed:
     ok = part.reason == Reason.VALID
     if not np.isfinite(features[ok]).all():
         words = f"features that are not finite in {features.dtype}; use store dtype float32"
-        return Failed(Failure("", part.stream, words, kind="model"))
+        return Failed(Failure("", part.stream, words, kind=ErrorKind.MODEL))
     return ClipPart(part.stream, part.first, features, part.reason, part.frame_time)
 
 
@@ -239,10 +241,10 @@ def _lost(record: UnitRecord, plan: Plan) -> ClipPart | Failed:
     unit = record.ranges[0]
     if not record.failures:
         words = "its computation was stopped, as when the service restarts; ask again"
-        return Failed(Failure(record.take.name, None, words, kind="unavailable"))
+        return Failed(Failure(record.take.name, None, words, kind=ErrorKind.UNAVAILABLE))
     failure = record.failures[0]
     alone = len(unit.streams) == 1 and len(plan.asked.streams) > 1
-    if failure.kind != "crash" or not alone:
+    if failure.kind is not ErrorKind.CRASH or not alone:
         return Failed(failure)
     n = unit.stop - unit.start
     return ClipPart(

@@ -11,9 +11,8 @@ from urllib.parse import urlsplit
 
 from configs.load import SettingsError, did_you_mean, load_job, over_job, read_yaml
 from service.jobs.records import ENDED, Records
-from takestream.storage import S3Options, absolute, open_filesystem
-from workers.store.errors import StoreDenied, StoreError
-from workers.store.objects import translated
+from takestream.errors import ErrorKind, StorageDenied, StorageError, TakestreamError
+from takestream.storage import S3Options, absolute, open_filesystem, translated
 
 T = TypeVar("T")
 Facts = dict[str, Any]
@@ -32,15 +31,17 @@ class BackendUnreachable(JobRequestError):
     """The backend cannot be reached at the moment."""
 
 
-class WatchTimeout(Exception):
+class WatchTimeout(TakestreamError):
     """A backend was unreachable for too long to go on watching its job; the job goes on."""
+
+    kind = ErrorKind.UNAVAILABLE
 
 
 class Backend(Protocol):
     """Where jobs are submitted, listed, followed and stopped.
 
     Facts are a job as JSON (`takestream.protocol.JobState`). Every method raises JobRequestError,
-    BackendUnreachable, and StoreError for the records of an output.
+    BackendUnreachable, and StorageError for the records of an output.
     """
 
     def submit(self, file: str | None, given: Mapping[str, Any]) -> Facts:
@@ -171,7 +172,7 @@ class RecordsBackend:
 
     def _refuse_missing(self) -> None:
         there = True
-        with translated(self._output, "list"):
+        with translated(self._output, "list", self._s3):
             fs, path = open_filesystem(absolute(self._output), self._s3)
             try:
                 fs.ls(path)
@@ -226,7 +227,6 @@ class HttpBackend:
 def _answers() -> Iterator[None]:
     """Turn the client's errors into lines for a terminal."""
     from takestream.client.jobs import PASSING
-    from takestream.errors import TakestreamError
 
     try:
         yield
@@ -252,9 +252,9 @@ class Watch:
         """The answer, None while the backend is unreachable. Raises WatchTimeout."""
         try:
             found = question()
-        except StoreDenied:
+        except StorageDenied:
             raise
-        except (BackendUnreachable, StoreError) as error:
+        except (BackendUnreachable, StorageError) as error:
             if time.monotonic() - self._heard > AWAY_SECONDS:
                 raise WatchTimeout(
                     f"{error}\nso it is not watched any more; job {self._job_id} goes on, or is "

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 from configs.schema import JobSpec, Resolution
-from takestream.storage import S3Options
 from workers.dataset.layouts import dataset_of
 from workers.dataset.segments import read_segments
 from workers.dataset.selection import select
@@ -37,7 +36,7 @@ def choose(job: JobSpec) -> ChosenJob:
         ModelError: The encoder's weights cannot be found.
         DatasetError: Nothing is selected, or no video of the first takes is there at this
             resolution but at the other one.
-        SourceError: The data set cannot be read.
+        StorageError: The data set cannot be read.
     """
     recipe = make_recipe(job)
     chosen = ChosenJob(recipe, choose_takes(job))
@@ -48,14 +47,13 @@ def choose(job: JobSpec) -> ChosenJob:
 def choose_takes(job: JobSpec) -> Chosen:
     """The takes that a job is about, each whole, with the names of the streams wanted of it.
 
-    Raises DatasetError, also when nothing is selected, and SourceError.
+    Raises DatasetError, also when nothing is selected, and StorageError.
     """
-    s3 = S3Options(**job.s3.model_dump())
     takes = dataset_of(job).takes()
     whole = {take.uid: take for take in takes}
     selected = select(takes, job.select)
     if job.segments and selected:
-        selected = read_segments(job.segments, s3).of(selected)
+        selected = read_segments(job.segments, job.s3).of(selected)
     chosen = [
         (
             replace(whole[take.uid], segments=take.segments),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from service.jobs.records import JobRecord, Records, now
-from workers.store.errors import StoreError
+from takestream.errors import ErrorKind, StorageUnavailable, TakestreamError
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +20,10 @@ log = logging.getLogger(__name__)
 _TRIES = 5
 
 
-class NotOwner(Exception):
+class NotOwner(TakestreamError):
     """Another process owns the job; the message says which."""
+
+    kind = ErrorKind.CONFLICT
 
 
 def _nothing() -> None:
@@ -88,7 +90,7 @@ class Claim:
 
         Raises:
             NotOwner: Another process has claimed the job, or ended it.
-            StoreError: The storage failed; the next save writes what this one did not.
+            StorageError: The storage failed; the next save writes what this one did not.
         """
         with self._writing:
             if self._lost:
@@ -115,7 +117,9 @@ class Claim:
                 raise self._not_owner()
             if there is None and self._version is not None:
                 log.warning("the record of job %s was torn and is replaced", record.job_id)
-        raise StoreError(f"the record of job {record.job_id} changes faster than it is written")
+        raise StorageUnavailable(
+            f"the record of job {record.job_id} changes faster than it is written"
+        )
 
     def _not_owner(self) -> NotOwner:
         return NotOwner(f"job {self.job_id} was claimed or ended by another process")

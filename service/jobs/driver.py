@@ -24,12 +24,12 @@ from service.report.console import result_console
 from service.report.ending import STOPPED, JobEnd, end_of, end_of_error
 from service.report.progress import progress_display
 from service.report.summary import print_summary, write_report
+from takestream.errors import StorageError
 from takestream.storage import S3Options
 from workers.run.job import Progress, Report, run_job
 from workers.run.pool import Pool
 from workers.run.session import ray_session
 from workers.run.tasks import Record
-from workers.store.errors import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ async def drive(pool: Pool, chosen: ChosenJob, *watchers: Watcher, owner: str = 
         owner: Under which name the workers count and cancel the job's work.
 
     Raises:
-        StoreError: The output cannot be written.
+        StorageError: The output cannot be written.
     """
 
     def tell(progress: Progress, records: Sequence[Record]) -> None:
@@ -84,7 +84,7 @@ def run_here(chosen: ChosenJob, *watchers: Watcher) -> Finished:
     """Run a job in a Ray session of its own, or on the cluster that it names.
 
     Raises:
-        StoreError: The output cannot be written.
+        StorageError: The output cannot be written.
         RayUnavailable: Ray did not start, or no worker fits.
         KeyboardInterrupt: It was interrupted; what was written is kept.
     """
@@ -157,7 +157,7 @@ def _end(claim: Claim, recorder: ProgressRecorder, end: JobEnd, where: str | Non
             claim.save()
         except NotOwner as error:
             log.error("%s", error)
-        except StoreError as error:
+        except StorageError as error:
             log.error("job %s: its end cannot be written: %s", claim.job_id, error)
             if time.monotonic() < until:
                 time.sleep(RETRY_SECONDS)

@@ -16,9 +16,9 @@ from service.jobs.ownership import Ownership
 from service.jobs.policy import resumed_job
 from service.jobs.recorder import ProgressRecorder
 from service.jobs.records import JobRecord, Records, new_job_id, now
-from service.report.ending import PLAIN, STOPPED, JobEnd, end_of_error
+from service.report.ending import STOPPED, JobEnd, end_of_error
+from takestream.errors import StorageError, TakestreamError
 from workers.run.pool import Pool
-from workers.store.errors import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Jobs:
         self._turn = asyncio.Semaphore(AT_ONCE)
 
     async def resume(self) -> None:
-        """Take up the jobs that no service runs any more. Raises StoreError."""
+        """Take up the jobs that no service runs any more. Raises StorageError."""
         for record in await self._ownership.abandoned():
             job_id = record.job_id
             if record.status == "stopping":  # a client was told that it stops
@@ -64,13 +64,13 @@ class Jobs:
                 self._begin(job_id, self._run(job_id))
 
     async def heartbeat(self) -> None:
-        """Show other services that this one lives, every `BEAT_SECONDS`. Raises StoreError."""
+        """Show other services that this one lives, every `BEAT_SECONDS`. Raises StorageError."""
         await self._ownership.heartbeat()
 
     async def submit(self, job: JobSpec, by: str | None) -> JobRecord:
         """Queue a job whose places were checked already; the same job twice is one job.
 
-        Raises TooManyJobs, StoreError.
+        Raises TooManyJobs, StorageError.
         """
         spec = job.model_dump(mode="json")
         while twin := self._twin(spec):
@@ -97,18 +97,18 @@ class Jobs:
         return record
 
     async def get(self, job_id: str) -> JobRecord | None:
-        """A job by its id, from the output when this service does not run it. Raises StoreError."""
+        """A job by its id, from the output when it does not run here. Raises StorageError."""
         return await self._ownership.load(job_id)
 
     async def newest(self, limit: int) -> Sequence[JobRecord]:
-        """The newest jobs first. Raises StoreError."""
+        """The newest jobs first. Raises StorageError."""
         found = await asyncio.to_thread(self._records.list, limit)
         return [self._ownership.owned(record.job_id) or record for record in found]
 
     async def stop(self, job_id: str) -> JobRecord | None:
         """Stop a job at its next batch; what is written is kept. An ended one is left as it is.
 
-        Raises NotOwner when another process runs it, StoreError.
+        Raises NotOwner when another process runs it, StorageError.
         """
         record = await self.get(job_id)
         if record is None or record.ended:
@@ -134,12 +134,12 @@ class Jobs:
     def follow(self, job_id: str, seconds: float) -> AsyncIterator[JobRecord]:
         """The job now, and again whenever it changed, until it has ended or time is up.
 
-        Raises StoreError.
+        Raises StorageError.
         """
         return self._ownership.follow(job_id, seconds)
 
     async def log(self, job_id: str) -> str:
-        """The job's log. Raises StoreError."""
+        """The job's log. Raises StorageError."""
         return await asyncio.to_thread(self._records.log, job_id)
 
     async def close(self) -> None:
@@ -199,7 +199,7 @@ class Jobs:
                 end, where = finished.end, finished.where
         except Exception as error:
             end = end_of_error(error)
-            if not isinstance(error, PLAIN):
+            if not isinstance(error, TakestreamError):
                 log.exception("job %s", job_id)
         await self._end(job_id, end, where)
 
@@ -230,5 +230,5 @@ class Jobs:
         """Write how a job stands; when that fails, the next write or heartbeat does it."""
         try:
             await self._ownership.save(job_id)
-        except StoreError as error:
+        except StorageError as error:
             log.error("job %s: its record cannot be written: %s", job_id, error)

@@ -16,7 +16,7 @@ from typing import Any
 
 from service.jobs.claim import Claim, NotOwner, has_ended, new_owner
 from service.jobs.records import JobRecord, Records
-from workers.store.errors import StoreError
+from takestream.errors import StorageError
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Ownership:
     async def claim_abandoned(self, record: JobRecord, **fields: Any) -> bool:
         """Claim a job that `abandoned` gave, with changes; whether this service has it now.
 
-        Raises StoreError; the job is not claimed then.
+        Raises StorageError; the job is not claimed then.
         """
         there, version = await asyncio.to_thread(self._records.read, record.job_id)
         if there is None or (there.owner, there.alive_at) != (record.owner, record.alive_at):
@@ -120,7 +120,7 @@ class Ownership:
         return owned.claim if owned else None
 
     async def load(self, job_id: str) -> JobRecord | None:
-        """A job of this service or of another. Raises StoreError."""
+        """A job of this service or of another. Raises StorageError."""
         return self.owned(job_id) or await asyncio.to_thread(self._records.load, job_id)
 
     def update(self, job_id: str, **fields: Any) -> None:
@@ -129,7 +129,7 @@ class Ownership:
             owned.claim.update(**fields)
 
     async def save(self, job_id: str, *, heartbeat: bool = False) -> None:
-        """Write how a job of this service stands. Raises StoreError."""
+        """Write how a job of this service stands. Raises StorageError."""
         owned = self._owned.get(job_id)
         if owned is None:
             return
@@ -149,7 +149,7 @@ class Ownership:
         while job_id in self._owned:
             try:
                 await self.save(job_id)
-            except StoreError as error:
+            except StorageError as error:
                 log.error("job %s: its end cannot be written, tried again: %s", job_id, error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_RETRY)
@@ -157,7 +157,7 @@ class Ownership:
                 self.drop(job_id)
 
     async def heartbeat(self) -> None:
-        """Write the records that were not written for a while. Raises StoreError."""
+        """Write the records that were not written for a while. Raises StorageError."""
         due = time.monotonic() - BEAT_SECONDS / 2
         late = [id_ for id_, owned in self._owned.items() if owned.claim.saved_at < due]
         saves = [asyncio.ensure_future(self.save(job_id, heartbeat=True)) for job_id in late]
@@ -169,7 +169,7 @@ class Ownership:
         """The unfinished jobs of services that no service runs any more, oldest first.
 
         Silence is measured by this process's own clock, so the clocks of others may differ. Raises
-        StoreError.
+        StorageError.
         """
         records = await asyncio.to_thread(self._records.unfinished)
         clock = time.monotonic()
@@ -189,7 +189,7 @@ class Ownership:
     async def follow(self, job_id: str, seconds: float) -> AsyncIterator[JobRecord]:
         """The job now and after every change, until it has ended or `seconds` have passed.
 
-        Raises StoreError.
+        Raises StorageError.
         """
         clock = asyncio.get_running_loop().time
         until, told = clock() + seconds, None

@@ -6,6 +6,7 @@ from typing import Any
 from configs.load import SettingsError, did_you_mean, over_job, parse
 from configs.schema import EncoderChoice, JobSpec, ServeSpec, in_full
 from service.errors import Unknown
+from takestream.errors import ErrorKind
 from takestream.storage import absolute
 from workers.dataset.layouts import is_file_layout
 
@@ -16,6 +17,8 @@ WEIGHTS = frozenset({"weights", "revision", "sha256"})
 
 class NotAllowed(SettingsError):
     """A job that reaches outside what this service may touch."""
+
+    kind = ErrorKind.FORBIDDEN
 
 
 def within(uri: str, root: str) -> bool:

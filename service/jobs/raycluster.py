@@ -26,9 +26,9 @@ from configs.load import choose_encoder, did_you_mean
 from configs.schema import JobSpec
 from service.jobs.rayjob import ray_sees
 from service.jobs.records import JobRecord, Records, new_job_id, now
+from takestream.errors import StorageError
 from takestream.storage import S3Options, absolute
 from workers.run.session import RayUnavailable
-from workers.store.errors import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class ClusterError(RayUnavailable):
 
 
 class Cluster:
-    """A Ray cluster's Jobs API. Methods raise ClusterError, and StoreError for a job's output.
+    """A Ray cluster's Jobs API. Methods raise ClusterError, and StorageError for a job's output.
 
     address: the dashboard's URL, `http://head:8265`. RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH
         (or RAY_AUTH_TOKEN) are honoured.
@@ -78,7 +78,7 @@ class Cluster:
         for choice in job.encoders:
             choose_encoder(choice)
         job = _settled(job)
-        s3 = output_s3(job)
+        s3 = job.reach_output
         records = Records(job.output, s3)
         record = JobRecord(
             job_id=new_job_id(),
@@ -215,7 +215,7 @@ class Cluster:
                 said = str(self._client.get_job_logs(seen.job_id))
                 lines = ["what Ray kept of its output:", *said.splitlines()]
                 records.append_log(seen.job_id, lines)
-        except StoreError as error:
+        except StorageError as error:
             away.add(output)
             log.warning("the records of %s cannot be reached: %s", output, error)
             return seen
@@ -276,11 +276,6 @@ def _write_end(records: Records, job_id: str, end: dict[str, Any]) -> JobRecord 
         ended = record.model_copy(update=end)
         if records.replace(ended, version) is not None:
             return ended
-
-
-def output_s3(job: JobSpec) -> S3Options:
-    """How to reach the output of a job: as its data set unless the job says otherwise."""
-    return S3Options(**(job.output_s3 or job.s3).model_dump())
 
 
 def entrypoint(job_id: str, output: str, s3: S3Options) -> str:

@@ -10,9 +10,9 @@ from service.jobs.choose import ChosenJob
 from service.jobs.claim import Claim, NotOwner
 from service.jobs.records import Records, now
 from service.report.ending import JobEnd, progress_facts
+from takestream.errors import StorageError
 from workers.run.job import Progress
 from workers.run.tasks import FinishedTake, Record
-from workers.store.errors import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class ProgressRecorder:
             self._claim.save()
         except NotOwner:  # the claim has told its owner
             pass
-        except StoreError as error:
+        except StorageError as error:
             log.error("job %s: its record cannot be written: %s", self._claim.job_id, error)
 
     def _write_log(self) -> None:
@@ -114,5 +114,5 @@ class ProgressRecorder:
             return
         try:
             self._records.append_log(self._claim.job_id, lines)
-        except StoreError as error:
+        except StorageError as error:
             log.error("job %s: its log cannot be written: %s", self._claim.job_id, error)

@@ -110,7 +110,7 @@ class JobRecord(BaseModel):
 
 
 class Records:
-    """The records of one output. Methods raise StoreError.
+    """The records of one output. Methods raise StorageError.
 
     A record that cannot be read, because it was half written or comes from a later version, counts
     as none: it is told once in the log, and a writer of that job replaces it.

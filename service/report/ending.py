@@ -4,21 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from configs.load import SettingsError
-from models.errors import ModelError
-from service.errors import Unknown
-from workers.dataset.take import DatasetError
-from workers.media.source import SourceError
+from takestream.errors import TakestreamError
 from workers.run.job import Progress, Report
-from workers.run.session import RayUnavailable
-from workers.store.errors import StoreError
 
 # Failures that a record keeps; the report keeps them all.
 KEPT_FAILURES = 200
-# Errors whose own words say what is wrong and what to do.
-PLAIN = (
-    SettingsError, Unknown, DatasetError, ModelError, SourceError, StoreError, RayUnavailable,
-)  # fmt: skip
 EXIT_CODES: Mapping[str, int] = {"succeeded": 0, "failed": 1, "stopped": 130}
 
 
@@ -30,7 +20,7 @@ class JobEnd:
         status: As in the job's record.
         line: The last line of its log.
         error: Why it did not succeed, for people; None when it did, or was stopped.
-        failures: JSON-able {take, stream, reason, kind} of what could not be extracted.
+        failures: The facts of each `workers.run.tasks.Failure`, of what could not be extracted.
         progress: Its sums, JSON-able; None when it came to no report.
     """
 
@@ -70,8 +60,8 @@ def end_of(report: Report) -> JobEnd:
 
 def end_of_error(error: Exception) -> JobEnd:
     """The end of a job that an error ended."""
-    words = str(error) or type(error).__name__
-    if not isinstance(error, PLAIN):
+    words = str(error)
+    if not isinstance(error, TakestreamError):
         words = f"a fault of takestream: {type(error).__name__}: {error}"
     return JobEnd("failed", words, words)
 
@@ -93,10 +83,7 @@ def why_not_ok(report: Report) -> str | None:
 
 def failures_of(report: Report) -> list[dict[str, Any]]:
     """What could not be extracted, JSON-able."""
-    return [
-        {"take": f.take, "stream": f.stream, "reason": f.reason, "kind": f.kind}
-        for f in report.failures
-    ]
+    return [failure.facts() for failure in report.failures]
 
 
 def progress_facts(progress: Progress) -> dict[str, Any]:

@@ -15,11 +15,10 @@ from rich.text import Text
 
 from takestream import schema
 from takestream.schema import Reason
-from takestream.storage import S3Options, open_filesystem
+from takestream.storage import S3Options, open_filesystem, translated
 from takestream.stores import encoder_id_of, uid_of
 from workers.store.errors import StoreError
 from workers.store.metadata import read_whole
-from workers.store.objects import translated
 from workers.store.takestore import TakeStore
 
 # What the provenance knows of a stream's video, and the summary shows.
@@ -36,7 +35,7 @@ def describe_store(uri: str, s3: S3Options | None = None) -> dict[str, Any]:
     `streams` (a list: `name`, `valid`, `invalid` by reason, `video` or None), `problems` (per
     stream) and `provenance` (`versions`, `git_commit`, `resolution`, `rotate`).
 
-    Raises StoreNotFound, StoreMismatch, StoreDenied or StoreError.
+    Raises StorageError, of which StoreNotFound, StoreMismatch and StoreError are kinds.
     """
     store = TakeStore.open(uri, s3)
     attributes = store.attributes
@@ -134,7 +133,7 @@ def print_store(facts: Mapping[str, Any], console: Console) -> None:
 def clip_reasons(store: TakeStore) -> NDArray[np.uint8]:
     """The reasons of all clips, uint8 [clip, stream]; NOT_EXTRACTED where chunks are missing.
 
-    Raises StoreError, for reasons that this takestream does not know too.
+    Raises StorageError, for reasons that this takestream does not know too.
     """
     reasons = read_whole(store.array(schema.REASON), store.uri).astype(np.uint8)
     for gap in store.missing():
@@ -182,7 +181,7 @@ def _features_chunks(store: TakeStore, stream: str) -> Iterator[str]:
 
 def _sizes(uri: str, s3: S3Options | None) -> dict[str, int]:
     """Bytes of every object of the store, by key."""
-    with translated(uri, "list"):
+    with translated(uri, "list", s3):
         fs, root = open_filesystem(uri, s3)
         found = fs.find(root, detail=True)
     top = root.rstrip("/") + "/"

@@ -52,7 +52,7 @@ def read_clips(store: TakeStore) -> Clips:
 def similarity(store: TakeStore, reasons: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Cosine similarity of streams to each other, clip by clip: float32 [clip, stream, stream].
 
-    reasons: uint8 [clip, stream]. NaN where one of the two is invalid. Raises StoreError.
+    reasons: uint8 [clip, stream]. NaN where one of the two is invalid. Raises StorageError.
     """
     count = len(store.streams)
     result = np.full((store.clips, count, count), np.nan, dtype=np.float32)

@@ -17,11 +17,11 @@ from rich.text import Text
 
 from service.report.ending import failures_of, why_not_ok
 from service.report.progress import rates
+from takestream.errors import StorageError
 from takestream.storage import join
 from workers.run.job import Report
 from workers.run.provenance import versions
 from workers.run.recipe import Recipe
-from workers.store.errors import StoreError
 from workers.store.objects import Objects
 
 log = logging.getLogger(__name__)
@@ -101,10 +101,7 @@ def report_facts(recipe: Recipe, report: Report) -> dict[str, Any]:
             take: {stream: list(lines) for stream, lines in streams.items()}
             for take, streams in report.problems.items()
         },
-        "failures": [
-            {**facts, "fatal": failure.fatal}
-            for facts, failure in zip(failures_of(report), report.failures, strict=True)
-        ],
+        "failures": failures_of(report),
         "job": recipe.job.model_dump(mode="json"),
         "git_commit": recipe.git_commit,
         "versions": versions(),
@@ -127,7 +124,7 @@ def write_report(recipe: Recipe, report: Report) -> str | None:
         ]
         for folder in folders:
             folder.put(name, data)
-    except StoreError as error:
+    except StorageError as error:
         log.warning("the report of this run was not written: %s", error)
         return None
     return join(folders[0].uri, name)

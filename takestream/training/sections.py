@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from takestream import schema
-from takestream.storage import S3Options, reached
+from takestream.storage import S3Options, translated
 from takestream.stores import StoredTake
 
 # Where windows reach into the next chunk, so many chunks make a section: the chunk between two
@@ -187,7 +187,7 @@ def read(take: StoredTake, first: int, stop: int, streams: Sequence[str], s3: S3
     and PermissionError of S3.
     """
     try:
-        with reached(take.uri, s3):
+        with translated(take.uri, "read", s3):
             return _read(take, first, stop, streams, s3)
     except Exception as error:
         error.add_note(f"while reading clips {first} to {stop} of take {take.name}, {take.uri}")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
-from takestream.storage import S3Options, as_uri, reached
+from takestream.storage import S3Options, as_uri, translated
 from takestream.stores import StoredTake, choose_streams, find_takes
 from takestream.training import sections
 from takestream.training.sections import Cut, Plan, Section
@@ -120,7 +120,7 @@ class Windows(IterableDataset[Sample]):
         patterns = [streams] if isinstance(streams, str) else streams
         wanted = [takes] if isinstance(takes, str) else takes
         where = as_uri(output)
-        with reached(where, self._s3):
+        with translated(where, "read", self._s3):
             found = find_takes(where, encoder, wanted, partial, self._s3)
         #: The streams of every sample, in their order.
         self.streams = choose_streams(found, patterns)

@@ -91,7 +91,7 @@ def probe_take(
 ) -> tuple[TakeProbe, dict[str, Index]]:
     """Probe every stream of a take at once; two to four small requests each.
 
-    Also returns the indexes of the readable streams. Raises SourceError when the storage fails, so
+    Also returns the indexes of the readable streams. Raises StorageError when the storage fails, so
     that an outage never passes for a broken video.
     """
     with ThreadPoolExecutor(max(1, len(take.streams)), thread_name_prefix="probe") as pool:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from takestream.storage import S3Options, join, open_filesystem
+from takestream.storage import S3Options, join, open_filesystem, translated
 from workers.dataset.take import Stream, Take
 from workers.media.counters import Counters
-from workers.media.source import ObjectIdentity, Source, translated
+from workers.media.source import ObjectIdentity, Source
 
 
 class Dataset(Protocol):
@@ -22,7 +22,7 @@ class Dataset(Protocol):
 
         Raises:
             FileNotFoundError: there is no list of takes.
-            SourceError: the storage cannot be read.
+            StorageError: the storage cannot be read.
         """
         ...
 
@@ -31,7 +31,7 @@ class Dataset(Protocol):
 
         Raises:
             DatasetError: the list of takes is absent, or not as documented.
-            SourceError: the storage cannot be read.
+            StorageError: the storage cannot be read.
         """
         ...
 
@@ -39,7 +39,7 @@ class Dataset(Protocol):
         """Size in bytes of every stream's object by URI, None where it is absent.
 
         Raises:
-            SourceError: the storage cannot be read.
+            StorageError: the storage cannot be read.
         """
         ...
 
@@ -57,15 +57,15 @@ def source_of(dataset: Dataset, stream: Stream, counters: Counters | None = None
 def object_sizes(takes: Sequence[Take], s3: S3Options | None = None) -> dict[str, int | None]:
     """Size in bytes of every stream's object by URI, None where it is absent.
 
-    One listing for each folder. Raises SourceError when the store cannot be reached.
+    One listing for each folder. Raises StorageError when the storage cannot be reached.
     """
     uris = [s.uri for take in takes for s in take.streams if s.uri]
     folders = sorted({posixpath.dirname(uri) for uri in uris})
 
     def listing(folder: str) -> dict[str, int]:
-        fs, path = open_filesystem(folder, s3)
         try:
-            with translated(folder):
+            with translated(folder, "list", s3):
+                fs, path = open_filesystem(folder, s3)
                 found = fs.ls(path, detail=True)
         except FileNotFoundError:
             return {}

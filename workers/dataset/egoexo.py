@@ -56,17 +56,16 @@ def read_takes(
 ) -> list[Take]:
     """All takes of the data set at `dataset`, in the order of its `takes.json`.
 
-    Raises DatasetError when `takes.json` is absent, unreadable or not a list of takes.
+    Raises DatasetError when `takes.json` is absent or not a list of takes, StorageError when the
+    storage cannot be read.
     """
     uri = join(dataset, "takes.json")
     try:
         source = Source(uri, s3)
         size = source.identity().size
         entries = json.loads(source.read(0, size) if size else b"")
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DatasetError(f"{uri}: not valid JSON ({error})") from error
-    except (ValueError, ImportError) as error:
-        raise DatasetError(f"{uri}: {error}") from error
     except FileNotFoundError:
         raise DatasetError(
             f"{uri}: no such object; --dataset is the folder that holds takes.json"

@@ -29,5 +29,4 @@ def open_dataset(uri: str, resolution: Resolution = "full", s3: S3Options | None
 
 def dataset_of(job: JobSpec, resolution: Resolution | None = None) -> Dataset:
     """The data set of a job, at its own resolution or another."""
-    s3 = S3Options(**job.s3.model_dump())
-    return open_dataset(job.dataset, resolution or job.select.resolution, s3)
+    return open_dataset(job.dataset, resolution or job.select.resolution, job.s3)

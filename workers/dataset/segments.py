@@ -58,7 +58,7 @@ def read_segments(uri: str, s3: S3Options | None = None) -> Segments:
 
     Raises:
         DatasetError: the file is absent, of another shape, or holds a segment that is none.
-        SourceError: the storage cannot be read.
+        StorageError: the storage cannot be read.
     """
     try:
         source = Source(uri, s3)
@@ -66,8 +66,6 @@ def read_segments(uri: str, s3: S3Options | None = None) -> Segments:
         data = source.read(0, size) if size else b""
     except FileNotFoundError:
         raise DatasetError(f"{uri}: there is no such file of segments") from None
-    except (ValueError, ImportError) as error:
-        raise DatasetError(f"{uri}: {error}") from error
     by_take: dict[str, list[Segment]] = {}
     for where, take, fields in _entries(uri, data):
         by_take.setdefault(take, []).append(_segment(f"{uri}: {where}", fields))

@@ -4,9 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from takestream.errors import ErrorKind, TakestreamError
 
-class DatasetError(ValueError):
+
+class DatasetError(TakestreamError, ValueError):
     """The data set or the selection cannot be used; the message says why and what to do next."""
+
+    kind = ErrorKind.DATASET
 
 
 class Kind(StrEnum):

@@ -81,7 +81,7 @@ def decode(
     Frames past the end of the stream come as PAST_END, frames whose data is not in the object as
     MISSING_FRAME, frames that damage reaches as DAMAGED_FRAME. Memory: a few frames and
     `IN_FLIGHT` reads.
-    Raises SourceError when bytes cannot be read.
+    Raises StorageError when bytes cannot be read.
     """
     end = min(last, index.frames)
     for earlier in LANDINGS if first < end else ():

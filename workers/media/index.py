@@ -114,7 +114,7 @@ def read_index(source: Source, expect: ObjectIdentity | None = None) -> Index:
     """The index of the first video stream of `source`.
 
     Costs one HEAD and two to four GETs for an ordinary mp4; a fragmented one, whose index lies
-    between the media, is read as a whole. Raises UnreadableVideo, SourceError, FileNotFoundError,
+    between the media, is read as a whole. Raises UnreadableVideo, StorageError,
     and SourceChanged when the object is not the one `expect` names.
     """
     identity = source.identity()

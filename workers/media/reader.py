@@ -47,7 +47,7 @@ class Reader(Protocol):
             One `Decoded` for each number: what `convert` returned, or why there is nothing.
 
         Raises:
-            SourceError: bytes cannot be read.
+            StorageError: Bytes cannot be read.
         """
         ...
 

@@ -6,14 +6,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
-from fsspec import AbstractFileSystem
-
-from takestream.storage import S3Options, open_filesystem
+from takestream.errors import ErrorKind, StorageError, StorageUnavailable
+from takestream.storage import S3Options, open_filesystem, translated
 from workers.media.counters import Counters
 
 ATTEMPTS = 5
@@ -22,36 +20,13 @@ FIRST_DELAY = 0.2
 PATIENCE = 60.0
 IN_FLIGHT = 4
 
-# Error codes with which S3 says that the keys, not the object, are the matter; some services send
-# only the words.
-_KEY_TROUBLE = (
-    "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestExpired", "InvalidAccessKeyId",
-    "SignatureDoesNotMatch", "AccessKeyId you provided does not exist", "token has expired",
-    "token included in the request is", "token is malformed", "signature we calculated does not",
-)  # fmt: skip
-_NO_KEYS = ("NoCredentialsError", "ProfileNotFound", "PartialCredentialsError")
-
 T = TypeVar("T")
 
 
-class SourceError(Exception):
-    """An object or its store cannot be read; the message names the URI and what to do next."""
-
-
-class SourceUnavailable(SourceError):
-    """The store did not answer after all retries: worth another try later."""
-
-
-class SourceDenied(SourceError):
-    """The store refuses the request (403)."""
-
-
-class CredentialsError(SourceDenied):
-    """The keys are missing, wrong or expired: no other request will go through either."""
-
-
-class SourceChanged(SourceError):
+class SourceChanged(StorageError):
     """The object is not the one that was probed."""
+
+    kind = ErrorKind.CHANGED
 
 
 @dataclass(frozen=True)
@@ -65,8 +40,9 @@ class ObjectIdentity:
 class Source:
     """One object, read by range. Safe to use from several threads.
 
-    Raises FileNotFoundError for an absent object, SourceDenied, CredentialsError, and
-    SourceUnavailable when `ATTEMPTS` tries with backoff and jitter did not help.
+    Methods raise StorageError: StorageNotFound for an absent object, StorageDenied,
+    CredentialsError, and StorageUnavailable when `ATTEMPTS` tries with backoff and jitter did not
+    help.
     """
 
     def __init__(
@@ -74,7 +50,8 @@ class Source:
     ) -> None:
         self.uri = uri
         self.counters = counters or Counters()
-        self._fs, self._path = _filesystem(uri, s3 or S3Options())
+        self._s3 = s3 or S3Options()
+        self._fs, self._path = open_filesystem(uri, self._s3)
 
     def identity(self) -> ObjectIdentity:
         """Size and ETag now, by one HEAD."""
@@ -127,9 +104,9 @@ class Source:
         began = time.monotonic()
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                with translated(self.uri):
+                with translated(self.uri, "read", self._s3):
                     return action()
-            except SourceUnavailable:
+            except StorageUnavailable:
                 if attempt == ATTEMPTS or time.monotonic() - began > PATIENCE:
                     raise
                 self.counters.add(retries=1)
@@ -137,48 +114,6 @@ class Source:
         raise AssertionError("unreachable")
 
 
-@contextmanager
-def translated(uri: str) -> Iterator[None]:
-    """Turn what fsspec and botocore raise into SourceError; FileNotFoundError stays."""
-    try:
-        yield
-    except (FileNotFoundError, SourceError):
-        raise
-    except (NotADirectoryError, IsADirectoryError):
-        raise FileNotFoundError(uri) from None
-    except Exception as error:
-        if type(error).__name__ in _NO_KEYS:
-            raise CredentialsError(f"{uri}: {_short(error)}; set a profile or AWS keys") from error
-        if _is_key_trouble(error):
-            raise CredentialsError(
-                f"{uri}: the storage does not accept the credentials ({_short(error)}). "
-                "Ego-Exo4D keys live 14 days: renew them, then run the same command again"
-            ) from error
-        if isinstance(error, PermissionError):
-            raise SourceDenied(f"{uri}: access denied ({_short(error)})") from error
-        if isinstance(error, ValueError | TypeError | ImportError | AttributeError | KeyError):
-            raise
-        raise SourceUnavailable(f"{uri}: the storage did not answer ({_short(error)})") from error
-
-
-def _is_key_trouble(error: BaseException) -> bool:
-    # s3fs turns botocore's error into an OSError of some kind and keeps it as the cause.
-    chain = (error, error.__cause__)
-    if not any(isinstance(e, PermissionError) or type(e).__name__ == "ClientError" for e in chain):
-        return False
-    return any(code in f"{error} {error.__cause__}" for code in _KEY_TROUBLE)
-
-
-def _short(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
-
-
 @lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(64, thread_name_prefix="source")
-
-
-def _filesystem(uri: str, s3: S3Options) -> tuple[AbstractFileSystem, str]:
-    with translated(uri):
-        return open_filesystem(uri, s3)

@@ -83,7 +83,7 @@ class UnitExtractor:
     ) -> PreparedTake:
         """Probe the take, make or check its stores, and name the units still to do.
 
-        Raises SourceError and StoreError.
+        Raises StorageError.
         """
         prepared, probed = prepare(self.recipe, take, streams, counters or Counters())
         if probed is not None:
@@ -91,7 +91,7 @@ class UnitExtractor:
         return prepared
 
     def finish(self, take: Take) -> FinishedTake:
-        """Mark the take's stores complete if they are. Raises StoreError."""
+        """Mark the take's stores complete if they are. Raises StorageError."""
         finished, complete = [], True
         for number, target in enumerate(self.recipe.targets):
             try:
@@ -111,7 +111,7 @@ class UnitExtractor:
     ) -> UnitRecord:
         """Decode, encode and write `unit`; `stop` is asked once per batch, and may wait.
 
-        Raises Stopped; SourceError and StoreError when the storage fails; SourceChanged when an
+        Raises Stopped; StorageError when the storage fails; SourceChanged when an
         object is not the one that was probed.
         """
         counters = counters or Counters()

@@ -82,7 +82,7 @@ async def run_job(
 
     Resumes by itself: what stores hold already is skipped. `on_progress` is called at least every
     `interval` seconds or so, with the records that came in. Cancelling it leaves a resumable state.
-    Raises StoreError when the output cannot be written.
+    Raises StorageError when the output cannot be written.
     """
     await asyncio.to_thread(probe_writable, recipe.job.output, recipe.output_s3)
     records: asyncio.Queue[Record] = asyncio.Queue()

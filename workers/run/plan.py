@@ -64,7 +64,7 @@ class _Share:
 def plan(
     recipe: Recipe, takes: Sequence[tuple[Take, tuple[str, ...]]], *, probe: bool = False
 ) -> list[PlannedTake]:
-    """The plan of every take. Raises SourceError and StoreError when the storage fails."""
+    """The plan of every take. Raises StorageError when the storage fails."""
     chosen = [take.only(streams) for take, streams in takes]
     sizes = recipe.dataset.sizes(chosen)
     with ThreadPoolExecutor(16) as pool:

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from configs.schema import GridSpec, SegmentGridSpec
 from takestream import schema
+from takestream.errors import ErrorKind
 from takestream.schema import COMPLETE
 from takestream.storage import S3Options
 from workers.clock.grid import Grid, make_grid
@@ -40,8 +41,7 @@ def prepare(
         The take with its units, and what probing found; None when nothing was probed.
 
     Raises:
-        SourceError: the videos' storage fails.
-        StoreError: the stores' storage fails.
+        StorageError: The videos' or the stores' storage fails.
     """
     before = counters.snapshot()
     stores = [
@@ -105,7 +105,7 @@ class _Found:
         if not grid.clips:
             why = f"too short for one clip ({probe.frames} frames; the grid drops the tail)"
             reason = f"{target.encoder_id}: {why}" if len(recipe.targets) > 1 else why
-            self.failures.append(Failure(take.name, None, reason, kind="unreadable"))
+            self.failures.append(Failure(take.name, None, reason, ErrorKind.UNREADABLE))
             return
         store = _store(recipe, target, take, streams, probe, grid)
         _forget_changed(store, take, streams, probe)
@@ -171,7 +171,7 @@ def videos_changed(
     One HEAD per stream; an object that is gone has not changed.
 
     Raises:
-        SourceError: the storage fails.
+        StorageError: the storage fails.
     """
     return _differ(store, _identities(take, streams, dataset, counters))
 
@@ -291,5 +291,6 @@ def problems_of(stores: Sequence[tuple[TakeStore, Target]]) -> dict[str, tuple[s
 
 def _hopeless(take: Take, streams: Sequence[str], probe: TakeProbe) -> tuple[Failure, ...]:
     return tuple(
-        Failure(take.name, name, probe.streams[name].fault, kind="unreadable") for name in streams
+        Failure(take.name, name, probe.streams[name].fault, ErrorKind.UNREADABLE)
+        for name in streams
     )

@@ -78,8 +78,7 @@ class Recipe:
     @property
     def output_s3(self) -> S3Options:
         """How to reach the output: as the data set unless the job says otherwise."""
-        s3 = self.job.output_s3 or self.job.s3
-        return S3Options(s3.profile, s3.endpoint_url)
+        return self.job.reach_output
 
     def store_uri(self, take_uid: str, target: Target | None = None) -> str:
         """Where the store of a take and a target is; of the first target when none is given."""
@@ -102,7 +101,7 @@ def make_recipe(job: JobSpec) -> Recipe:
         SettingsError: a setting that cannot be used.
         ModelError: an encoder that cannot be used.
         DatasetError: the file of segments cannot be used.
-        SourceError: the file of segments cannot be read.
+        StorageError: the file of segments cannot be read.
     """
     places = {"dataset": absolute(job.dataset), "output": absolute(job.output)}
     if job.segments is not None:
@@ -130,13 +129,12 @@ def make_target(job: JobSpec, choice: EncoderChoice) -> Target:
     so nothing is overwritten.
 
     Raises:
-        SettingsError, ModelError, DatasetError, SourceError: as `make_recipe` does.
+        SettingsError, ModelError, DatasetError, StorageError: as `make_recipe` does.
     """
     chosen = choose_encoder(choice)
     if os.path.isdir(chosen.weights):
         chosen = chosen.model_copy(update={"weights": absolute(chosen.weights)})
-    s3 = job.output_s3 or job.s3
-    encoder = resolve_encoder(chosen, S3Options(s3.profile, s3.endpoint_url))
+    encoder = resolve_encoder(chosen, job.reach_output)
     grid = _grid(job, encoder)
     identity = {
         "encoder": encoder.identity(),
@@ -157,8 +155,7 @@ def _grid(job: JobSpec, encoder: EncoderSpec) -> GridSpec | SegmentGridSpec:
     if job.segments is None:
         return job.grid.over(encoder.grid)
     fps = job.grid.fps or encoder.grid.fps
-    s3 = S3Options(job.s3.profile, job.s3.endpoint_url)
-    return SegmentGridSpec(fps=fps, segments=read_segments(job.segments, s3).digest)
+    return SegmentGridSpec(fps=fps, segments=read_segments(job.segments, job.s3).digest)
 
 
 def _git_commit() -> str | None:

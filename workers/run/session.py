@@ -19,6 +19,7 @@ import ray
 from ray.exceptions import RayError
 
 from configs.schema import RunSpec
+from takestream.errors import ErrorKind, TakestreamError
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +28,10 @@ CONNECT_SECONDS = 10.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class RayUnavailable(Exception):
+class RayUnavailable(TakestreamError):
     """Ray could not be started or reached; the message says what to do."""
+
+    kind = ErrorKind.ENGINE
 
 
 @contextmanager

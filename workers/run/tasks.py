@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from takestream.errors import ErrorKind, TakestreamError, kind_of
 from workers.dataset.take import Take
 from workers.run.recipe import Recipe
 
@@ -76,18 +77,41 @@ def _only(ranges: Sequence[ClipRange], stream: str) -> tuple[ClipRange, ...]:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why something was not done: which take (and stream), the reason in plain words.
+    """Why something was not done.
 
-    fatal: the job cannot go on (credentials, a full or forbidden output).
-    kind: `changed` (the source), `denied`, `unavailable`, `source`, `store`, `model`, `crash` (of
-        the worker), `unreadable` (the videos), or `fault` (of takestream).
+    Attributes:
+        take: Name of the take.
+        stream: Key of the stream, None when it is about all of them.
+        reason: What is wrong and what to do next, in plain words.
+        kind: What is the matter, which says whether the job goes on.
     """
 
     take: str
     stream: str | None
     reason: str
-    fatal: bool = False
-    kind: str = "fault"
+    kind: ErrorKind = ErrorKind.FAULT
+
+    @classmethod
+    def of(cls, take: str, error: Exception) -> "Failure":
+        """What an error means for a take."""
+        kind = kind_of(error)
+        ours = isinstance(error, TakestreamError)
+        return cls(take, None, str(error) if ours else f"{type(error).__name__}: {error}", kind)
+
+    @property
+    def fatal(self) -> bool:
+        """Whether the job cannot go on: no credentials, a full or forbidden output."""
+        return self.kind.fatal
+
+    def facts(self) -> dict[str, Any]:
+        """As reports and records of jobs keep it, JSON-able."""
+        return {
+            "take": self.take,
+            "stream": self.stream,
+            "reason": self.reason,
+            "kind": self.kind.value,
+            "fatal": self.fatal,
+        }
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,8 @@ import torch
 
 from models.encoder import Encoder, ModelError, load_encoder
 from models.search.joint import Joint, load_joint
+from takestream.errors import ErrorKind
 from workers.media.counters import Counters
-from workers.media.source import (
-    CredentialsError,
-    SourceChanged,
-    SourceDenied,
-    SourceError,
-    SourceUnavailable,
-)
 from workers.run.extract import Stopped, UnitExtractor
 from workers.run.recipe import Recipe
 from workers.run.tasks import (
@@ -34,7 +28,6 @@ from workers.run.tasks import (
     Task,
     Window,
 )
-from workers.store.errors import StoreDenied, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -48,17 +41,6 @@ PATIENCE_SECONDS = 3.0
 KEPT_OWNERS, EARLIER = 8, ""
 # Cancelled owners to remember, for tasks that are on their way when the word comes.
 REMEMBERED = 1000
-
-# The first that fits an error names it.
-KINDS: dict[type[Exception], str] = {
-    SourceChanged: "changed",
-    SourceDenied: "denied",
-    StoreDenied: "denied",
-    SourceUnavailable: "unavailable",
-    SourceError: "source",
-    StoreError: "store",
-    ModelError: "model",
-}
 
 
 @ray.remote(  # type: ignore[call-overload]
@@ -255,22 +237,11 @@ class _Urgent:
 def crash_failure(task: Task, deaths: int, how: str) -> Failure:
     """Why a task that took its worker down `deaths` times is tried no more."""
     reason = f"took its worker down {deaths} times ({how}); left out, run again to try once more"
-    return Failure(task.take.name, task.only_stream, reason, kind="crash")
+    return Failure(task.take.name, task.only_stream, reason, kind=ErrorKind.CRASH)
 
 
 def _failure(task: Task, error: Exception) -> Failure:
-    # An encoder that does not load here will not load elsewhere, nor will keys or space come back.
-    fatal = isinstance(error, CredentialsError | StoreDenied | ModelError) or _is_full(error)
-    if not isinstance(error, SourceError | StoreError | ModelError):
+    failure = Failure.of(task.take.name, error)
+    if failure.kind is ErrorKind.FAULT:
         log.exception("unexpected error in %s", task.name)
-        return Failure(task.take.name, None, f"{type(error).__name__}: {error}", fatal)
-    kind = next(kind for cls, kind in KINDS.items() if isinstance(error, cls))
-    return Failure(task.take.name, None, str(error), fatal, kind)
-
-
-def _is_full(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (28, 122):  # ENOSPC, EDQUOT
-            return True
-        error = error.__cause__
-    return False
+    return failure

@@ -3,18 +3,17 @@
 import contextlib
 import errno
 import os
-import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from takestream.storage import S3Options, absolute
-from workers.store.errors import StoreDenied, StoreError
+from takestream.errors import InvalidStorage
+from takestream.storage import S3Options, absolute, translated
 
 T = TypeVar("T")
 
@@ -27,13 +26,14 @@ class Objects:
     uri: a local path (made absolute), `file://…`, or any fsspec URI.
     patient: whether requests to S3 that fail are tried for half a minute, or for seconds only.
 
-    Every method raises StoreDenied or StoreError, never an error of fsspec or botocore.
+    Every method raises StorageError, never an error of fsspec or botocore.
     """
 
     def __init__(self, uri: str, s3: S3Options | None = None, *, patient: bool = True) -> None:
         self.uri = absolute(uri)
         self.local = "://" not in self.uri
-        self._options = (s3 or S3Options()).for_uri(self.uri)
+        self._s3 = s3 or S3Options()
+        self._options = self._s3.for_uri(self.uri)
         on_s3 = self.uri.startswith(("s3://", "s3a://"))
         if on_s3:
             # Otherwise s3fs asks for the size before each read, to split large ones: twice the
@@ -49,8 +49,11 @@ class Objects:
         if self.local:
             self._fs, self._root = LocalFileSystem(), self.uri
         else:
-            with translated(self.uri, "open"):
-                self._fs, root = fsspec.core.url_to_fs(self.uri, **self._options)
+            with self._translated("open"):
+                try:
+                    self._fs, root = fsspec.core.url_to_fs(self.uri, **self._options)
+                except (ValueError, ImportError) as error:
+                    raise InvalidStorage(f"cannot open {self.uri}: {error}") from error
             self._root = root.rstrip("/")
             if on_s3 and not patient:
                 # s3fs's own tries come on top of its client's.
@@ -58,7 +61,7 @@ class Objects:
 
     def get(self, key: str) -> bytes | None:
         """The bytes of one object, None when it does not exist."""
-        with translated(self.uri, "read"):
+        with self._translated("read"):
             try:
                 return bytes(self._fs.cat_file(self._path(key)))
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -71,7 +74,7 @@ class Objects:
 
     def put(self, key: str, data: bytes) -> None:
         """Write one object, whole or not at all."""
-        with translated(self.uri, "write to"):
+        with self._translated("write to"):
             if self.local:
                 _write_atomically(Path(self._path(key)), data, os.replace)
             else:
@@ -82,7 +85,7 @@ class Objects:
 
         An S3 server without conditional writes answers as if this caller had won.
         """
-        with translated(self.uri, "write to"):
+        with self._translated("write to"):
             try:
                 if self.local:
                     _write_atomically(Path(self._path(key)), data, _place_new)
@@ -110,14 +113,14 @@ class Objects:
         """Delete objects, in no particular order; those already gone are fine."""
 
         def delete(key: str) -> None:
-            with translated(self.uri, "delete from"), contextlib.suppress(FileNotFoundError):
+            with self._translated("delete from"), contextlib.suppress(FileNotFoundError):
                 self._fs.rm_file(self._path(key))
 
         _in_parallel(delete, keys)
 
     def listing(self) -> set[str]:
         """The keys of all objects, by one listing where S3 is below (a request per 1000 keys)."""
-        with translated(self.uri, "list"):
+        with self._translated("list"):
             self._fs.invalidate_cache()
             try:
                 found = self._fs.find(self._root)
@@ -129,7 +132,7 @@ class Objects:
 
     def folders(self) -> list[str]:
         """The names of the folders directly below the root, sorted."""
-        with translated(self.uri, "list"):
+        with self._translated("list"):
             self._fs.invalidate_cache()
             try:
                 entries = self._fs.ls(self._root, detail=True)
@@ -137,6 +140,9 @@ class Objects:
                 return []
         names = (str(e["name"]).rstrip("/") for e in entries if e["type"] == "directory")
         return sorted(name.rpartition("/")[2] for name in names)
+
+    def _translated(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        return translated(self.uri, doing, self._s3)
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"
@@ -146,55 +152,12 @@ def probe_writable(output_uri: str, s3: S3Options | None = None) -> None:
     """Write and delete a small object below `output_uri`, before any work is done for it.
 
     Not patient: whoever mistyped an endpoint waits for the answer.
-    Raises StoreError (StoreDenied for permissions) saying what is wrong.
+    Raises StorageError saying what is wrong.
     """
     objects = Objects(output_uri, s3, patient=False)
     key = f".takestream-probe-{uuid.uuid4().hex}"
     objects.put(key, b"takestream checks that it may write here\n")
     objects.delete_many([key])
-
-
-@contextlib.contextmanager
-def translated(uri: str, doing: str) -> Iterator[None]:
-    """Turn errors of filesystems and S3 clients into a StoreError that says what to do next.
-
-    doing: completes "cannot … <uri>", for example "write to".
-    """
-    try:
-        yield
-    except StoreError:
-        raise
-    except PermissionError as error:
-        raise StoreDenied(f"cannot {doing} {uri}: {_denied(uri, error)}") from error
-    except FileNotFoundError as error:
-        hint = "does the bucket exist, and is --endpoint-url right?" if "://" in uri else ""
-        raise StoreError(f"cannot {doing} {uri}: not found ({error}). {hint}".rstrip()) from error
-    except (OSError, ImportError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            message = "no space is left there; free some, or choose another --output"
-        else:
-            message = str(error) or type(error).__name__
-        raise StoreError(f"cannot {doing} {uri}: {message}") from error
-    except _botocore_errors() as error:
-        name = type(error).__name__
-        if "Credential" in name or "Token" in name or "Profile" in name:
-            raise StoreDenied(f"cannot {doing} {uri}: {_denied(uri, error)}") from error
-        raise StoreError(f"cannot {doing} {uri}: {error}. Is --endpoint-url right?") from error
-
-
-def _denied(uri: str, error: BaseException) -> str:
-    if "://" not in uri:
-        return f"no permission ({error})"
-    return (
-        f"access refused ({error or type(error).__name__}). Check --s3-profile, the AWS credentials"
-        " and that they have not expired; a rerun resumes"
-    )
-
-
-def _botocore_errors() -> tuple[type[BaseException], ...]:
-    # Looked up when an error is there: botocore is slow to import and local runs need none of it.
-    module: Any = sys.modules.get("botocore.exceptions")
-    return (module.BotoCoreError, module.ClientError) if module else ()
 
 
 def _write_atomically(path: Path, data: bytes, place: Callable[[Path, Path], None]) -> None:

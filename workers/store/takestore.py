@@ -41,7 +41,7 @@ class Gap:
 class TakeStore:
     """The store of one take and one encoder. Make one with `create` or `open`.
 
-    `write` may be called from several threads. Every method raises StoreError (or one of its
+    `write` may be called from several threads. Every method raises StorageError (or one of its
     kinds) when the storage fails.
     """
 

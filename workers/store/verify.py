@@ -14,7 +14,7 @@ from takestream.root import parse_json
 from takestream.schema import Reason
 from takestream.storage import S3Options, join
 from takestream.stores import is_store, uid_of
-from workers.store.errors import StoreDenied, StoreError, StoreNotFound
+from workers.store.errors import StoreError, StoreNotFound
 from workers.store.layout import ROOT
 from workers.store.metadata import UNDECODABLE, own_metadata
 from workers.store.objects import Objects
@@ -53,8 +53,8 @@ class VerifyReport:
 def verify(uri: str, s3: S3Options | None = None) -> VerifyReport:
     """Read all of the store at `uri`, a unit of a few streams at a time, and say what is wrong.
 
-    Raises StoreNotFound when nothing is there, StoreDenied or StoreError when it cannot be
-    reached. Damage is reported, not raised.
+    Raises StoreNotFound when nothing is there, StorageError when it cannot be reached. Damage is
+    reported, not raised.
     """
     objects = Objects(uri, s3)
     uid = uid_of(objects.uri)
@@ -64,8 +64,6 @@ def verify(uri: str, s3: S3Options | None = None) -> VerifyReport:
         raise StoreNotFound(f"no store at {objects.uri}")
     try:
         store = TakeStore.open(uri, s3)
-    except StoreDenied:
-        raise
     except StoreNotFound as error:
         made = "half-made, without zarr.json; `takestream extract` makes it whole"
         report.faults.append(str(error) if ROOT in keys else made)

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from fsspec.asyn import sync
 
 from takestream.storage import S3Options
-from workers.store.objects import Objects, translated
+from workers.store.objects import Objects
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Versioned(NamedTuple):
 
 
 class VersionedObjects(Objects):
-    """`Objects` with conditional writes; every method raises StoreDenied or StoreError."""
+    """`Objects` with conditional writes; every method raises StorageError."""
 
     def __init__(self, uri: str, s3: S3Options | None = None) -> None:
         super().__init__(uri, s3)
@@ -63,7 +63,7 @@ class VersionedObjects(Objects):
         if not self._on_s3:
             data = self.get(key)
             return None if data is None else Versioned(data, _digest(data))
-        with translated(self.uri, "read"), contextlib.suppress(FileNotFoundError):
+        with self._translated("read"), contextlib.suppress(FileNotFoundError):
             return Versioned(*sync(self._fs.loop, self._get, key))
         return None
 
@@ -108,7 +108,7 @@ class VersionedObjects(Objects):
 
     def _put_if(self, key: str, data: bytes, version: str | None) -> str | None:
         condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
-        with translated(self.uri, "write to"):
+        with self._translated("write to"):
             try:
                 return self._put(key, data, **condition)
             except OSError as error:
@@ -123,7 +123,7 @@ class VersionedObjects(Objects):
         with self._asking:
             if self._conditional is None:
                 key = f".takestream-probe-{uuid.uuid4().hex}"
-                with translated(self.uri, "write to"):
+                with self._translated("write to"):
                     try:
                         self._put(key, b"", IfMatch='"0"')
                         self._conditional = False
@@ -146,7 +146,7 @@ class VersionedObjects(Objects):
         if not self.local:
             yield False
             return
-        with translated(self.uri, "write to"):
+        with self._translated("write to"):
             Path(self._root).mkdir(parents=True, exist_ok=True)
             file = Path(self._path(LOCK)).open("ab")  # noqa: SIM115 - closed below
         with file:
@@ -155,7 +155,7 @@ class VersionedObjects(Objects):
                 fcntl.flock(file, fcntl.LOCK_EX)
             except OSError as error:
                 if error.errno not in _NOT_EXACT:
-                    with translated(self.uri, "lock"):
+                    with self._translated("lock"):
                         raise
                 locked = False
             yield locked

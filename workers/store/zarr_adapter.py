@@ -17,7 +17,7 @@ from workers.store.objects import Objects
 
 
 class ObjectsStore(Store):
-    """Objects as a store of zarr-python, so that zarr uses the same client and raises StoreError.
+    """Objects as a store of zarr-python, so that zarr uses the same client and raises StorageError.
 
     sizes: bytes last written under each key.
     """

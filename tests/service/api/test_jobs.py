@@ -173,4 +173,4 @@ def test_what_fails_while_a_job_is_followed_is_counted_as_what_it_is(
     engine.job_events = failing  # type: ignore[method-assign]
     client = client_of(tmp_path, engine)
     client.get(f"{JOB}/events")
-    assert 'takestream_errors_total{kind="storage"} 1.0' in client.get("/metrics").text
+    assert 'takestream_errors_total{kind="store"} 1.0' in client.get("/metrics").text

@@ -130,7 +130,7 @@ def test_a_fault_is_answered_and_counted_as_one(
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"), [(StoreError("gone"), "storage"), (RuntimeError("x"), "fault")]
+    ("error", "kind"), [(StoreError("gone"), "store"), (RuntimeError("x"), "fault")]
 )
 def test_what_fails_in_the_middle_of_an_answer_is_counted(
     served: Served, error: Exception, kind: str

@@ -15,7 +15,8 @@ from service.api.context import Front
 from service.api.keys import KeyRing, new_key
 from service.api.problems import Problem
 from service.api.videos import LONGEST_ANSWER, PIECE, byte_range
-from workers.media.source import Source, SourceDenied
+from takestream.errors import StorageDenied
+from workers.media.source import Source
 
 SIZE = 2 * LONGEST_ANSWER + 100
 CONTENT = bytes(range(251)) * (SIZE // 251 + 1)
@@ -131,7 +132,7 @@ def test_what_stands_against_a_video_is_told_before_its_answer_begins(
     client.get("/v1/takes/one")
 
     def denied(*_: object) -> bytes:
-        raise SourceDenied("cam.mp4: access denied")
+        raise StorageDenied("cam.mp4: access denied")
 
     monkeypatch.setattr(Source, "read", denied)
     assert client.get(URL).status_code == 503

@@ -21,6 +21,7 @@ from service.engine.client import EngineClient
 from service.engine.ondemand import Part
 from service.features.refreshed import RefreshedValue
 from service.jobs.records import JobRecord, now
+from takestream.errors import ErrorKind
 from takestream.schema import Reason
 from takestream.storage import S3Options
 from workers.dataset.take import Take
@@ -172,7 +173,7 @@ def test_a_window_is_computed_once_and_then_known(client: TestClient, engine: En
 
 def test_a_tag_stands_only_for_what_is_all_there(client: TestClient, engine: Engine) -> None:
     query = {"start": 8, "end": 12}
-    crash = Failure("one", "cam01_0", "took its worker down", kind="crash")
+    crash = Failure("one", "cam01_0", "took its worker down", kind=ErrorKind.CRASH)
 
     async def poisoned(take: Take, streams: Any, first: int, stop: int) -> AsyncIterator[Any]:
         one = ClipRange(0, first, stop, ("cam01_0",))
@@ -197,7 +198,9 @@ def test_a_tag_stands_only_for_what_is_all_there(client: TestClient, engine: Eng
 
 @pytest.mark.parametrize("kind", ["application/x-ndjson", "application/vnd.apache.arrow.stream"])
 def test_streams_follow_videos_that_changed(client: TestClient, engine: Engine, kind: str) -> None:
-    engine.answer = failing("failed", Failure("one", None, "its videos changed", kind="changed"))
+    engine.answer = failing(
+        "failed", Failure("one", None, "its videos changed", kind=ErrorKind.CHANGED)
+    )
     prepare = engine.prepare
 
     async def renewed(*arguments: Any) -> PreparedTake:

@@ -18,6 +18,7 @@ from service.jobs.claim import Claim, new_owner
 from service.jobs.recorder import ProgressRecorder
 from service.jobs.records import JobRecord, Records, new_job_id, now
 from service.report.ending import STOPPED, end_of_error
+from takestream.errors import ErrorKind
 from tests.support.jobs import FakePool
 from workers.run.job import Progress, Report
 from workers.run.tasks import Failure
@@ -77,7 +78,7 @@ def lost(units: int, *failures: Failure) -> Report:
                   list(failures))  # fmt: skip
 
 
-CRASH = Failure("one", "cam01_0", "took its worker down 2 times", kind="crash")
+CRASH = Failure("one", "cam01_0", "took its worker down 2 times", kind=ErrorKind.CRASH)
 CASES = [
     (lost(0), 0, "succeeded", None),
     (lost(2), 1, "failed", "2 units that were not extracted; run it again to try once more"),

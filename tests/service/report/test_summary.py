@@ -14,6 +14,7 @@ from rich.console import Console
 from configs.load import encoder_presets
 from configs.schema import JobSpec
 from service.report.summary import print_summary, report_facts, write_report
+from takestream.errors import ErrorKind
 from workers.run.job import Progress, Report
 from workers.run.recipe import Recipe, Target
 from workers.run.tasks import Failure
@@ -205,7 +206,7 @@ def test_summary_of_failures():
 
 def test_summary_of_a_run_that_stopped_says_why_once():
     reason = "the AWS credentials have expired"
-    fatal = [Failure(f"take_{i}", None, reason, fatal=True) for i in range(4)]
+    fatal = [Failure(f"take_{i}", None, reason, ErrorKind.CREDENTIALS) for i in range(4)]
     text = summary(make_recipe(), make_report(failures=fatal, takes_done=1, untouched=0))
     assert text.splitlines()[0] == "The run stopped early; 1 of 2 takes complete"
     assert text.count(reason) == 1

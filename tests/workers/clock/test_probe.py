@@ -5,12 +5,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from takestream.errors import StorageDenied
 from takestream.schema import Reason
 from workers.clock.probe import probe_take
 from workers.dataset.layouts import open_dataset
 from workers.dataset.take import Stream, Take
 from workers.media.counters import Counters
-from workers.media.source import Source, SourceDenied
+from workers.media.source import Source
 
 
 def probe(streams):
@@ -127,9 +128,9 @@ def test_no_streams():
 
 def test_an_outage_is_not_a_broken_video(films, monkeypatch):
     def refuse(self, start, stop):
-        raise SourceDenied("no")
+        raise StorageDenied("no")
 
     streams = {"a": films("plain")}
     monkeypatch.setattr(Source, "read", refuse)
-    with pytest.raises(SourceDenied):
+    with pytest.raises(StorageDenied):
         probe(streams)

@@ -7,6 +7,7 @@ import fsspec
 import pytest
 
 from configs.schema import Selection
+from takestream.errors import InvalidStorage
 from workers.dataset import base as dataset_module
 from workers.dataset.base import object_sizes
 from workers.dataset.egoexo import read_takes
@@ -244,7 +245,7 @@ def test_no_takes_json(root):
 
 
 def test_an_unknown_protocol():
-    with pytest.raises(DatasetError, match=r"nonsense://x/takes\.json: .*nonsense"):
+    with pytest.raises(InvalidStorage, match=r"nonsense://x/takes\.json: .*nonsense"):
         read_takes("nonsense://x")
 
 

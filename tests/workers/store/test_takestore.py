@@ -25,11 +25,19 @@ from hypothesis import strategies as st
 
 from service.demo.s3server import ObjectStore
 from takestream import schema
+from takestream.errors import (
+    CredentialsError,
+    ErrorKind,
+    InvalidStorage,
+    StorageDenied,
+    StorageNotFound,
+    StorageUnavailable,
+)
 from takestream.schema import Reason
-from takestream.storage import S3Options
-from workers.store.errors import StoreDenied, StoreError, StoreMismatch, StoreNotFound
+from takestream.storage import S3Options, translated
+from workers.store.errors import StoreError, StoreMismatch, StoreNotFound
 from workers.store.layout import StoreLayout, chunk_clips, unit_clips
-from workers.store.objects import Objects, probe_writable, translated
+from workers.store.objects import Objects, probe_writable
 from workers.store.takestore import Gap, TakeStore
 from workers.store.verify import find_stores, verify
 
@@ -798,30 +806,30 @@ def test_probe_writable_leaves_nothing(place):
 
 def test_probe_writable_says_what_is_wrong(tmp_path, s3, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"cannot write to .*/file/out"):
+    with pytest.raises(StorageNotFound, match=r"cannot write to .*/file/out"):
         probe_writable(f"{tmp_path}/file/out")
     # SeaweedFS makes a bucket at the first PUT, so that one error is made up.
     with (
-        pytest.raises(StoreError, match=r"cannot write to s3://no/x: .*does the bucket exist"),
+        pytest.raises(StorageNotFound, match=r"cannot write to s3://no/x: .*does the bucket exist"),
         translated("s3://no/x", "write to"),
     ):
         raise FileNotFoundError("The specified bucket does not exist")
-    with pytest.raises(StoreError, match="cannot open nosuch://x"):
+    with pytest.raises(InvalidStorage, match="cannot open nosuch://x"):
         probe_writable("nosuch://x/y")
     dead = S3Options(endpoint_url="http://127.0.0.1:9")
-    with pytest.raises(StoreError, match=r"cannot write to .*endpoint"):
+    with pytest.raises(StorageUnavailable, match=r"cannot write to .*endpoint"):
         probe_writable(s3.uri, dead)
-    with pytest.raises(StoreDenied, match="profile"):
+    with pytest.raises(CredentialsError, match="profile"):
         probe_writable(s3.uri, S3Options(profile="no-such", endpoint_url="http://127.0.0.1:9"))
 
 
-def test_a_wrong_secret_is_a_plain_denial(s3, monkeypatch):
+def test_a_wrong_secret_is_told_as_such(s3, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     s3fs.S3FileSystem.clear_instance_cache()
     try:
-        with pytest.raises(StoreDenied, match="credentials"):
+        with pytest.raises(CredentialsError, match="credentials"):
             probe_writable(s3.uri, s3.options)
-        with pytest.raises(StoreDenied, match="credentials"):
+        with pytest.raises(CredentialsError, match="credentials"):
             TakeStore.open(f"{s3.uri}/t.zarr", s3.options)
     finally:
         s3fs.S3FileSystem.clear_instance_cache()
@@ -830,5 +838,6 @@ def test_a_wrong_secret_is_a_plain_denial(s3, monkeypatch):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_is_a_plain_denial(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(StoreDenied, match="no permission"):
+    with pytest.raises(StorageDenied, match="no permission") as caught:
         probe_writable(f"{tmp_path}/out")
+    assert caught.value.kind is ErrorKind.UNWRITABLE
