@@ -128,10 +128,20 @@ def find_takes(
     partial: bool,
     s3: S3Options,
 ) -> list[StoredTake]:
-    """The stores under `output` by one encoder, of these takes (uids or names), sorted by uid.
+    """The stores under `output` by one encoder, sorted by the uid of their take.
 
-    Without `partial`, stores that are not complete are left out with a warning; when they were
-    asked for by name, that is a ValueError. Raises FileNotFoundError when there is none.
+    Args:
+        output: A folder of stores, of encoders, or a store.
+        encoder: An encoder_id or a preset; needed when several wrote there.
+        takes: Uids or names; all without.
+        partial: Whether stores that are not complete are taken as they are. Without, they are left
+            out with a warning.
+        s3: How to reach S3.
+
+    Raises:
+        FileNotFoundError: There is none, or none of a take that was asked for.
+        ValueError: Several encoders fit, a take that was asked for is not complete, the stores do
+            not fit together, or one is no store that this version reads.
     """
     if takes is not None and not takes:
         raise ValueError("takes=[] chooses none; leave it out for all")
@@ -159,7 +169,8 @@ def find_takes(
 def choose_streams(takes: Sequence[StoredTake], patterns: Sequence[str] | None) -> tuple[str, ...]:
     """The names over all takes: sorted, or in the order of the patterns that match them.
 
-    Raises ValueError for a pattern that matches none, and when nothing is chosen.
+    Raises:
+        ValueError: A pattern matches none, or nothing is chosen.
     """
     if patterns is not None and not patterns:
         raise ValueError("streams=[] chooses none; leave it out for all")
@@ -180,7 +191,8 @@ def choose_streams(takes: Sequence[StoredTake], patterns: Sequence[str] | None) 
 def list_stores(output: str, s3: S3Options) -> list[str]:
     """The stores at `output`: itself, those of one encoder's folder, or those of all encoders.
 
-    Raises FileNotFoundError when there is no such folder.
+    Raises:
+        FileNotFoundError: There is no such folder.
     """
     if is_store(output):
         return [output]

@@ -155,7 +155,9 @@ def _typed(spec: ArraySpec, values: ArrayLike) -> NDArray[Any]:
 def root_json(attributes: Mapping[str, Any], metadata: Mapping[str, Any]) -> bytes:
     """The root `zarr.json`: attributes and consolidated metadata together, in one object.
 
-    metadata: the arrays' own metadata (parsed `zarr.json`), by array name.
+    Args:
+        attributes: Of the store, JSON-able.
+        metadata: The arrays' own metadata (parsed `zarr.json`), by array name.
     """
     return json.dumps(
         {
@@ -176,7 +178,8 @@ def root_json(attributes: Mapping[str, Any], metadata: Mapping[str, Any]) -> byt
 def array_metadata(objects: Mapping[str, bytes]) -> dict[str, Any]:
     """The parsed metadata of each array among `objects`, by array name.
 
-    Raises ValueError naming the object that is no JSON.
+    Raises:
+        ValueError: An object is no JSON; the message names it.
     """
     suffix, parsed = "/" + ROOT, {}
     for key, data in objects.items():

@@ -1,7 +1,7 @@
 """The metadata of a store: made once, extended by streams, changed, always whole for a reader.
 
-The root `zarr.json` holds the attributes and the consolidated metadata of all arrays in one object,
-so one PUT of it, after everything that it speaks of, is each change's moment of truth.
+The root `zarr.json` holds the attributes and the consolidated metadata of all arrays in one object.
+A change takes effect with one PUT of it, after all other objects of the change were written.
 """
 
 import json
@@ -44,7 +44,14 @@ UNDECODABLE = (RuntimeError, ValueError, TypeError)
 
 
 class Metadata:
-    """Attributes, array metadata (parsed, by name) and stream names, as last read or written."""
+    """The metadata of one store, as last read or written.
+
+    Attributes:
+        attributes: Of the store.
+        arrays: The metadata of its arrays, parsed, by name.
+        streams: Names along the stream dimension.
+        sizes: Of its arrays.
+    """
 
     def __init__(self, objects: Objects, zarr_store: Store, root: bytes) -> None:
         self._objects = objects
@@ -67,7 +74,8 @@ class Metadata:
     def make(cls, objects: Objects, zarr_store: Store, layout: StoreLayout) -> Self:
         """Make an empty store, or complete a half-made one.
 
-        Raises StoreMismatch when what was begun there has other clips, another dim or dtype.
+        Raises:
+            StoreMismatch: What was begun there has other clips, another dim or dtype.
         """
         claim = _claim(objects, 0, _first_claim(layout))
         same = ("dim", layout.dim), ("dtype", layout.dtype), ("clips_sha256", layout.clips_digest)
@@ -93,15 +101,27 @@ class Metadata:
         return metadata
 
     def refresh(self) -> None:
-        """Read the root again. Raises StoreNotFound when it is gone."""
+        """Read the root again.
+
+        Raises:
+            StoreNotFound: It is gone.
+        """
         self._adopt(self._fresh())
 
     def is_current(self) -> bool:
-        """Whether the root is still the one last read, by one GET. Raises StoreNotFound."""
+        """Whether the root is still the one last read, by one GET.
+
+        Raises:
+            StoreNotFound: It is gone.
+        """
         return self._fresh() == self._root
 
     def array(self, name: str) -> zarr.Array[Any]:
-        """The Zarr array of that name; nothing is read by this call."""
+        """The Zarr array of that name; nothing is read by this call.
+
+        Raises:
+            KeyError: The store has none.
+        """
         if name not in self._opened:
             if name not in self.arrays:
                 raise KeyError(f"{self._objects.uri} has no array {name}")
@@ -121,7 +141,11 @@ class Metadata:
     def extend(self, streams: Iterable[str], attributes: Mapping[str, Any]) -> None:
         """Add streams after those that are there, or what another run claimed to add there first.
 
-        Existing attributes win over `attributes`; the status goes back to `partial`.
+        The status goes back to `partial`.
+
+        Args:
+            streams: Names.
+            attributes: To be added; those that are there win.
         """
         claim = {"streams": list(streams), "attributes": dict(attributes)}
         self._add(_claim(self._objects, len(self.streams), claim))
@@ -203,7 +227,11 @@ def own_metadata(objects: Objects, names: Iterable[str]) -> dict[str, Any]:
 
 
 def read_whole(array: zarr.Array[Any], uri: str) -> np.ndarray[Any, Any]:
-    """All values of a small array. Raises StoreError when a chunk does not decode."""
+    """All values of a small array.
+
+    Raises:
+        StoreError: A chunk does not decode.
+    """
     try:
         return np.asarray(array[:])
     except UNDECODABLE as error:

@@ -31,7 +31,13 @@ _OWN_ATTRIBUTES = frozenset({"schema_version", "status", "streams", "clips_sha25
 
 @dataclass(frozen=True)
 class Gap:
-    """Clips `[start, stop)` of one unit whose chunks are not all there for these streams."""
+    """Clips `[start, stop)` of one unit whose chunks are not all there for these streams.
+
+    Attributes:
+        start: First clip of the unit.
+        stop: The clip after its last one.
+        streams: Names of the streams that lack chunks.
+    """
 
     start: int
     stop: int
@@ -57,7 +63,14 @@ class TakeStore:
         An existing store keeps its U, C, attributes and chunks. New streams come after the old
         ones, their attributes are added and the status goes back to `partial`.
 
-        Raises StoreMismatch when the clips, dim or dtype there are others.
+        Args:
+            uri: Where the store is or will be.
+            layout: What it has to hold.
+            s3: How to reach S3.
+
+        Raises:
+            StoreMismatch: The clips, dim or dtype there are others, it is no store, or a newer
+                takestream wrote it.
         """
         objects = ObjectsStore(Objects(uri, s3), read_only=False)
         metadata = Metadata.load(objects.objects, objects) or Metadata.make(
@@ -74,7 +87,14 @@ class TakeStore:
     def open(cls, uri: str, s3: S3Options | None = None, *, writable: bool = False) -> Self:
         """The store at `uri` as it is now.
 
-        Raises StoreNotFound when there is none, StoreMismatch for another kind of Zarr group.
+        Args:
+            uri: Where it is.
+            s3: How to reach S3.
+            writable: Whether the methods that write may be called.
+
+        Raises:
+            StoreNotFound: There is none, or only a half-made one.
+            StoreMismatch: It is no store that this takestream reads, or its metadata are damaged.
         """
         objects = ObjectsStore(Objects(uri, s3), read_only=not writable)
         metadata = Metadata.load(objects.objects, objects)
@@ -134,7 +154,10 @@ class TakeStore:
         """Whether attributes and streams are as last read, by one GET.
 
         As long as they are, chunks that were read stay right: a stream that is extracted again
-        changes the attributes first. Raises StoreNotFound when the store is gone.
+        changes the attributes first.
+
+        Raises:
+            StoreNotFound: The store is gone.
         """
         return self._metadata.is_current()
 
@@ -172,12 +195,20 @@ class TakeStore:
     ) -> int:
         """Write one unit of one stream, each chunk by one PUT, the features last.
 
-        start: first clip of the unit, a multiple of U; n is U, or less up to the last clip.
-        features: float [n, D], anything where invalid (NaN is stored). valid: bool [n].
-        frame_time: float64 [n] seconds. reason: uint8 [n], 0 exactly where valid.
+        Args:
+            stream: Name of the stream.
+            start: First clip of the unit, a multiple of U; n is U, or less up to the last clip.
+            features: float [n, D], anything where invalid (NaN is stored).
+            valid: bool [n].
+            frame_time: float64 [n], seconds.
+            reason: uint8 [n], 0 exactly where valid.
 
-        Returns the bytes written. Raises ValueError for another shape or an unaligned unit, and
-        StoreError for features of valid clips that are not finite in the store's dtype.
+        Returns:
+            The bytes written.
+
+        Raises:
+            ValueError: Another shape, or a unit that is not aligned.
+            StoreError: Features of valid clips are not finite in the store's dtype.
         """
         self._require_writable()
         n = min(self.unit_clips, self.clips - start)
@@ -273,7 +304,11 @@ class TakeStore:
     def update_attributes(self, **attributes: Any) -> None:
         """Merge into the attributes, mappings level by level; the new values win.
 
-        Raises ValueError for attributes that the store keeps itself (`status`, …).
+        Args:
+            **attributes: JSON-able.
+
+        Raises:
+            ValueError: The store keeps one of these itself (`status`, …).
         """
         if own := _OWN_ATTRIBUTES & set(attributes):
             raise ValueError(f"the store keeps {', '.join(sorted(own))} itself")

@@ -32,8 +32,14 @@ class _DamagedError(Exception):
 class VerifyReport:
     """What `verify` found.
 
-    status: `partial` or `complete`. valid: valid clips of each stream.
-    faults: one sentence each, damaged objects by their key; empty when the store is whole.
+    Attributes:
+        uri: Of the store.
+        take_uid: Of its take.
+        status: `partial`, `complete`, or `unknown` where it cannot be read.
+        clips: Clips of the take.
+        streams: Names along the stream dimension.
+        valid: Valid clips of each stream.
+        faults: One sentence each, damaged objects by their key; empty when the store is whole.
     """
 
     uri: str

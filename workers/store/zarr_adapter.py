@@ -19,7 +19,9 @@ from workers.store.objects import Objects
 class ObjectsStore(Store):
     """Objects as a store of zarr-python, so that zarr uses the same client and raises StorageError.
 
-    sizes: bytes last written under each key.
+    Attributes:
+        objects: The objects below one root.
+        sizes: Bytes last written under each key.
     """
 
     supports_writes = True
