@@ -104,9 +104,13 @@ def _cost(response: httpx.Response) -> dict[str, Any]:
 class ClipFeatures:
     """One clip of one stream.
 
-    clip: its number in the take. start_time, end_time: seconds on the take's clock.
-    frame_time: PTS of its first frame, from the stream's start, None if it has none.
-    features: float32 [D], None where the clip is invalid. reason: why it is.
+    Attributes:
+        clip: Its number in the take.
+        stream: Which stream it is of.
+        start_time: Seconds on the take's clock; likewise `end_time`.
+        frame_time: PTS of its first frame in seconds from the stream's start, None if it has none.
+        features: float32 [D], None where the clip is invalid.
+        reason: Why it is invalid.
     """
 
     clip: int
@@ -122,11 +126,15 @@ class ClipFeatures:
 class FeatureStream:
     """Clips as they become ready, in no promised order: iterate over it, once.
 
-    attributes: take, grid, encoder, provenance, problems, as in a store. streams: names that will
-    come. clips: numbers that will come. cached, computed: clip × stream, known at the end.
+    Attributes:
+        attributes: take, grid, encoder, provenance, problems, as in a store.
+        streams: Names of the streams that will come.
+        clips: Numbers of the clips that will come.
+        cached: Clips × streams that the service had; known at the end, as is `computed`.
 
-    Iterating raises the service's error, or TornAnswer when not everything came. Nothing is tried
-    again then: what came is good, and asking anew finds it in the store.
+    Raises:
+        TornAnswer: By iterating, when not everything came; or the service's own error. Nothing is
+            tried again then: what came is good, and asking anew finds it in the store.
     """
 
     def __init__(

@@ -42,17 +42,21 @@ Kind = TypeVar("Kind", bound=Record)
 class Client:
     """A takestream service. May be used from several threads; close it, or use it in `with`.
 
-    url: where it is; without one the environment's TAKESTREAM_URL. key: an API key; without one
-    the environment's TAKESTREAM_API_KEY; it is shown in no message.
-    timeout: seconds of silence after which features and searches are given up: what has to be
-    computed first is silent until it is there. What is only looked up has a minute.
-
     What fails for a moment (502 to 504, a lost connection) is tried again up to four times, and a
     key that is busy (429) as often as the service's Retry-After says; all of that for a minute, or
-    `timeout` for features and searches. Methods raise `takestream.errors`, of which TakestreamError
-    is the base, and ValueError for what makes no sense before it is asked.
+    `timeout` for features and searches. It goes through fork and pickle, to the workers of a
+    DataLoader or a pool; a pickle has the key.
 
-    It goes through fork and pickle, to the workers of a DataLoader or a pool; a pickle has the key.
+    Args:
+        url: Where the service is; without one the environment's TAKESTREAM_URL.
+        key: An API key; without one the environment's TAKESTREAM_API_KEY. No message shows it.
+        timeout: Seconds of silence after which features and searches are given up: what has to be
+            computed first is silent until it is there. What is only looked up has a minute.
+
+    Raises:
+        ValueError: There is no URL, or what was given is none. Methods raise it too, for what
+            makes no sense before it is asked.
+        TakestreamError: Raised by methods; `takestream.errors` has one class for each thing to do.
     """
 
     def __init__(
@@ -93,16 +97,24 @@ class Client:
     ) -> "xarray.Dataset":
         """Synchronised features of the clips that show any of `[start, end)` seconds of a take.
 
-        take: uid or name. streams: names or patterns, all by default. encoder: a preset or a whole
-        encoder_id, the service's own by default. fps: of the clips' frames, instead of the
-        encoder's own. wait: when a job has to compute them, wait for it; otherwise raise
-        StillComputing, which has the job.
+        Args:
+            take: Its uid or name.
+            start: Seconds on the take's clock; from the beginning by default.
+            end: Seconds on the take's clock, exclusive; to the end by default.
+            streams: Names or patterns, all by default.
+            encoder: A preset or a whole encoder_id, the service's own by default.
+            fps: Frames per second of the grid, instead of the encoder's own.
+            wait: When a job has to compute the features, wait for it.
 
-        The Dataset is like one of `takestream.open`, in memory, and has a coordinate `clip`, the
-        clips' numbers in the take. `encoding` says what came from the store and what was computed:
-        clips_cached, clips_computed (clip × stream), encoder_id, request_id.
+        Returns:
+            A Dataset like one of `takestream.open`, in memory, with a coordinate `clip`: the clips'
+            numbers in the take. Its `encoding` says what came from the store and what was computed:
+            clips_cached and clips_computed (clips × streams), encoder_id, request_id.
 
-        Raises JobFailed when the job fails, TornAnswer for half an answer.
+        Raises:
+            StillComputing: A job computes the features, and `wait` is False; it has the job.
+            JobFailed: That job failed.
+            TornAnswer: The answer broke off.
         """
         asked = _asked(start=start, end=end, streams=streams, encoder=encoder, fps=fps)
         path = f"/v1/takes/{_quoted(take)}/features"
@@ -120,8 +132,19 @@ class Client:
     ) -> FeatureStream:
         """As `features`, clip by clip as they are ready; first what the store has.
 
-        Iterating raises TornAnswer when the stream breaks off. Leaving it early by `with` or
-        `close()` frees the connection, and the service computes no more than it has begun.
+        Leaving the stream early by `with` or `close()` frees the connection, and the service
+        computes no more than it has begun.
+
+        Args:
+            take: Its uid or name.
+            start: Seconds on the take's clock; from the beginning by default.
+            end: Seconds on the take's clock, exclusive; to the end by default.
+            streams: Names or patterns, all by default.
+            encoder: A preset or a whole encoder_id, the service's own by default.
+            fps: Frames per second of the grid, instead of the encoder's own.
+
+        Returns:
+            The clips, to iterate over once. Iterating raises TornAnswer when the answer breaks off.
         """
         asked = _asked(start=start, end=end, streams=streams, encoder=encoder, fps=fps)
         path = f"/v1/takes/{_quoted(take)}/features"
@@ -141,14 +164,22 @@ class Client:
         encoder: str | None = None,
         wait: bool = True,
     ) -> "xarray.Dataset":
-        """One vector for each segment and stream: dims segment × stream × feature.
+        """One vector for each segment and stream.
 
-        segments: `{"take", "start", "end"}` mappings or `(take, start, end)` tuples, seconds on the
-        take's clock; or an annotation file of keysteps, parsed or as its path. A service takes
-        some thousand at once (TooLarge): ask take by take for a whole annotation file.
+        Args:
+            segments: `{"take", "start", "end"}` mappings or `(take, start, end)` tuples, seconds on
+                the take's clock; or an annotation file of keysteps, parsed or as its path.
+            streams: Names or patterns, all by default.
+            encoder: A preset or a whole encoder_id, the service's own by default.
+            wait: When a job has to compute the features, wait for it.
 
-        Coordinates take, start_time, end_time and, where the annotation has them, step_id say which
-        segment is which. wait: as for `features`.
+        Returns:
+            A Dataset with dims segment × stream × feature. Coordinates take, start_time, end_time
+            and, where the annotation has them, step_id say which segment is which.
+
+        Raises:
+            TooLarge: More segments than the service takes at once, some thousand: ask take by take.
+            StillComputing: As for `features`; likewise JobFailed and TornAnswer.
         """
         if isinstance(segments, str | os.PathLike):
             body = dict(json.loads(Path(segments).read_text(encoding="utf-8")))
@@ -170,11 +201,22 @@ class Client:
         encoder: str | None = None,
         top: int = 5,
     ) -> SearchResult:
-        """Where in a take something is, by one of:
+        """Where in a take something is, by one of text, image and moment.
 
-        text: words, for an encoder of text and pictures (`encoders()` calls it joint).
-        image: a picture, as its file's bytes or path. moment: `(stream, seconds)`, what looks
-        alike. top: moments for each stream.
+        Args:
+            take: Its uid or name.
+            text: Words, for an encoder of text and pictures (`encoders()` calls it joint).
+            image: A picture, as its file's bytes or path; for such an encoder too.
+            moment: `(stream, seconds)`: what looks like it.
+            streams: Names or patterns, all by default.
+            encoder: A preset or a whole encoder_id, the service's own by default.
+            top: Moments for each stream.
+
+        Returns:
+            The moments of each stream, the best first.
+
+        Raises:
+            ValueError: None or several of text, image and moment are given.
         """
         given = {"text": text, "image": image, "moment": moment}
         queries = [name for name, value in given.items() if value is not None]
@@ -202,8 +244,11 @@ class Client:
     ) -> Iterator[TakeSummary]:
         """The data set's takes, asked for page by page as they are read.
 
-        query: part of a uid or name. extracted: only those with features of this preset or
-        encoder_id.
+        Args:
+            query: Part of a uid or name.
+            task: Only takes of this task.
+            university: Only takes of this university.
+            extracted: Only takes with features of this preset or encoder_id.
         """
         asked = _asked(q=query, task=task, university=university, extracted=extracted)
         offset = 0
@@ -230,10 +275,17 @@ class Client:
         return _records(Encoder, self._transport.ask("GET", "/v1/encoders"), "encoders")
 
     def submit(self, spec: Mapping[str, Any] | None = None, **settings: Any) -> Job:
-        """Start a job. spec: the settings of a job file; `settings` win over it.
+        """Start a job.
 
-        Dataset and output are the service's own unless given. It is asked once: when the
-        connection is lost, the job may have started all the same, and `jobs()` tells.
+        It is asked for once: when the connection is lost, the job may have started all the same,
+        and `jobs()` tells.
+
+        Args:
+            spec: The settings of a job file. Data set and output are the service's own.
+            **settings: Win over those of `spec`.
+
+        Returns:
+            The job. The same job asked for twice is one.
         """
         body = {**(spec or {}), **settings}
         response = self._transport.ask("POST", "/v1/jobs", body=body, repeatable=False)
@@ -245,7 +297,11 @@ class Client:
         return [Job(self._transport, state) for state in _records(JobState, response, "jobs")]
 
     def job(self, job_id: str) -> Job:
-        """A job by its id. Raises NotFound."""
+        """A job by its id.
+
+        Raises:
+            NotFound: There is none of that id.
+        """
         return Job(self._transport, jobs.state_of(self._transport, job_id))
 
     def _computed(

@@ -74,8 +74,10 @@ class Job:
     def events(self) -> Iterator[JobState]:
         """The job as it is now, and again whenever it changed, to its end.
 
-        A lost connection is made again and goes on where it broke off. Raises ConnectionFailed
-        when several in a row bring nothing.
+        A lost connection is made again and goes on where it broke off.
+
+        Raises:
+            ConnectionFailed: Several connections in a row brought nothing; the job goes on.
         """
         last: str | None = None
         shown: JobState | None = None
@@ -104,11 +106,17 @@ class Job:
             time.sleep(min(10.0, 0.25 * 2 ** (lost - 1)) * random.uniform(1, 1.5))
 
     def wait(self, timeout: float | None = None) -> "Job":
-        """Wait until it has ended; itself.
+        """Wait until it has ended. A service that is away for some minutes is waited for.
 
-        timeout: seconds, None for as long as it takes. A service that is away for some minutes is
-        waited for. Raises JobFailed when it did not succeed, JobTimeout when it has not ended in
-        time.
+        Args:
+            timeout: Seconds; None for as long as it takes.
+
+        Returns:
+            Itself.
+
+        Raises:
+            JobFailed: It failed or was stopped.
+            JobTimeout: It has not ended in time, and goes on.
         """
         heard = time.monotonic()
         until = math.inf if timeout is None else heard + timeout

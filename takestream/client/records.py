@@ -9,9 +9,16 @@ from takestream.protocol import Record
 
 @dataclass(frozen=True)
 class Encoder(Record):
-    """A pretrained network on offer. dim: length of a vector. frames: of a clip, that it sees.
+    """A pretrained network on offer.
 
-    window, stride: of its clips, in frames at `fps`. joint: whether text can be searched for.
+    Attributes:
+        name: The preset.
+        dim: Length of a vector.
+        frames: Frames of a clip that the network sees.
+        window: Of its clips, in frames at `fps`; likewise `stride`.
+        fps: Frames per second of the grid, or `auto`.
+        joint: Whether text and pictures can be searched for.
+        default: Whether it is taken where none is named.
     """
 
     name: str
@@ -28,7 +35,15 @@ class Encoder(Record):
 
 @dataclass(frozen=True)
 class TakeSummary(Record):
-    """A take. streams: names `<cam_id>_<stream>`. encoders: ids that have written features."""
+    """A take.
+
+    Attributes:
+        take_uid: The data set's id of the take.
+        take_name: Its name, such as `cmu_bike01_2`.
+        duration_sec: As the data set says it, in seconds.
+        streams: Names `<cam_id>_<stream>`.
+        encoders: The encoder_ids that have stores of it.
+    """
 
     take_uid: str
     take_name: str
@@ -42,7 +57,13 @@ class TakeSummary(Record):
 
 @dataclass(frozen=True)
 class Stream(Record):
-    """A camera stream of a take. video: URL to look at it, None when there is none."""
+    """A camera stream of a take.
+
+    Attributes:
+        key: `<cam_id>_<stream>`.
+        is_ego: Whether the camera is worn.
+        video: Path on the service to look at it, None when there is none.
+    """
 
     key: str
     cam_id: str | None = None
@@ -54,8 +75,14 @@ class Stream(Record):
 class Store(Record):
     """Features of a take by one encoder; `takestream.open(uri)` reads them.
 
-    status: partial or complete. encoder: the preset. clips: of the take's grid. clips_done: clips
-    × streams there are. problems: by stream, plain words.
+    Attributes:
+        encoder_id: The folder of the store.
+        uri: Where the store is.
+        status: `partial` or `complete`.
+        encoder: The preset.
+        clips: Of the take's grid.
+        clips_done: Clips × streams that are there.
+        problems: By stream, sentences.
     """
 
     encoder_id: str
@@ -93,7 +120,14 @@ class TakeDetails(Record):
 
 @dataclass(frozen=True)
 class Moment:
-    """A clip that was found. score: how like what was asked for; larger is more."""
+    """A clip that was found.
+
+    Attributes:
+        stream: Which stream shows it.
+        clip: Its number in the take.
+        start_time: Seconds on the take's clock; likewise `end_time`.
+        score: How like what was asked for; larger is more.
+    """
 
     stream: str
     clip: int
@@ -104,7 +138,13 @@ class Moment:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """moments: by stream, the best first. query: what was looked for, as the service took it."""
+    """What a search found.
+
+    Attributes:
+        encoder_id: Whose features were compared.
+        query: What was looked for, as the service took it.
+        moments: By stream, the best first.
+    """
 
     encoder_id: str
     query: dict[str, Any]
