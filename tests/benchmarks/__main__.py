@@ -17,10 +17,10 @@ from torch import Tensor
 
 from configs.load import load_job
 from configs.schema import EncoderSpec
-from models.encoder import load_encoder
+from models.encoder import Encoder, load_encoder
 from models.preprocess import frame_to_tensor, resize_and_crop
 from service.demo.s3server import ObjectStore
-from service.jobs.launch import choose_takes
+from service.jobs.choose import choose_takes
 from takestream.storage import join
 from tests.benchmarks.measure import FRAMES, STREAMS, in_threads, make_take, show, timed
 from workers.media.counters import Counters
@@ -54,9 +54,9 @@ def bare(videos: Sequence[Path], convert: Callable[[av.VideoFrame], object] | No
     return timed(lambda: in_threads([lambda p=p: one(p) for p in videos]))  # type: ignore[misc]
 
 
-def run(recipe: Recipe, encoder: object) -> tuple[float, dict[str, float]]:
+def run(recipe: Recipe, *encoders: Encoder) -> tuple[float, dict[str, float]]:
     """Seconds and counts of a whole take through probe, decode, encode and write."""
-    extractor = UnitExtractor(recipe, encoder, torch.device("cpu"))  # type: ignore[arg-type]
+    extractor = UnitExtractor(recipe, encoders, torch.device("cpu"))
     ((take, streams),) = choose_takes(recipe.job)
     counters = Counters()
 
@@ -78,11 +78,11 @@ def main() -> None:
         dataset = join(server.make_bucket("bench"), "dataset")
         remote.put(f"{folder}/", f"{dataset}/", recursive=True)
 
-        def recipe(name: str) -> Recipe:
+        def recipe(name: str, **settings: object) -> Recipe:
             output = join(server.make_bucket("bench"), name)
-            return make_recipe(load_job(None, {"dataset": dataset, "output": output}))
+            return make_recipe(load_job(None, {"dataset": dataset, "output": output, **settings}))
 
-        spec = recipe("x").encoder
+        spec = recipe("x").target.encoder
         picture = spec.preprocess
         assert picture is not None
 
@@ -99,6 +99,13 @@ def main() -> None:
         show("over S3, free encoder ÷ bare PyAV decoding only", decoding / free, "≥ 0.70")
         show("bytes fetched ÷ object size, whole take", counts["bytes_read"] / size, "≤ 1.02")
         show("frames decoded ÷ frames", counts["frames_decoded"] / STREAMS / FRAMES, "1.00")
+        two = ["efficientnet_lite", {"preset": "efficientnet_lite", "frames": 4}]
+        both = recipe("both", encoders=two)
+        _, shared = run(both, *(FreeEncoder(target.encoder) for target in both.targets))
+        decoded = shared["frames_decoded"] / STREAMS / FRAMES
+        show("two encoders in one decode: frames decoded ÷ frames", decoded, "1.00")
+        more = shared["bytes_read"] / counts["bytes_read"]
+        show("two encoders in one decode: bytes ÷ those of one encoder", more, "1.00")
         encoder = load_encoder(spec, torch.device("cpu"))
         # As the clips come out of the reader: noise, channels last.
         shape = (8, spec.frames, *picture.size, 3)

@@ -15,13 +15,13 @@ import httpx
 import numpy as np
 import s3fs
 import torch
-from service.jobs.launch import choose_takes
 from torch import Tensor
 
 from configs.load import load_job
 from models.encoder import load_encoder
 from models.preprocess import frame_to_tensor, resize_and_crop
 from service.demo.s3server import ObjectStore
+from service.jobs.choose import choose_takes
 from takestream.storage import join
 from tests.benchmarks.measure import in_threads, make_take, show, timed
 from tests.support.serving import Serving, service

@@ -60,3 +60,57 @@ def test_every_frame_of_every_stream_has_the_processors_and_models_vector(
         cosine = (ours * expected).sum(1)
         cosine /= np.linalg.norm(ours, axis=1) * np.linalg.norm(expected, axis=1)
         assert cosine.min() >= 0.9999
+
+
+def test_two_encoders_of_one_job_are_what_each_is_alone(
+    make_video: Callable[..., Path],
+    make_dataset: Callable[..., Path],
+    takestream: Callable,
+    tmp_path: Path,
+) -> None:
+    save_checkpoint(tmp_path / "model")
+    streams = {
+        "aria01_rgb": make_video(frames=70, crf=15),
+        "cam01_0": make_video(frames=70, seed=4, crf=15),
+    }
+    dataset = make_dataset({"take": streams})
+    image = {"preset": "dinov2-base", "weights": str(tmp_path / "model")}
+    job = {
+        "dataset": str(dataset), "output": str(tmp_path / "both"),
+        "encoders": ["efficientnet_lite", image],
+    }  # fmt: skip
+    (tmp_path / "job.yaml").write_text(json.dumps(job))
+    planned = json.loads(takestream("plan", "--job", tmp_path / "job.yaml", "--json").stdout)
+    done = takestream("extract", "--job", tmp_path / "job.yaml", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["encoder_ids"] == [one["encoder_id"] for one in planned["encoders"]]
+    assert report["frames_decoded"] == 140
+    assert report["clips"]["written"] == 2 * (4 + 70)
+    both = [xr.open_zarr(uri).load() for uri in report["stores"]]
+    for number, flags in enumerate(
+        [
+            ("--encoder", "efficientnet_lite"),
+            ("--encoder", "dinov2-base", "--weights", image["weights"]),
+        ]
+    ):
+        alone = takestream(
+            "extract",
+            "--dataset",
+            dataset,
+            "--output",
+            tmp_path / str(number),
+            "--encoder",
+            *flags,
+            "--json",
+        )
+        (uri,) = json.loads(alone.stdout)["stores"]
+        assert report["encoder_ids"][number] in uri
+        xr.testing.assert_identical(
+            both[number].drop_attrs(), xr.open_zarr(uri).load().drop_attrs()
+        )
+    again = takestream("extract", "--job", tmp_path / "job.yaml")
+    assert "Nothing to do: 1 take complete already" in again.stdout
+    refused = takestream("extract", "--job", tmp_path / "job.yaml", "--precision", "bfloat16")
+    assert refused.returncode == 2
+    assert "would change one of 2 encoders" in refused.stderr
