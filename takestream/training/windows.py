@@ -42,23 +42,6 @@ Sample = dict[str, Any]
 class Windows(IterableDataset[Sample]):
     """An iterable data set of windows over the takes of one encoder, each once per epoch.
 
-    output: URI under which `takestream extract` wrote. encoder: an `encoder_id` or the preset it
-    begins with, needed when several wrote there.
-    length: clips of a window. step: clips from one window to the next, `length` by default; the
-    last window of a take ends with its last clip. whole_takes: one sample is a whole take instead;
-    batch with `collate_fn=Windows.collate`, which pads.
-    takes: uids or names, all by default. streams: names or patterns; which streams a sample has,
-    and their order, is the same over the whole data set: see `streams`. Takes with none of them are
-    left out with a warning.
-    dtype: of the features. partial: take stores that are not complete as they are.
-    rank, world_size: which part of the windows is ours; those of torch.distributed by default.
-    even: give all ranks the same number of windows; up to `world_size - 1` are left out, others in
-    each epoch.
-    batch_size: that of the DataLoader, if it has several workers: all of them but one then end with
-    a whole batch, so that `len(loader)` is right and `drop_last` drops one batch at most.
-    memory: bytes of features that one worker may hold to mix from.
-    profile, endpoint_url: how to reach S3, as for `takestream.open`.
-
     A sample is a dict: `features` float [length, S, D], 0 where invalid; `mask` bool [length, S],
     True where valid; `clip` int64 [length], numbers in the take; `start_time`, `end_time` float64
     [length], seconds on the take's clock; `take`, its uid. A take shorter than a window is padded:
@@ -69,9 +52,43 @@ class Windows(IterableDataset[Sample]):
     number of ranks and workers alone; call `set_epoch` before each epoch. Nothing is open before a
     worker iterates, so it goes through fork and spawn.
 
-    Raises FileNotFoundError and ValueError for what is not there or does not fit together,
-    ConnectionError and PermissionError of S3, ModuleNotFoundError without torch. Iterating raises
-    ValueError when a store was changed.
+    Args:
+        output: URI under which `takestream extract` wrote.
+        encoder: An `encoder_id` or the preset it begins with; needed when several wrote there.
+        length: Clips of a window.
+        step: Clips from one window to the next, `length` by default; the last window of a take ends
+            with its last clip.
+        whole_takes: One sample is a whole take instead; batch with `collate_fn=Windows.collate`,
+            which pads.
+        takes: Uids or names, all by default.
+        streams: Names or patterns, all by default. Takes with none of them are left out with a
+            warning.
+        shuffle: Draw windows at random; otherwise take by take, in order.
+        seed: Of the order.
+        dtype: Of the features.
+        partial: Take stores that are not complete as they are.
+        rank: Which part of the windows is ours, with `world_size`; those of torch.distributed by
+            default.
+        world_size: How many parts there are.
+        even: Give all ranks the same number of windows; up to `world_size - 1` are left out, others
+            in each epoch.
+        batch_size: That of the DataLoader, if it has several workers: all of them but one then end
+            with a whole batch, so that `len(loader)` is right and `drop_last` drops one batch at
+            most.
+        memory: Bytes of features that one worker may hold to mix from.
+        profile: A profile of the AWS files, as for `takestream.open`.
+        endpoint_url: Another S3 endpoint than that of AWS.
+
+    Attributes:
+        streams: The streams of every sample, in their order: the same over the whole data set.
+
+    Raises:
+        FileNotFoundError: There is no such folder, encoder or take; the message says what is there.
+        ValueError: What was asked for makes no sense or does not fit together. Iterating raises it
+            too, when a store was changed.
+        ConnectionError: S3 cannot be reached.
+        PermissionError: S3 refuses.
+        ModuleNotFoundError: torch is not installed.
     """
 
     def __init__(
@@ -122,7 +139,6 @@ class Windows(IterableDataset[Sample]):
         where = as_uri(output)
         with translated(where, "read", self._s3):
             found = find_takes(where, encoder, wanted, partial, self._s3)
-        #: The streams of every sample, in their order.
         self.streams = choose_streams(found, patterns)
         without = [take.name for take in found if set(self.streams).isdisjoint(take.streams)]
         if without:
