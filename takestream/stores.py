@@ -11,13 +11,14 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from takestream import schema
 from takestream.errors import StorageNotFound
 from takestream.root import Root, read_root
-from takestream.storage import S3Options, join, open_filesystem
+from takestream.storage import S3Options, absolute, join, open_filesystem, translated
 
 SUFFIX = ".zarr"
 _DIGITS = 10
@@ -188,11 +189,31 @@ def choose_streams(takes: Sequence[StoredTake], patterns: Sequence[str] | None) 
     return tuple(chosen)
 
 
+def find_stores(uri: str, s3: S3Options | None = None) -> list[str]:
+    """As `list_stores`, sorted, of a path or URI as somebody gave it.
+
+    Raises:
+        StorageNotFound: There are none.
+        StorageError: The storage cannot be reached.
+    """
+    where = absolute(uri)
+    try:
+        found = list_stores(where, s3 or S3Options())
+    except StorageNotFound:
+        found = []
+    if not found:
+        raise StorageNotFound(
+            f"no stores at {where}: expected <output>/<encoder_id>/<take_uid>{SUFFIX}"
+        )
+    return sorted(found)
+
+
 def list_stores(output: str, s3: S3Options) -> list[str]:
     """The stores at `output`: itself, those of one encoder's folder, or those of all encoders.
 
     Raises:
-        FileNotFoundError: There is no such folder.
+        StorageNotFound: There is no such folder.
+        StorageError: The storage cannot be reached.
     """
     if is_store(output):
         return [output]
@@ -203,16 +224,19 @@ def list_stores(output: str, s3: S3Options) -> list[str]:
         names = [e["name"] for e in entries if e["type"] == "directory"]
         return sorted(posixpath.basename(name.rstrip("/")) for name in names)
 
-    try:
-        top = folders(path)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise StorageNotFound(f"{output}: no such folder") from error
-    if here := [join(output, name) for name in top if is_store(name)]:
-        return here  # the folder of one encoder
+    with translated(output, "list", s3):
+        try:
+            top = folders(path)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise StorageNotFound(f"{output}: no such folder") from error
+        if here := [join(output, name) for name in top if is_store(name)]:
+            return here  # the folder of one encoder
+        with ThreadPoolExecutor(8) as pool:
+            inner = list(pool.map(lambda name: folders(f"{path.rstrip('/')}/{name}"), top))
     return [
         join(output, name, store)
-        for name in top
-        for store in folders(f"{path.rstrip('/')}/{name}")
+        for name, stores in zip(top, inner, strict=True)
+        for store in stores
         if is_store(store)
     ]
 

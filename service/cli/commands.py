@@ -22,13 +22,13 @@ from service.report.picture import draw_store
 from service.report.progress import progress_display
 from service.report.summary import print_summary, report_facts
 from takestream.storage import S3Options
+from takestream.stores import find_stores
 from workers.dataset.layouts import open_dataset
 from workers.dataset.selection import select
 from workers.dataset.take import Take
 from workers.run.plan import PlannedTake
 from workers.run.plan import plan as make_plan
 from workers.run.recipe import make_recipe
-from workers.store.verify import find_stores
 from workers.store.verify import verify as verify_store
 
 __all__ = [

@@ -19,7 +19,8 @@ from service.report.picture import draw_store
 from service.report.progress import progress_display
 from service.report.summary import print_summary, report_facts
 from takestream.storage import join
-from workers.store.verify import find_stores, verify
+from takestream.stores import find_stores
+from workers.store.verify import verify
 
 
 def run_demo(folder: Path, *, as_json: bool = False) -> int:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from takestream import schema
 from takestream.root import parse_json
 from takestream.schema import Reason
-from takestream.storage import S3Options, join
-from takestream.stores import is_store, uid_of
+from takestream.storage import S3Options
+from takestream.stores import uid_of
 from workers.store.errors import StoreError, StoreNotFound
 from workers.store.layout import ROOT
 from workers.store.metadata import UNDECODABLE, own_metadata
@@ -90,29 +90,6 @@ def verify(uri: str, s3: S3Options | None = None) -> VerifyReport:
         report.valid[name] = valid
         report.faults += faults
     return report
-
-
-def find_stores(uri: str, s3: S3Options | None = None) -> list[str]:
-    """The URIs of the stores at `uri`: a store, an encoder's folder, or an output root; sorted.
-
-    Raises StoreNotFound when there are none.
-    """
-    objects = Objects(uri, s3)
-    if is_store(objects.uri):
-        return [objects.uri]
-    found = []
-    for folder in objects.folders():
-        below = join(objects.uri, folder)
-        if is_store(folder):
-            found.append(below)
-        else:
-            inner = Objects(below, s3).folders()
-            found += [join(below, name) for name in inner if is_store(name)]
-    if not found:
-        raise StoreNotFound(
-            f"no stores at {objects.uri}: expected <output>/<encoder_id>/<take_uid>.zarr"
-        )
-    return sorted(found)
 
 
 def _take_uid(store: TakeStore) -> str | None:

@@ -11,9 +11,9 @@ import pytest
 
 import takestream
 from service.jobs.records import LOG_BYTES, JobRecord, Records, is_job_id, new_job_id
+from takestream.stores import find_stores
 from workers.store.layout import StoreLayout
 from workers.store.takestore import TakeStore
-from workers.store.verify import find_stores
 
 _numbers = itertools.count()
 ID = "20261124-054233-{:06x}"

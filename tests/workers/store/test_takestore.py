@@ -35,11 +35,12 @@ from takestream.errors import (
 )
 from takestream.schema import Reason
 from takestream.storage import S3Options, translated
+from takestream.stores import find_stores
 from workers.store.errors import StoreError, StoreMismatch, StoreNotFound
 from workers.store.layout import StoreLayout, chunk_clips, unit_clips
 from workers.store.objects import Objects, probe_writable
 from workers.store.takestore import Gap, TakeStore
-from workers.store.verify import find_stores, verify
+from workers.store.verify import verify
 
 STREAMS = ("aria01_rgb", "aria01_slam-left", "cam01_0")
 _numbers = itertools.count()

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import zarr
 
+from takestream.errors import StorageNotFound
 from takestream.schema import Reason
+from takestream.stores import find_stores
 from workers.store.errors import StoreNotFound
 from workers.store.layout import StoreLayout
 from workers.store.objects import Objects
 from workers.store.takestore import TakeStore
-from workers.store.verify import find_stores, verify
+from workers.store.verify import verify
 
 STREAMS = ("aria01_rgb", "cam01_0")
 _numbers = itertools.count()
@@ -217,5 +219,5 @@ def test_find_stores(tmp_path, scheme):
     assert find_stores(f"{root}/enc-b/") == [f"{root}/enc-b/Take 1.zarr"]
     assert find_stores(f"{root}/enc-a/Take 1.zarr") == [f"{root}/enc-a/Take 1.zarr"]
     for empty in ("nothing", "enc-a/Take 1.zarr/features"):
-        with pytest.raises(StoreNotFound, match="expected <output>"):
+        with pytest.raises(StorageNotFound, match="expected <output>"):
             find_stores(f"{root}/{empty}")
