@@ -216,6 +216,7 @@ class RunSpec(Settings):
     address: a Ray cluster; none starts Ray here. `auto` finds a running one.
     attempts: how often a unit may take its worker down before it is quarantined.
     stall_seconds: a unit without any progress for so long counts as hung.
+    max_wait: seconds to wait for a first worker, as while a cluster has no node; None: for ever.
     """
 
     device: Device = "auto"
@@ -225,6 +226,7 @@ class RunSpec(Settings):
     address: str | None = None
     attempts: Annotated[int, Field(ge=1, le=10)] = 2
     stall_seconds: Annotated[float, Field(ge=5)] = 300.0
+    max_wait: Annotated[float, Field(gt=0)] | None = None
 
 
 class JobSpec(Settings):

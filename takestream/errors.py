@@ -69,7 +69,7 @@ class ErrorKind(StrEnum):
     UNREADABLE = "unreadable", 1, 422  # the videos
     INCOMPLETE = "incomplete", 1, 503, 10  # not all of a take, or of a job, was extracted
     CRASH = "crash", 1, 500  # it took its worker down
-    ENGINE = "engine", 2, 503, 5  # Ray cannot be started or reached
+    ENGINE = "engine", 2, 503, 5, True  # Ray or its workers cannot be started or reached
     FAULT = "fault", 1, 500  # a fault of takestream
 
 

@@ -45,6 +45,7 @@ SETTINGS = {
     "batch_size": "run.batch_size",
     "compile": "run.compile",
     "address": "run.address",
+    "max_wait": "run.max_wait",
 }
 
 
@@ -169,6 +170,10 @@ def add_job(
     group.add_argument("--batch-size", metavar="N|auto", help="clips in one forward pass")
     group.add_argument("--compile", action="store_true", default=None, help="torch.compile")
     group.add_argument("--address", metavar="RAY", help=address)
+    group.add_argument(
+        "--max-wait", type=float, metavar="SECONDS",
+        help="end when no worker came up for so long, as on a cluster without nodes",
+    )  # fmt: skip
     add_storage(parser)
     group = parser.add_argument_group("S3 of the output, where it differs")
     group.add_argument("--output-s3-profile", metavar="NAME")

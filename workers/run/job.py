@@ -19,6 +19,7 @@ from workers.run.tasks import (
     Task,
     UnitRecord,
 )
+from workers.run.worker import pool_failure
 from workers.store.objects import probe_writable
 
 # Takes prepared ahead of the workers, so that a job of 5,000 takes starts at once.
@@ -98,6 +99,9 @@ async def run_job(
             job.progress.counts = pool.counts(owner)
             job.progress.seconds = time.monotonic() - job.began
             on_progress(job.progress, came)
+            if not job.over and (why := pool.lost):
+                job.report.failures.append(pool_failure(None, why))
+                break
     finally:
         pool.cancel(owner)
     return job.report

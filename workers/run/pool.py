@@ -16,20 +16,28 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
 import ray
-from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError
+from ray.exceptions import ActorDiedError, RayError
 
 from configs.schema import RunSpec
+from workers.run.health import Health
 from workers.run.recipe import Recipe
-from workers.run.session import RayUnavailable
+from workers.run.session import node_lost
+from workers.run.shares import shares_of
 from workers.run.tasks import Query, Record, Task, UnitRecord, Window
-from workers.run.worker import EARLIER, KEPT_OWNERS, URGENT_LANES, Worker, crash_failure
+from workers.run.worker import (
+    EARLIER,
+    KEPT_OWNERS,
+    URGENT_LANES,
+    Worker,
+    crash_failure,
+    pool_failure,
+)
 
 log = logging.getLogger(__name__)
 
 URGENT_PRIORITY = 1
 POLL_SECONDS = 1.0
 PARTING_SECONDS = 3.0
-CORES_PER_WORKER = 4
 
 # What a task gives: its record, and before it the parts of a window.
 Sink = Callable[[Any], None]
@@ -55,6 +63,7 @@ class _Slot:
     running: int = 0
     hiring: asyncio.Lock = field(default_factory=asyncio.Lock)
     counts: dict[str, Counts] = field(default_factory=dict)
+    loaded: set[str] = field(default_factory=set)
 
 
 class Pool:
@@ -65,7 +74,7 @@ class Pool:
 
     def __init__(self, run: RunSpec) -> None:
         self.run = run
-        count, self._options, self._device, self._threads = _shares(run)
+        count, self._options, self._device, self._threads = shares_of(run)
         self._slots = [_Slot() for _ in range(count)]
         self._batch: asyncio.PriorityQueue[_Queued] = asyncio.PriorityQueue()
         self._urgent: asyncio.PriorityQueue[_Queued] = asyncio.PriorityQueue()
@@ -75,12 +84,14 @@ class Pool:
         self._open: Counter[str] = Counter()
         self._loops: list[asyncio.Task[None]] = []
         self._calls: set[asyncio.Task[Any]] = set()
+        self._health = Health(run)
 
     async def __aenter__(self) -> Self:
         self._context = contextvars.copy_context()
         for slot in self._slots:
             queues = [self._batch, *[self._urgent] * URGENT_LANES]
             self._loops += [asyncio.create_task(self._serve(slot, queue)) for queue in queues]
+        self._loops.append(asyncio.create_task(self._watch()))
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -94,10 +105,11 @@ class Pool:
         for loop in self._loops:
             loop.cancel()
         for slot in self._slots:
-            if slot.worker is not None:
+            # Without its head Ray would wait for an answer, and the workers are gone anyway.
+            if slot.worker is not None and not self._health.gone:
                 with suppress(RayError):
                     ray.kill(slot.worker, no_restart=True)
-                slot.worker = None
+            slot.worker = None
 
     @property
     def workers(self) -> int:
@@ -113,6 +125,11 @@ class Pool:
     def alive(self) -> int:
         """Workers hired and not lost since."""
         return sum(slot.worker is not None for slot in self._slots)
+
+    @property
+    def lost(self) -> str | None:
+        """Why no work can be done any more, in words; None as long as it can."""
+        return self._health.lost
 
     async def load(self, recipe: Recipe) -> str:
         """Have every worker load the recipe's encoder; empty, or why one cannot.
@@ -144,6 +161,8 @@ class Pool:
         Every task ends in one record, or in one per stream when it had to be taken apart. A window
         that lost its worker begins again, so its parts may come twice.
         """
+        if not self._open:
+            self._health.renew()
         for task in tasks:
             self._open[task.owner] += 1
             priority = URGENT_PRIORITY if urgent else task.priority
@@ -193,9 +212,18 @@ class Pool:
             if owner in self._cancelled:
                 self._close(owner)
                 continue
-            worker = None
+            if queued.urgent and (why := self.lost):
+                self._tell(queued, queued.task.failed(pool_failure(queued.task, why)))
+                continue
             try:
-                worker = await self._hired(slot)
+                worker = await self._ready(slot, queued.task.recipe)
+            except (RayError, TimeoutError) as error:
+                # It had begun nothing, so this is not the task's doing.
+                self._health.start_failed(error)
+                self._put(queued)
+                await asyncio.sleep(POLL_SECONDS)
+                continue
+            try:
                 if owner in self._cancelled:  # while the worker started
                     self._close(owner)
                     continue
@@ -222,6 +250,28 @@ class Pool:
         except RayError:
             self._retire(slot, worker, "")
             raise
+
+    async def _ready(self, slot: _Slot, recipe: Recipe) -> Any:
+        """The slot's worker, the recipe's encoder loaded. Raises RayError, TimeoutError."""
+        worker = await self._hired(slot)
+        if recipe.key not in slot.loaded:
+            try:
+                loading = self._call(_result(worker.load.remote(recipe)))
+                # What it says of an encoder that does not load, the task's record says too.
+                await asyncio.wait_for(asyncio.shield(loading), self.run.stall_seconds)
+            except (RayError, TimeoutError):
+                self._retire(slot, worker, "")
+                raise
+            if slot.worker is worker:
+                slot.loaded.add(recipe.key)
+        self._health.started()
+        return worker
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            hiring = any(slot.hiring.locked() for slot in self._slots)
+            await asyncio.to_thread(self._health.look, self.alive, hiring)
 
     async def _hired(self, slot: _Slot) -> Any:
         async with slot.hiring:
@@ -272,14 +322,14 @@ class Pool:
             ray.kill(worker, no_restart=True)
         for name, counts in (*slot.counts.items(), (_counted_as(owner), {"workers_lost": 1.0})):
             _fold_in(self._before, name, counts)
-        slot.worker, slot.counts = None, {}
+        slot.worker, slot.counts, slot.loaded = None, {}, set()
 
     def _retry(self, queued: _Queued, error: Exception) -> None:
-        if isinstance(error, ActorDiedError) and error.preempted:
+        if (isinstance(error, ActorDiedError) and error.preempted) or node_lost(ask=False):
             self._put(queued)
             return
         deaths = queued.deaths + 1
-        task, how = queued.task, _how(error)
+        task, how = queued.task, self._health.how(error)
         apart = task.by_stream()
         log.warning("a worker died on %s (%s)", task.name, how)
         if deaths < self.run.attempts:
@@ -345,27 +395,3 @@ async def _result(reference: Any) -> Any:
 
 def _counted_as(owner: str) -> str:
     return owner.partition("/")[0]
-
-
-def _how(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return str(error)
-    if isinstance(error, OutOfMemoryError):
-        return "it ran out of memory"
-    return "its process died"
-
-
-def _shares(run: RunSpec) -> tuple[int, dict[str, Any], str, int]:
-    """How many workers, their Ray options, their device, and the CPU threads of each."""
-    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cpus, gpus = int(total.get("CPU", 1)), int(total.get("GPU", 0))
-    if run.device == "cuda" and not gpus:
-        raise RayUnavailable("device: cuda, but Ray sees no GPU; use --device auto or cpu")
-    if gpus and run.device != "cpu":
-        count = gpus if run.workers == "auto" else min(run.workers, gpus)
-        threads = max(1, cpus // max(1, gpus))
-        return count, {"num_gpus": 1, "num_cpus": min(threads, 4)}, "cuda", threads
-    count = max(1, cpus // CORES_PER_WORKER) if run.workers == "auto" else run.workers
-    threads = max(1, cpus // count)
-    # A fraction lets more workers than cores be asked for; it reserves, it does not limit.
-    return count, {"num_cpus": min(threads, cpus / count)}, "cpu", threads

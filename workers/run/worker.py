@@ -240,6 +240,11 @@ def crash_failure(task: Task, deaths: int, how: str) -> Failure:
     return Failure(task.take.name, task.only_stream, reason, kind=ErrorKind.CRASH)
 
 
+def pool_failure(task: Task | None, why: str) -> Failure:
+    """Why a task, or a whole job, cannot be done as things are."""
+    return Failure(task.take.name if task else "", None, why, kind=ErrorKind.ENGINE)
+
+
 def _failure(task: Task, error: Exception) -> Failure:
     failure = Failure.of(task.take.name, error)
     if failure.kind is ErrorKind.FAULT:
