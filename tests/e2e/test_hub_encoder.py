@@ -88,22 +88,12 @@ def test_two_encoders_of_one_job_are_what_each_is_alone(
     assert report["frames_decoded"] == 140
     assert report["clips"]["written"] == 2 * (4 + 70)
     both = [xr.open_zarr(uri).load() for uri in report["stores"]]
-    for number, flags in enumerate(
-        [
-            ("--encoder", "efficientnet_lite"),
-            ("--encoder", "dinov2-base", "--weights", image["weights"]),
-        ]
-    ):
+    one_each = [["efficientnet_lite"], ["dinov2-base", "--weights", image["weights"]]]
+    for number, encoder in enumerate(one_each):
         alone = takestream(
-            "extract",
-            "--dataset",
-            dataset,
-            "--output",
-            tmp_path / str(number),
-            "--encoder",
-            *flags,
-            "--json",
-        )
+            "extract", "--dataset", dataset, "--output", tmp_path / str(number),
+            "--encoder", *encoder, "--json",
+        )  # fmt: skip
         (uri,) = json.loads(alone.stdout)["stores"]
         assert report["encoder_ids"][number] in uri
         xr.testing.assert_identical(
