@@ -61,6 +61,7 @@ class ErrorKind(StrEnum):
     ABSENT = "absent", 2, 503, 10  # no such object, folder, store or bucket
     FULL = "full", 1, 503, 60, True  # no space is left
     UNAVAILABLE = "unavailable", 1, 503, 10  # no answer, or not the right one, after all tries
+    OUTAGE = "outage", 1, 503, 60, True  # a whole storage does not answer
     CHANGED = "changed", 1, 503, 10  # an object is another one than was probed
     STORAGE = "storage", 1, 503, 10  # anything else about storage
     STORE = "store", 1, 503, 10  # a store is damaged, or cannot do what is asked of it
@@ -115,14 +116,24 @@ def kind_of(error: BaseException) -> ErrorKind:
 
 
 class StorageError(TakestreamError):
-    """Something about storage. The message names the URI, and says what to do next."""
+    """Something about storage. The message names the URI, and says what to do next.
+
+    Attributes:
+        uri: What was read or written, empty where the error is not about one place.
+    """
 
     kind = ErrorKind.STORAGE
+    uri = ""
 
 
 class StorageUnavailable(StorageError, ConnectionError):
-    """The storage did not answer, or not with the right answer: worth another try later."""
+    """The storage did not answer, or not with the right answer: worth another try later.
 
+    Attributes:
+        retry_after: Seconds that the storage asked to wait, 0 where it did not.
+    """
+
+    retry_after = 0.0
     kind = ErrorKind.UNAVAILABLE
 
 

@@ -23,8 +23,13 @@ from takestream.errors import (
     TakestreamError,
 )
 
-# Of the client, for one request.
+# Of the client, for one request of a reader of the wheel.
 S3_TRIES = 3
+# Seconds until a connection is given up, and until one that brings nothing is.
+CONNECT_SECONDS, SILENT_SECONDS = 5, 10
+# Of a writer: the answer to an upload may take until all of it has gone out.
+UPLOAD_SECONDS = 20
+PATIENCE, MAX_PATIENCE = 60.0, 3600.0
 
 WRITING = ("write to", "delete from")
 """What `translated` may be doing that changes the storage."""
@@ -62,9 +67,10 @@ class S3Options:
         profile: A profile of `~/.aws/credentials`; without one the usual AWS chain decides
             (environment, shared files, instance role).
         endpoint_url: An S3-compatible endpoint, for example `http://127.0.0.1:8333`.
+        patience: Seconds for which one object of a storage that does not answer is tried.
 
     Raises:
-        InvalidStorage: The endpoint is no URL, or holds a password.
+        InvalidStorage: The endpoint is no URL, or holds a password; the patience is negative.
     """
 
     # Read by pydantic, which this module does not need.
@@ -72,8 +78,11 @@ class S3Options:
 
     profile: str | None = None
     endpoint_url: str | None = None
+    patience: float = PATIENCE
 
     def __post_init__(self) -> None:
+        if not 0 <= self.patience <= MAX_PATIENCE:
+            raise InvalidStorage(f"patience is 0 to {MAX_PATIENCE:g} seconds, not {self.patience}")
         if not self.endpoint_url:
             return
         try:
@@ -87,8 +96,16 @@ class S3Options:
         if parts.username or parts.password:
             raise InvalidStorage("the endpoint's URL holds a user or password: use a profile")
 
-    def for_uri(self, uri: str) -> dict[str, Any]:
-        """The keyword arguments with which fsspec opens `uri`."""
+    def for_uri(
+        self, uri: str, *, tries: int | None = None, silent: float = SILENT_SECONDS
+    ) -> dict[str, Any]:
+        """The keyword arguments with which fsspec opens `uri`.
+
+        Args:
+            uri: What is opened.
+            tries: Of the client for one request; 1 where `takestream.retry` tries again.
+            silent: Seconds until a connection that brings nothing is given up.
+        """
         if not uri.startswith(("s3://", "s3a://")):
             return {}
         # A cached listing would hide that an object changed. Waits are short, because whoever reads
@@ -96,9 +113,9 @@ class S3Options:
         options: dict[str, Any] = {
             "use_listings_cache": False,
             "config_kwargs": {
-                "connect_timeout": 5,
-                "read_timeout": 10,
-                "retries": {"mode": "standard", "max_attempts": S3_TRIES},
+                "connect_timeout": CONNECT_SECONDS,
+                "read_timeout": silent,
+                "retries": {"mode": "standard", "max_attempts": tries or S3_TRIES},
             },
         }
         if self.profile:
@@ -108,8 +125,22 @@ class S3Options:
         return options
 
 
-def open_filesystem(uri: str, s3: S3Options | None = None) -> tuple[AbstractFileSystem, str]:
+def open_filesystem(
+    uri: str,
+    s3: S3Options | None = None,
+    *,
+    tries: int | None = None,
+    silent: float = SILENT_SECONDS,
+    **options: Any,
+) -> tuple[AbstractFileSystem, str]:
     """The filesystem of `uri` and the path in it.
+
+    Args:
+        uri: What is opened.
+        s3: How to reach it.
+        tries: As for `S3Options.for_uri`.
+        silent: As for `S3Options.for_uri`.
+        options: Further ones of the filesystem on S3.
 
     Raises:
         StorageError: An unknown protocol, or one whose package is missing (`InvalidStorage`), or
@@ -117,7 +148,8 @@ def open_filesystem(uri: str, s3: S3Options | None = None) -> tuple[AbstractFile
     """
     with translated(uri, "open", s3):
         try:
-            fs, path = fsspec.core.url_to_fs(uri, **(s3 or S3Options()).for_uri(uri))
+            found = (s3 or S3Options()).for_uri(uri, tries=tries, silent=silent)
+            fs, path = fsspec.core.url_to_fs(uri, **(found | options if found else {}))
         except (ValueError, ImportError) as error:
             raise InvalidStorage(f"cannot open {uri}: {error}") from error
     if uri.startswith(("s3://", "s3a://")):
@@ -178,6 +210,13 @@ def storage_error(
     Returns:
         The error to raise instead, None when this is no matter of the storage.
     """
+    found = _told(error, uri, doing, s3)
+    if found is not None:
+        found.uri = uri
+    return found
+
+
+def _told(error: Exception, uri: str, doing: str, s3: "S3Options | None") -> StorageError | None:
     remote = "://" in uri and not uri.startswith(("file://", "local://"))
     said = _said(error)
     what = f"cannot {doing} {uri}{_through(s3) if remote else ''}: "
@@ -205,7 +244,9 @@ def storage_error(
             return StorageFull(f"{what}no space is left there; free some, or choose another output")
         case ErrorKind.INVALID:
             return InvalidStorage(what + said)
-    return StorageUnavailable(f"{what}the storage did not answer ({said})")
+    unavailable = StorageUnavailable(f"{what}the storage did not answer ({said})")
+    unavailable.retry_after = _retry_after(error)
+    return unavailable
 
 
 def _kind(error: BaseException) -> ErrorKind | None:
@@ -244,6 +285,20 @@ def _s3_answer(error: BaseException) -> tuple[str, int] | None:
         return None
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return str(answer["Error"].get("Code", "")), int(status)
+
+
+def _retry_after(error: BaseException) -> float:
+    """Seconds that a throttling answer asks to wait; a date, as few storages send, counts as 0."""
+    answer: Any = getattr(error.__cause__ or error, "response", None)
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}) if answer else {}
+    asked = str(headers.get("retry-after", ""))
+    return float(asked) if asked.isdecimal() else 0.0
+
+
+def storage_of(uri: str) -> str:
+    """The storage that `uri` lies on, for messages: a bucket, a host, or the local disk."""
+    scheme, there, rest = uri.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}" if there else "the local disk"
 
 
 def _is_botocores(error: BaseException) -> bool:

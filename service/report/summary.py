@@ -5,7 +5,6 @@ import logging
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -17,12 +16,12 @@ from rich.text import Text
 
 from service.report.ending import failures_of, why_not_ok
 from service.report.progress import rates
-from takestream.errors import StorageError
+from takestream.errors import ErrorKind, StorageError
 from takestream.storage import join
 from workers.run.job import Report
 from workers.run.provenance import versions
 from workers.run.recipe import Recipe
-from workers.store.objects import Objects
+from workers.store.objects import PROBE_PATIENCE, Objects
 
 log = logging.getLogger(__name__)
 
@@ -117,9 +116,14 @@ def write_report(recipe: Recipe, report: Report) -> str | None:
     """
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"
     data = json.dumps(report_facts(recipe, report), indent=2).encode()
+    away = any(failure.kind is ErrorKind.OUTAGE for failure in report.failures)
     try:
         folders = [
-            Objects(join(recipe.job.output, encoder_id, REPORTS), recipe.output_s3)
+            Objects(
+                join(recipe.job.output, encoder_id, REPORTS),
+                recipe.output_s3,
+                patience=PROBE_PATIENCE if away else None,
+            )
             for encoder_id in recipe.encoder_ids
         ]
         for folder in folders:
@@ -243,7 +247,10 @@ def _numbers(report: Report) -> Iterator[str]:
 
 def _next(recipe: Recipe, report: Report) -> Iterator[str]:
     # Only what it takes to reach the store; how long we wait for it is our own concern.
-    reach = asdict(recipe.output_s3) if recipe.job.output.startswith(("s3://", "s3a://")) else {}
+    s3_options = recipe.output_s3
+    reach = {"profile": s3_options.profile, "endpoint_url": s3_options.endpoint_url}
+    if not recipe.job.output.startswith(("s3://", "s3a://")):
+        reach = {}
     s3 = {name: value for name, value in reach.items() if value}
     if not report.ok:
         fatal = any(failure.fatal for failure in report.failures)

@@ -23,12 +23,12 @@ from configs.load import read_yaml
 from models.weights import fetch
 from service.api.problems import Problem
 from service.cli import main as command_line
+from takestream import retry
 from takestream.errors import ErrorKind, TakestreamError, kind_of
 from takestream.storage import S3Options, storage_error, translated
 from workers.dataset.base import object_sizes
 from workers.dataset.egoexo import read_takes
 from workers.dataset.take import Stream, Take
-from workers.media import source as source_module
 from workers.media.source import Source
 from workers.run.tasks import Failure
 from workers.store.objects import Objects, probe_writable
@@ -120,7 +120,9 @@ class Refusing(MemoryFileSystem):  # type: ignore[misc]
 @pytest.fixture
 def refusing(monkeypatch: pytest.MonkeyPatch) -> type[Refusing]:
     fsspec.register_implementation("refusing", Refusing, clobber=True)
-    monkeypatch.setattr(source_module.time, "sleep", lambda _: None)
+    slept: list[float] = []
+    monkeypatch.setattr(retry, "sleep", slept.append)
+    monkeypatch.setattr(retry, "monotonic", lambda: sum(slept))
     return Refusing
 
 

@@ -1,8 +1,6 @@
 """Ranged, retried, counted reads of one object through fsspec."""
 
 import errno
-import random
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,14 +8,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
-from takestream.errors import ErrorKind, StorageError, StorageUnavailable
+from takestream.errors import ErrorKind, StorageError
+from takestream.retry import retried
 from takestream.storage import S3Options, open_filesystem, translated
 from workers.media.counters import Counters
 
-ATTEMPTS = 5
-FIRST_DELAY = 0.2
-# Seconds after which no further try begins: a try at an endpoint that hangs takes its time-outs.
-PATIENCE = 60.0
 IN_FLIGHT = 4
 
 T = TypeVar("T")
@@ -41,8 +36,7 @@ class Source:
     """One object, read by range. Safe to use from several threads.
 
     Methods raise StorageError: StorageNotFound for an absent object, StorageDenied,
-    CredentialsError, and StorageUnavailable when `ATTEMPTS` tries with backoff and jitter did not
-    help.
+    CredentialsError, and StorageUnavailable when no try within the patience of `s3` was answered.
     """
 
     def __init__(
@@ -51,7 +45,7 @@ class Source:
         self.uri = uri
         self.counters = counters or Counters()
         self._s3 = s3 or S3Options()
-        self._fs, self._path = open_filesystem(uri, self._s3)
+        self._fs, self._path = open_filesystem(uri, self._s3, tries=1)
 
     def identity(self) -> ObjectIdentity:
         """Size and ETag now, by one HEAD."""
@@ -101,17 +95,11 @@ class Source:
                 future.cancel()
 
     def _retried(self, action: Callable[[], T]) -> T:
-        began = time.monotonic()
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                with translated(self.uri, "read", self._s3):
-                    return action()
-            except StorageUnavailable:
-                if attempt == ATTEMPTS or time.monotonic() - began > PATIENCE:
-                    raise
-                self.counters.add(retries=1)
-                time.sleep(FIRST_DELAY * 2**attempt * random.uniform(0.5, 1.0))
-        raise AssertionError("unreachable")
+        def once() -> T:
+            with translated(self.uri, "read", self._s3):
+                return action()
+
+        return retried(once, self._s3.patience, lambda: self.counters.add(retries=1))
 
 
 @lru_cache(maxsize=1)

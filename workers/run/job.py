@@ -3,8 +3,11 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from takestream.errors import ErrorKind, StorageError, StorageUnavailable
+from takestream.storage import storage_of
+from workers.dataset.layouts import dataset_of
 from workers.dataset.take import Take
 from workers.run.pool import Pool
 from workers.run.recipe import Recipe
@@ -20,8 +23,10 @@ from workers.run.tasks import (
     UnitRecord,
 )
 from workers.run.worker import pool_failure
-from workers.store.objects import probe_writable
+from workers.store.objects import PROBE_PATIENCE, probe_writable
 
+# Tasks in a row that a storage does not answer before it is looked at as a whole.
+IN_A_ROW = 2
 # Takes prepared ahead of the workers, so that a job of 5,000 takes starts at once.
 AHEAD = 4
 
@@ -95,6 +100,11 @@ async def run_job(
             came = await _waiting(records, interval)
             for record in came:
                 job.take_in(record)
+            for storage in job.silent():
+                if await asyncio.to_thread(_answers, recipe, storage):
+                    job.heard(storage)
+                else:
+                    job.stop(storage)
             job.advance(ahead)
             job.progress.counts = pool.counts(owner)
             job.progress.seconds = time.monotonic() - job.began
@@ -105,6 +115,25 @@ async def run_job(
     finally:
         pool.cancel(owner)
     return job.report
+
+
+def _answers(recipe: Recipe, storage: str) -> bool:
+    """Whether a storage answers anything, be it a refusal."""
+    brief = {
+        name: replace(s3, patience=PROBE_PATIENCE)
+        for name, s3 in (("s3", recipe.job.s3), ("output_s3", recipe.output_s3))
+    }
+    job = recipe.job.model_copy(update=brief)
+    try:
+        if storage_of(job.dataset) == storage:
+            dataset_of(job).identity()
+        if storage_of(job.output) == storage:
+            probe_writable(job.output, job.output_s3)
+    except StorageUnavailable:
+        return False
+    except StorageError:
+        return True
+    return True
 
 
 async def _waiting(records: "asyncio.Queue[Record]", seconds: float) -> list[Record]:
@@ -138,6 +167,8 @@ class _Job:
         # Per take under way, how many of its clips (times streams) no record has come for yet.
         self._open: dict[str, int] = {}
         self._fatal = False
+        # By storage, tasks that it did not answer, one after the other.
+        self._unanswered: dict[str, int] = {}
         self._exhausted = False
 
     @property
@@ -162,12 +193,37 @@ class _Job:
         self.report.failures.extend(record.failures)
         # With the keys gone or the disk full every other unit would fail in the same words.
         self._fatal |= any(failure.fatal for failure in record.failures)
+        self._listen(record)
         if isinstance(record, PreparedTake):
             self._prepared(record)
         elif isinstance(record, UnitRecord):
             self._extracted(record)
         else:
             self._finished(record)
+
+    def _listen(self, record: Record) -> None:
+        away = [f for f in record.failures if f.kind is ErrorKind.UNAVAILABLE and f.uri]
+        if not away or not _in_vain(record):
+            self._unanswered.clear()
+        for storage in {storage_of(failure.uri) for failure in away}:
+            self._unanswered[storage] = self._unanswered.get(storage, 0) + 1
+
+    def silent(self) -> list[str]:
+        """The storages that did not answer `IN_A_ROW` tasks, one after the other."""
+        return [name for name, count in self._unanswered.items() if count >= IN_A_ROW]
+
+    def heard(self, storage: str) -> None:
+        """A storage does answer: it was the objects that could not be had."""
+        self._unanswered.pop(storage, None)
+
+    def stop(self, storage: str) -> None:
+        """Give up, since a storage does not answer."""
+        reason = (
+            f"{storage} does not answer: {self._unanswered.pop(storage)} tasks in a row failed, and"
+            " a look at it did too. The same command goes on when it is back"
+        )
+        self.report.failures.append(Failure(storage, None, reason, ErrorKind.OUTAGE))
+        self._fatal = True
 
     def _prepared(self, record: PreparedTake) -> None:
         progress = self.progress
@@ -214,3 +270,12 @@ class _Job:
         self.progress.takes_done += record.complete
         if record.problems:
             self.report.problems[record.take.name] = dict(record.problems)
+
+
+def _in_vain(record: Record) -> bool:
+    """Whether nothing came of a task."""
+    if isinstance(record, PreparedTake):
+        return not record.stores
+    if isinstance(record, UnitRecord):
+        return record.outcome == "failed"
+    return not record.complete

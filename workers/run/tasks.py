@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from takestream.errors import ErrorKind, TakestreamError, kind_of
+from takestream.errors import ErrorKind, StorageError, TakestreamError, kind_of
 from workers.dataset.take import Take
 from workers.run.recipe import Recipe
 
@@ -84,19 +84,22 @@ class Failure:
         stream: Key of the stream, None when it is about all of them.
         reason: What is wrong and what to do next, in plain words.
         kind: What is the matter, which says whether the job goes on.
+        uri: The object or store that it is about, empty where it is about none.
     """
 
     take: str
     stream: str | None
     reason: str
     kind: ErrorKind = ErrorKind.FAULT
+    uri: str = ""
 
     @classmethod
-    def of(cls, take: str, error: Exception) -> "Failure":
-        """What an error means for a take."""
-        kind = kind_of(error)
+    def of(cls, take: str, error: Exception, stream: str | None = None) -> "Failure":
+        """What an error means for a take, or for a stream of it."""
         ours = isinstance(error, TakestreamError)
-        return cls(take, None, str(error) if ours else f"{type(error).__name__}: {error}", kind)
+        reason = str(error) if ours else f"{type(error).__name__}: {error}"
+        uri = error.uri if isinstance(error, StorageError) else ""
+        return cls(take, stream, reason, kind_of(error), uri)
 
     @property
     def fatal(self) -> bool:

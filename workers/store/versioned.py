@@ -63,9 +63,13 @@ class VersionedObjects(Objects):
         if not self._on_s3:
             data = self.get(key)
             return None if data is None else Versioned(data, _digest(data))
-        with self._translated("read"), contextlib.suppress(FileNotFoundError):
-            return Versioned(*sync(self._fs.loop, self._get, key))
-        return None
+
+        def read() -> Versioned | None:
+            with contextlib.suppress(FileNotFoundError):
+                return Versioned(*sync(self._fs.loop, self._get, key))
+            return None
+
+        return self._retried("read", read)
 
     def replace(self, key: str, data: bytes, version: str | None) -> str | None:
         """Write one object if it still has `version`, or does not exist where that is None.
@@ -108,13 +112,18 @@ class VersionedObjects(Objects):
 
     def _put_if(self, key: str, data: bytes, version: str | None) -> str | None:
         condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
-        with self._translated("write to"):
+
+        def put() -> str | None:
             try:
                 return self._put(key, data, **condition)
             except OSError as error:
                 if _code(error) not in _LOST:
                     raise
-        # The client tries again when an answer is lost, and then meets its own object.
+                return None
+
+        if (made := self._retried("write to", put)) is not None:
+            return made
+        # A second try after an answer that was lost meets its own object.
         there = self.read(key)
         return there.version if there and there.data == data else None
 

@@ -14,10 +14,11 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from s3fs.errors import translate_boto_error
 
+from takestream import retry
 from takestream.errors import CredentialsError, StorageDenied, StorageUnavailable
-from workers.media import source as source_module
+from takestream.storage import PATIENCE, S3Options
 from workers.media.counters import Counters
-from workers.media.source import ATTEMPTS, IN_FLIGHT, ObjectIdentity, Source
+from workers.media.source import IN_FLIGHT, ObjectIdentity, Source
 
 DATA = random.Random(0).randbytes(100_000)
 
@@ -50,9 +51,10 @@ class Faulty(MemoryFileSystem):
 
 @pytest.fixture
 def delays(monkeypatch):
-    """What was slept, instead of sleeping."""
+    """What was slept, instead of sleeping; the clock goes on by as much."""
     slept = []
-    monkeypatch.setattr(source_module.time, "sleep", slept.append)
+    monkeypatch.setattr(retry, "sleep", slept.append)
+    monkeypatch.setattr(retry, "monotonic", lambda: sum(slept))
     return slept
 
 
@@ -129,8 +131,10 @@ def test_faults_without_end_are_given_up(faulty, delays):
     assert (
         str(caught.value) == "cannot read faulty://d/a b.mp4: the storage did not answer (too slow)"
     )
-    assert source.counters.snapshot()["requests"] == ATTEMPTS
-    assert len(Faulty.plan) == 100 - ATTEMPTS
+    tries = source.counters.snapshot()["requests"]
+    assert 5 < tries < 20
+    assert len(Faulty.plan) == 100 - tries
+    assert 30 < sum(delays) < PATIENCE
 
 
 def test_a_short_object_is_not_read_for_ever(faulty, delays):
@@ -141,13 +145,30 @@ def test_a_short_object_is_not_read_for_ever(faulty, delays):
 def test_waits_grow_and_differ(faulty, delays):
     for _ in range(2):
         with pytest.raises(StorageUnavailable):
-            faulty(*[TimeoutError()] * ATTEMPTS).read(0, 1)
-    first, second = delays[: ATTEMPTS - 1], delays[ATTEMPTS - 1 :]
-    assert len(first) == len(second) == ATTEMPTS - 1
+            faulty(*[TimeoutError()] * 100).read(0, 1)
+    first, second = delays[:4], delays[-4:]
+    assert all(later > earlier for earlier, later in itertools.pairwise(first))
     assert first != second, "workers that failed together must not come back together"
-    for waits in (first, second):
-        assert all(later > earlier for earlier, later in itertools.pairwise(waits))
-        assert 1 < sum(waits) < 30
+
+
+def test_a_storage_that_asks_to_wait_is_given_the_time(faulty, delays):
+    slow_down = s3_error("SlowDown", "Please reduce your request rate.", 503)
+    slow_down.__cause__.response["ResponseMetadata"]["HTTPHeaders"] = {"retry-after": "17"}
+    faulty(slow_down).read(0, 10)
+    assert delays == [17]
+
+
+def test_patience_is_a_setting(faulty, delays):
+    Faulty.plan.extend([TimeoutError()] * 100)
+    hasty = Source("faulty://d/a b.mp4", S3Options(patience=2))
+    with pytest.raises(StorageUnavailable):
+        hasty.read(0, 1)
+    assert sum(delays) < 2
+    Faulty.plan.clear()
+    Faulty.plan.extend([TimeoutError()] * 100)
+    with pytest.raises(StorageUnavailable):
+        Source("faulty://d/a b.mp4", S3Options(patience=0)).read(0, 1)
+    assert len(Faulty.plan) == 99
 
 
 def test_heads_are_retried_too(faulty, delays):
