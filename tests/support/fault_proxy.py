@@ -246,24 +246,22 @@ def flipped(exchange: Exchange) -> None:
     exchange.answer(status, headers, bytes(damaged))
 
 
-def moved_range(honest: bool) -> Act:
-    """The bytes of another range of the same length; `honest` if its Content-Range says so."""
+def moved_range(data: bytes, *, honest: bool) -> Act:
+    """Other bytes of `data`, the object, than those asked for.
+
+    honest: whether the answer's Content-Range says so.
+    """
 
     def act(exchange: Exchange) -> None:
-        given = re.fullmatch(r"bytes=(\d+)-(\d+)", exchange.headers.get("range", ""))
         status, headers, body = exchange.forward()
-        total = int(headers.get("content-range", "/0").rpartition("/")[2] or 0)
-        if given is None or total <= len(body):
+        given = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", headers.get("content-range", ""))
+        if given is None or len(body) >= len(data):
             exchange.answer(status, headers, body)
             return
-        first = int(given[1])
-        # The Range is not signed by S3's clients, so the server takes another one as well.
-        other = first - 1 if first else 1
-        exchange.headers["range"] = f"bytes={other}-{other + len(body) - 1}"
-        _, there, moved = exchange.forward()
-        moved = moved + body[len(moved) :]
-        told = there if honest else headers
-        exchange.answer(status, told | {"content-length": str(len(moved))}, moved)
+        first = int(given[1]) + (1 if int(given[2]) + 1 < len(data) else -1)
+        told = f"bytes {first}-{first + len(body) - 1}/{len(data)}"
+        moved = headers | ({"content-range": told} if honest else {})
+        exchange.answer(status, moved, data[first : first + len(body)])
 
     return act
 

@@ -123,9 +123,11 @@ def _probe(
         return StreamProbe(
             stream.uri, Reason.STREAM_ABSENT, "listed, but the object is absent"
         ), None
+    source.expect(identity)
     try:
         index = read_index(source, identity)
     except UnreadableVideo as error:
+        source.confirm()
         probe = StreamProbe(
             stream.uri, Reason.STREAM_UNREADABLE, str(error), identity.size, identity.etag
         )

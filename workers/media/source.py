@@ -1,14 +1,17 @@
 """Ranged, retried, counted reads of one object through fsspec."""
 
 import errno
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from takestream.errors import ErrorKind, StorageError
+from fsspec.asyn import sync
+
+from takestream.errors import ErrorKind, StorageError, StorageUnavailable
 from takestream.retry import retried
 from takestream.storage import S3Options, open_filesystem, translated
 from workers.media.counters import Counters
@@ -46,6 +49,10 @@ class Source:
         self.counters = counters or Counters()
         self._s3 = s3 or S3Options()
         self._fs, self._path = open_filesystem(uri, self._s3, tries=1)
+        self._on_s3 = uri.startswith(("s3://", "s3a://"))
+        self._expected: ObjectIdentity | None = None
+        # By span, a digest of what was read.
+        self._seen: dict[tuple[int, int], bytes] = {}
 
     def identity(self) -> ObjectIdentity:
         """Size and ETag now, by one HEAD."""
@@ -68,17 +75,77 @@ class Source:
         return self._retried(head)
 
     def read(self, start: int, stop: int) -> bytes:
-        """Bytes `[start, stop)`, all of them: a short answer is an error and tried again."""
+        """Bytes `[start, stop)`, all of them: a short or another answer is tried again.
+
+        Raises:
+            SourceChanged: They are of another version of the object than `expect` named.
+        """
 
         def get() -> bytes:
             self.counters.add(requests=1)
-            data = bytes(self._fs.cat_file(self._path, start=start, end=stop))
+            data = self._get(start, stop)
             self.counters.add(bytes_read=len(data))
             if len(data) != stop - start:
                 raise OSError(f"{len(data)} bytes came back of {stop - start} asked for")
             return data
 
-        return self._retried(get)
+        data = self._retried(get)
+        self._seen[start, stop] = _digest(data)
+        return data
+
+    def expect(self, identity: ObjectIdentity) -> None:
+        """Read this version of the object alone."""
+        self._expected = identity
+
+    def confirm(self) -> None:
+        """Read everything that this source has read once more, and compare.
+
+        To be called before what was read is called damaged: of a storage that gives other bytes
+        each time nothing is known.
+
+        Raises:
+            StorageUnavailable: Two readings of the same bytes differ.
+        """
+        for (start, stop), digest in sorted(self._seen.items()):
+            if _digest(self.read(start, stop)) != digest:
+                error = StorageUnavailable(
+                    f"{self.uri}: two readings of bytes {start} to {stop - 1} differ, so it is the "
+                    "storage that is at fault, not the video; run again"
+                )
+                error.uri = self.uri
+                raise error
+
+    def _get(self, start: int, stop: int) -> bytes:
+        if not self._on_s3:
+            return bytes(self._fs.cat_file(self._path, start=start, end=stop))
+        return bytes(sync(self._fs.loop, self._get_from_s3, start, stop))
+
+    async def _get_from_s3(self, start: int, stop: int) -> bytes:
+        """As s3fs does it, with the version asked for and the answer's headers looked at."""
+        bucket, key, version = self._fs.split_path(self._path)
+        asked: dict[str, str] = {"Range": f"bytes={start}-{stop - 1}"}
+        if version:
+            asked["VersionId"] = version
+        tag = self._expected.etag if self._expected else ""
+        if tag:
+            asked["IfMatch"] = f'"{tag}"'
+        try:
+            answer = await self._fs._call_s3("get_object", Bucket=bucket, Key=key, **asked)
+        except OSError as error:
+            if tag and _status(error) == 412:
+                raise self._changed() from error
+            raise
+        async with answer["Body"] as body:
+            data: bytes = await body.read()
+        if tag and str(answer.get("ETag", tag)).strip('"') != tag:
+            raise self._changed()
+        span = str(answer.get("ContentRange", "")).removeprefix("bytes ").partition("/")[0]
+        if span and span != f"{start}-{start + len(data) - 1}":
+            raise OSError(f"bytes {span} came back instead of {start}-{stop - 1}")
+        return data
+
+    def _changed(self) -> SourceChanged:
+        return SourceChanged(f"{self.uri}: the object changed since it was probed; run again")
 
     def read_ahead(self, spans: Iterable[tuple[int, int]]) -> Iterator[bytes]:
         """The bytes of each span in order, `IN_FLIGHT` requests ahead of the reader."""
@@ -100,6 +167,16 @@ class Source:
                 return action()
 
         return retried(once, self._s3.patience, lambda: self.counters.add(retries=1))
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def _status(error: BaseException) -> int:
+    """The HTTP status behind what s3fs raised, 0 where there is none."""
+    answer: Any = getattr(error.__cause__ or error, "response", None) or {}
+    return int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 @lru_cache(maxsize=1)

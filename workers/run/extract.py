@@ -15,10 +15,11 @@ from torch import Tensor
 from configs.schema import PreprocessSpec
 from models.encoder import Encoder
 from models.preprocess import frame_to_tensor, resize_and_crop
+from takestream.errors import StorageUnavailable
 from takestream.schema import Reason
 from workers.clock.clips import ClipReader, ClipRequest, Decode, Pictures, StreamInput
 from workers.clock.grid import Grid, make_grid
-from workers.clock.probe import probe_take
+from workers.clock.probe import TakeProbe, probe_take
 from workers.clock.timeline import NONE, make_timeline
 from workers.dataset.base import source_of
 from workers.dataset.take import Take
@@ -177,6 +178,7 @@ class UnitExtractor:
                 raise SourceChanged(
                     f"take {take.name}: its videos changed since its store was made; run again"
                 )
+            self._refuse_contradiction(take, part, store, probe)
             grids.append(grid)
         names = dict.fromkeys(name for part in ranges for name in part.streams)
         readers = {
@@ -223,6 +225,7 @@ class UnitExtractor:
             )
             for grid, part in zip(grids, ranges, strict=True)
         ]
+        damaged: set[str] = set()
         with ClipReader(requests, inputs) as reader:
             for batch in reader:
                 number, part = batch.request, ranges[batch.request]
@@ -232,11 +235,33 @@ class UnitExtractor:
                 if batch.clips is not None:
                     encoded = self._encode(part.target, batch.clips, counters)
                     features[batch.reason == Reason.VALID] = encoded
+                if (batch.reason == Reason.DAMAGED_FRAME).any():
+                    damaged.add(batch.stream)
                 counters.add(clips=len(batch.reason))
                 at = slice(batch.first - part.start, batch.first - part.start + len(batch.reason))
                 shown = times[number][batch.stream][at]
                 yield number, ClipPart(batch.stream, batch.first, features, batch.reason, shown)
+        for name in sorted(damaged):
+            readers[name].source.confirm()
         self._check_unchanged(take, set(names), indexes, counters)
+
+    def _refuse_contradiction(
+        self, take: Take, part: ClipRange, store: TakeStore, probe: TakeProbe
+    ) -> None:
+        """Raise StorageUnavailable where an object reads otherwise than its same version did."""
+        known = store.attributes.get("provenance", {}).get("streams", {})
+        for name in part.streams:
+            facts, now = known.get(name, {}), probe.streams[name]
+            same = bool(now.etag) and facts.get("etag") == now.etag
+            if same and facts.get("frames", now.frames) != now.frames:
+                self._forget(take.uid)
+                error = StorageUnavailable(
+                    f"{now.uri}: its index shows {now.frames} frames, and {facts['frames']} when "
+                    "the store was made from the same version of it, so it is the storage that is "
+                    "at fault; run again"
+                )
+                error.uri = now.uri or ""
+                raise error
 
     def _encode(self, target: int, clips: Tensor, counters: Counters) -> NDArray[np.float32]:
         parts = []
@@ -258,9 +283,10 @@ class UnitExtractor:
             at += len(part)
         return np.concatenate(parts)
 
-    def _reader(self, take: Take, name: str, index: Index, counters: Counters) -> Reader:
+    def _reader(self, take: Take, name: str, index: Index, counters: Counters) -> VideoReader:
         stream = next(s for s in take.streams if s.key == name)
         source = source_of(self.recipe.dataset, stream, counters)
+        source.expect(index.identity)
         on_gpu = self.device.type == "cuda"
         return VideoReader(source, index, open_cuda_decoder if on_gpu else open_cpu_decoder)
 
