@@ -333,7 +333,7 @@ class ServeSpec(Settings):
     encoders: further presets that may be asked for.
     keys: names, digests and scopes come from this file and TAKESTREAM_API_KEYS; without any, the
         service answers this machine alone (loopback), unless `insecure`.
-    cache_bytes: features that the front door keeps in memory.
+    cache_bytes: features that a replica keeps in memory.
     """
 
     job: JobSpec

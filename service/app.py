@@ -1,4 +1,4 @@
-"""The Ray Serve application: any number of front doors, one engine.
+"""The Ray Serve application: one or more replicas, and one engine.
 
 For a RayService or `serve run`: `import_path: service.app:build`, with a `ServeSpec` as `args`.
 """
@@ -50,9 +50,9 @@ def build(settings: dict[str, Any]) -> Any:
         ray_actor_options={"num_cpus": 0},
     ).bind(facts)
 
-    def door() -> Any:
+    def api() -> Any:
         from service.api.app import create_app
-        from service.api.context import Front
+        from service.api.context import ApiContext
         from service.api.metrics import log_to_stderr
         from service.engine.client import ServeEngineClient
 
@@ -62,11 +62,11 @@ def build(settings: dict[str, Any]) -> Any:
         name = serve.get_replica_context().app_name
         handle: DeploymentHandle[Any] = serve.get_deployment_handle("Engine", app_name=name)
         client = ServeEngineClient(handle)
-        return create_app(Front(ServeSpec.model_validate(facts), keys, secret, client))
+        return create_app(ApiContext(ServeSpec.model_validate(facts), keys, secret, client))
 
     return serve.deployment(  # type: ignore[attr-defined]
-        serve.ingress(door)(_Door),
-        name="Door",
+        serve.ingress(api)(_Api),
+        name="Api",
         num_replicas=spec.replicas,
         max_ongoing_requests=1_000,
         graceful_shutdown_timeout_s=GRACE_SECONDS,
@@ -74,8 +74,8 @@ def build(settings: dict[str, Any]) -> Any:
     ).bind(engine)
 
 
-class _Door:
-    """A front door; it takes the engine as an argument so that Serve deploys both."""
+class _Api:
+    """A replica; it takes the engine as an argument so that Serve deploys both."""
 
     def __init__(self, engine: Any) -> None:
         self.engine = engine

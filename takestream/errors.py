@@ -49,6 +49,7 @@ class ErrorKind(StrEnum):
     INVALID = "invalid", 2, 422  # a setting, a flag, a URI or a request that makes no sense
     NOT_FOUND = "not_found", 2, 404  # no take, encoder, stream or job of that name
     FORBIDDEN = "forbidden", 2, 403  # the service does not allow it
+    TOO_LARGE = "too_large", 2, 413  # more than one request may have
     CONFLICT = "conflict", 2, 409  # a job that another process owns
     BUSY = "busy", 1, 503, 10  # too much is under way
     DATASET = "dataset", 2, 503, 10  # takes.json or the selection cannot be used
@@ -193,6 +194,8 @@ class InvalidRequest(TakestreamError):
 
 class TooLarge(InvalidRequest):
     """413: more clips or a larger body than one request may have. Ask for less at a time."""
+
+    kind = ErrorKind.TOO_LARGE
 
 
 class _TryAgain(TakestreamError):

@@ -1,4 +1,4 @@
-"""The FastAPI app of one front door."""
+"""The FastAPI app of one replica."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,8 +13,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from service.api import features, jobs, moments, operation, problems, takes, videos
-from service.api.context import Front
-from service.api.middleware import Edge
+from service.api.context import ApiContext
+from service.api.middleware import RequestMiddleware
 from takestream.protocol import (
     CACHE_STATUS_HEADER,
     CLIPS_HEADER,
@@ -36,19 +36,19 @@ EXPOSED = [
 ]  # fmt: skip
 
 
-# Calls that wait for storage at a time. asyncio's own pool goes by the cores: with few of them, a
-# handful of slow reads would hold up all that is in memory.
+# Calls that wait for storage at a time. asyncio's own pool has a few threads for each core, so some
+# slow reads would delay answers from memory.
 THREADS = 32
 
 
-def create_app(door: Front) -> FastAPI:
-    """All routes, by way of one front door."""
-    middleware = [Middleware(Edge, door)]
-    if door.spec.cors_origins:
+def create_app(context: ApiContext) -> FastAPI:
+    """The app with all routes. Its state holds the context."""
+    middleware = [Middleware(RequestMiddleware, context)]
+    if context.spec.cors_origins:
         middleware.append(
             Middleware(
                 CORSMiddleware,
-                allow_origins=list(door.spec.cors_origins),
+                allow_origins=list(context.spec.cors_origins),
                 allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["Authorization", "Accept", "Content-Type", "If-None-Match"],
                 expose_headers=EXPOSED,
@@ -63,13 +63,13 @@ def create_app(door: Front) -> FastAPI:
         separate_input_output_schemas=False,
         lifespan=_lifespan,
     )
-    app.state.front = door
+    app.state.context = context
     for module in (takes, videos, features, moments, jobs, operation):
         app.include_router(module.router)
     if operation.PAGE.is_dir():
         app.mount("/static", StaticFiles(directory=operation.PAGE), name="static")
     problems.install(app)
-    _describe(app, with_keys=door.keys is not None)
+    _describe(app, with_keys=context.keys is not None)
     return app
 
 

@@ -1,4 +1,4 @@
-"""What every route needs: the catalogue, the stores, the engine, who asks, and the limits."""
+"""The state of one replica, and the dependencies by which routes get it and the caller."""
 
 import contextlib
 import hashlib
@@ -18,18 +18,28 @@ from service.api.problems import Problem
 from service.engine.client import EngineClient
 from service.features.cache import StoredFeatures
 from service.features.catalogue import Catalogue
-from service.features.compute import Answering
+from service.features.compute import Features
 
 TOKEN_SECONDS = 3600
-NOBODY = Key("", frozenset(SCOPES))
-# What is counted apart from a key's other requests, and how many of it may be under way: a page
-# plays many cameras at once, and who follows a job does so for as long as it runs.
+ANYONE = Key("", frozenset(SCOPES))
+# Requests that are counted apart from a key's others, and how many of them may be under way: a page
+# plays many cameras at once, and a job is followed for as long as it runs.
 Apart = Literal["videos", "events"]
 APART: dict[Apart | None, int] = {"videos": 64, "events": 64}
 
 
-class Front:
-    """One front door."""
+class ApiContext:
+    """The state of one replica.
+
+    Attributes:
+        spec: The service's settings.
+        keys: The keys that are accepted, None when everybody on this machine is answered.
+        engine: The engine, for jobs and queries.
+        catalogue: Takes, encoders and stores.
+        stored: The cache of stores.
+        features: Features, read or computed.
+        metrics: The counters of this replica.
+    """
 
     def __init__(
         self, spec: ServeSpec, keys: KeyRing | None, secret: bytes, engine: EngineClient
@@ -38,15 +48,19 @@ class Front:
         self.catalogue = Catalogue(spec)
         s3 = spec.job.reach_output
         self.stored = StoredFeatures(s3, spec.cache_bytes)
-        self.answering = Answering(self.catalogue, self.stored, engine, spec.limits)
+        self.features = Features(self.catalogue, self.stored, engine, spec.limits)
         self.metrics = Metrics()
         self._secret = secret
         self._under_way: Counter[tuple[str, Apart | None]] = Counter()
 
-    def caller(self, request: Request, *scopes: KeyScope) -> Key:
-        """Who asks. Raises Problem 401 without a known key, 403 without any of the scopes."""
+    def authenticate(self, request: Request, *scopes: KeyScope) -> Key:
+        """The key of a request; it needs any one of the scopes.
+
+        Raises:
+            Problem: 401 without a known key, 403 without any of the scopes.
+        """
         if self.keys is None:
-            return NOBODY
+            return ANYONE
         found = self.keys.find(request.headers.get("authorization"))
         if found is None:
             raise Problem(
@@ -63,7 +77,11 @@ class Front:
 
     @contextlib.contextmanager
     def counted(self, caller: Key, what: Apart | None = None) -> Iterator[None]:
-        """One more request of this caller under way. Raises Problem 429 when it is one too many."""
+        """Count a request of this caller while it is under way.
+
+        Raises:
+            Problem: 429 when too many are under way already.
+        """
         mine = (caller.name, what)
         if self._under_way[mine] >= APART.get(what, self.spec.limits.requests_per_key):
             raise Problem(
@@ -77,14 +95,16 @@ class Front:
         finally:
             self._under_way[mine] -= 1
 
-    def token(self, caller: Key, what: str) -> str:
-        """What lets whoever has it read `what` for a while, in the caller's name: browsers send no
-        headers for videos."""
+    def link_token(self, caller: Key, what: str) -> str:
+        """A token that lets a link be read for `TOKEN_SECONDS`, in the caller's name.
+
+        Browsers send no headers of ours when they load videos.
+        """
         until = int(time.time()) + TOKEN_SECONDS
         return f"{until}.{self._sign(until, caller.name, what)}.{caller.name}"
 
-    def bearer(self, token: str, what: str) -> Key | None:
-        """In whose name `token` lets `what` be read; None when it is not ours, or not any more."""
+    def link_owner(self, token: str, what: str) -> Key | None:
+        """The caller who got a token for `what`; None for a token that is wrong, old or revoked."""
         until, _, rest = token.partition(".")
         signature, _, name = rest.partition(".")
         if not until.isascii() or not until.isdigit() or len(until) > 12:
@@ -102,27 +122,27 @@ class Front:
         return hmac.new(self._secret, text, hashlib.sha256).hexdigest()
 
 
-def front(request: Request) -> Front:
-    """The front door that a request came in by."""
-    found: Front = request.app.state.front
+def api_context(request: Request) -> ApiContext:
+    """The context of the app that a request came to."""
+    found: ApiContext = request.app.state.context
     return found
 
 
-TheFront = Annotated[Front, Depends(front)]
+Context = Annotated[ApiContext, Depends(api_context)]
 
 
-def _asker(*scopes: KeyScope, apart: Apart | None = None) -> Any:
-    async def caller(request: Request, door: TheFront) -> AsyncIterator[Key]:
-        found = door.caller(request, *scopes)
+def _authenticated(*scopes: KeyScope, apart: Apart | None = None) -> Any:
+    async def caller(request: Request, context: Context) -> AsyncIterator[Key]:
+        found = context.authenticate(request, *scopes)
         request.state.caller = found.name
-        with door.counted(found, apart):
+        with context.counted(found, apart):
             yield found
 
     return caller
 
 
-Reader = Annotated[Key, Depends(_asker("read"))]
-Submitter = Annotated[Key, Depends(_asker("jobs"))]
-# Who may launch jobs may see what becomes of them.
-JobReader = Annotated[Key, Depends(_asker("read", "jobs"))]
-JobFollower = Annotated[Key, Depends(_asker("read", "jobs", apart="events"))]
+Reader = Annotated[Key, Depends(_authenticated("read"))]
+Submitter = Annotated[Key, Depends(_authenticated("jobs"))]
+# A key that may launch jobs may see them.
+JobReader = Annotated[Key, Depends(_authenticated("read", "jobs"))]
+JobFollower = Annotated[Key, Depends(_authenticated("read", "jobs", apart="events"))]

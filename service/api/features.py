@@ -3,22 +3,21 @@
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from service.api.context import Front, Reader, TheFront
+from service.api.context import ApiContext, Context, Reader
 from service.api.fields import Names, Seconds, ShortName, split_names
 from service.api.keys import Key
 from service.api.negotiation import accepted, matches
 from service.api.problems import Problem, responses
 from service.api.streaming import arrow, chained, ndjson
 from service.features import segments
-from service.features.compute import Failed
-from service.features.encoding import Answer
-from service.features.request import CannotCompute, Plan, TooMuch
+from service.features.compute import ComputeFailed
+from service.features.request import FeaturePlan
 from takestream.errors import ErrorKind
 from takestream.protocol import (
     ARROW,
@@ -113,62 +112,64 @@ class AnnotationBody(BaseModel):
 )
 async def features(
     take: ShortName,
-    asked: Annotated[FeaturesQuery, Query()],
+    query: Annotated[FeaturesQuery, Query()],
     request: Request,
-    door: TheFront,
+    context: Context,
     caller: Reader,
 ) -> Response:
     """The features of all clips that show any of `[start, end)`, from the store or computed now."""
     kind = accepted(request.headers.get("accept"), KINDS)
-    what = await asyncio.to_thread(
-        door.answering.asked,
+    wanted = await asyncio.to_thread(
+        context.features.request,
         take,
-        asked.encoder,
-        asked.stream_names,
-        asked.start,
-        asked.end,
-        asked.fps,
+        query.encoder,
+        query.stream_names,
+        query.start,
+        query.end,
+        query.fps,
     )
-    if asked.start is not None and asked.end is not None and asked.end <= asked.start:
-        raise Problem(422, f"end: {asked.end} is not after start, {asked.start}")
-    plan = await planned(door, caller, what)
+    if query.start is not None and query.end is not None and query.end <= query.start:
+        raise Problem(422, f"end: {query.end} is not after start, {query.start}")
+    plan = await context.features.plan(wanted, compute=caller.may("compute"))
     headers = _headers(plan, kind)
     if "ETag" in headers and matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     if kind == NDJSON or (kind == ARROW and plan.missing):
-        return await _streamed(door, caller, plan, kind)
-    if plan.missing > door.spec.limits.compute_clips:
-        return await as_job(door, caller, [plan])
-    plan, answer = await resolved(door, caller, plan)
-    door.metrics.clips(plan.cached, plan.missing)
-    body = await asyncio.to_thread(answer.encode, kind)
+        return await _streamed(context, plan, kind)
+    if plan.missing > context.spec.limits.compute_clips:
+        return await as_job(context, caller, [plan])
+    plan, found = await context.features.complete(plan)
+    context.metrics.clips(plan.cached, plan.missing)
+    body = await asyncio.to_thread(found.encode, kind)
     return Response(body, media_type=kind, headers=_headers(plan, kind))
 
 
-async def _streamed(door: Front, caller: Key, plan: Plan, kind: str) -> Response:
-    """An answer that comes as clips are ready; its first piece is made before it begins, so that
-    what stands against it is told properly."""
+async def _streamed(context: ApiContext, plan: FeaturePlan, kind: str) -> Response:
+    """An answer that is sent as clips are ready.
+
+    Its first piece is made before the answer begins, so that an error until then has a status.
+    """
     make = ndjson if kind == NDJSON else arrow
-    lines = make(door, plan)
+    pieces = make(context, plan)
     try:
-        first = await anext(lines)
-    except Problem as problem:
-        if problem.kind != ErrorKind.CHANGED:
+        first = await anext(pieces)
+    except ComputeFailed as error:
+        if error.kind is not ErrorKind.CHANGED:
             raise
-        plan = await renewed(door, caller, plan)
-        lines = make(door, plan)
-        first = await anext(lines)
+        plan = await context.features.renew(plan)
+        pieces = make(context, plan)
+        first = await anext(pieces)
     headers = _headers(plan, kind)
-    return StreamingResponse(chained(first, lines), media_type=kind, headers=headers)
+    return StreamingResponse(chained(first, pieces), media_type=kind, headers=headers)
 
 
-def _headers(plan: Plan, kind: str) -> dict[str, str]:
-    """What an answer says of itself; an ETag when it is all there."""
+def _headers(plan: FeaturePlan, kind: str) -> dict[str, str]:
+    """Headers that describe an answer; an ETag when all of it is known."""
     hit = "hit" if not plan.missing else f"fwd={'partial' if plan.cached else 'miss'}"
     found = {
         "Cache-Control": "private, no-cache",
         "Vary": "Accept, Authorization",
-        ENCODER_ID_HEADER: plan.asked.variant.encoder_id,
+        ENCODER_ID_HEADER: plan.request.variant.encoder_id,
         CLIPS_HEADER: ClipCounts(plan.cached, plan.missing).header(),
         CACHE_STATUS_HEADER: f"takestream; {hit}",
     }
@@ -188,7 +189,7 @@ def _headers(plan: Plan, kind: str) -> dict[str, str]:
     },
 )
 async def segment_features(
-    body: SegmentsBody | AnnotationBody, request: Request, door: TheFront, caller: Reader
+    body: SegmentsBody | AnnotationBody, request: Request, context: Context, caller: Reader
 ) -> Response:
     """One vector for each segment and stream: the mean of its clips' features.
 
@@ -203,7 +204,7 @@ async def segment_features(
             for uid, entry in body.annotations.items()
             for s in entry.segments
         ]
-    limit = door.spec.limits.segments
+    limit = context.spec.limits.segments
     if len(found) > limit:
         raise Problem(413, f"{len(found)} segments in one request, {limit} are allowed")
     names = split_names(body.streams)
@@ -211,84 +212,56 @@ async def segment_features(
     for number, segment in enumerate(found):
         by_take.setdefault(segment.take, []).append(number)
     # All names first: nothing is computed for a request that is wrong.
-    whats = [
-        await asyncio.to_thread(door.answering.asked, take, body.encoder, names) for take in by_take
+    requests = [
+        await asyncio.to_thread(context.features.request, take, body.encoder, names)
+        for take in by_take
     ]
     for number, segment in enumerate(found):
         if segment.end <= segment.start:
             raise Problem(422, f"segment {number}: end {segment.end} is not after its start")
-    entries = sum(len(n) * len(w.streams) for n, w in zip(by_take.values(), whats, strict=True))
-    if entries > door.spec.limits.answer_clips:
+    numbered = list(zip(by_take.values(), requests, strict=True))
+    entries = sum(len(numbers) * len(one.streams) for numbers, one in numbered)
+    if entries > context.spec.limits.answer_clips:
         raise Problem(
             413,
-            f"{entries} segments × streams in one answer, {door.spec.limits.answer_clips} are "
+            f"{entries} segments × streams in one answer, {context.spec.limits.answer_clips} are "
             "allowed: ask for fewer segments or streams",
         )
-    results: list[segments.Pooled] = []
-    lacking: list[tuple[list[int], Plan]] = []
-    for numbers, what in zip(by_take.values(), whats, strict=True):
+    results: list[segments.PooledSegments] = []
+    lacking: list[tuple[list[int], FeaturePlan]] = []
+    for numbers, one in numbered:
         mine = [found[number] for number in numbers]
-        plan = await planned(door, caller, what, partial(segments.seen, segments=mine))
+        members = partial(segments.member_clips, segments=mine)
+        plan = await context.features.plan(one, compute=caller.may("compute"), wanted=members)
         if plan.missing:
             lacking.append((numbers, plan))
         else:
-            door.metrics.clips(plan.cached, 0)
-            results.append(await asyncio.to_thread(segments.pooled, plan.answer(), numbers, mine))
-    if sum(plan.missing for _, plan in lacking) > door.spec.limits.compute_clips:
-        return await as_job(door, caller, [plan for _, plan in lacking])
+            context.metrics.clips(plan.cached, 0)
+            pool = segments.pool_segments
+            results.append(await asyncio.to_thread(pool, plan.features(), numbers, mine))
+    if sum(plan.missing for _, plan in lacking) > context.spec.limits.compute_clips:
+        return await as_job(context, caller, [plan for _, plan in lacking])
     for numbers, plan in lacking:
         mine = [found[number] for number in numbers]
-        plan, answer = await resolved(door, caller, plan, partial(segments.seen, segments=mine))
-        door.metrics.clips(plan.cached, plan.missing)
-        results.append(await asyncio.to_thread(segments.pooled, answer, numbers, mine))
-    body_bytes = await asyncio.to_thread(segments.assembled, found, results, kind)
+        members = partial(segments.member_clips, segments=mine)
+        plan, computed = await context.features.complete(plan, members)
+        context.metrics.clips(plan.cached, plan.missing)
+        pool = segments.pool_segments
+        results.append(await asyncio.to_thread(pool, computed, numbers, mine))
+    body_bytes = await asyncio.to_thread(segments.encode_segments, found, results, kind)
     return Response(body_bytes, media_type=kind)
 
 
-async def planned(door: Front, caller: Key, what: Any, wanted: Any = None) -> Plan:
-    """The plan, with what stands against it as problems."""
-    try:
-        return await door.answering.plan(what, compute="compute" in caller.scopes, wanted=wanted)
-    except TooMuch as error:
-        raise Problem(413, str(error)) from None
-    except CannotCompute as error:
-        status = 403 if "compute" not in caller.scopes else 404
-        raise Problem(status, str(error)) from None
-    except Failed as error:
-        raise Problem.of_failure(error.failure) from None
-
-
-async def resolved(door: Front, caller: Key, plan: Plan, wanted: Any = None) -> tuple[Plan, Answer]:
-    """The complete answer of a plan; of another one when the videos changed under it."""
-    for last in (False, True):
-        try:
-            return plan, await door.answering.complete(plan)
-        except Failed as error:
-            if error.failure.kind is not ErrorKind.CHANGED or last:
-                raise Problem.of_failure(error.failure) from None
-            plan = await renewed(door, caller, plan, wanted)
-    raise AssertionError
-
-
-async def renewed(door: Front, caller: Key, plan: Plan, wanted: Any = None) -> Plan:
-    """The same plan for the take's videos as they are now."""
-    try:
-        await door.answering.renew(plan.asked)
-    except Failed as error:
-        raise Problem.of_failure(error.failure) from None
-    return await planned(door, caller, plan.asked, wanted)
-
-
-async def as_job(door: Front, caller: Key, plans: Sequence[Plan]) -> Response:
+async def as_job(context: ApiContext, caller: Key, plans: Sequence[FeaturePlan]) -> Response:
     """202: one job extracts the streams of these takes whole."""
-    asked = [plan.asked for plan in plans]
-    recipe = asked[0].variant.recipe
+    wanted = [plan.request for plan in plans]
+    recipe = wanted[0].variant.recipe
     assert recipe is not None
-    uids = tuple(one.take.uid for one in asked)
-    streams = tuple(dict.fromkeys(name for one in asked for name in one.streams))
+    uids = tuple(one.take.uid for one in wanted)
+    streams = tuple(dict.fromkeys(name for one in wanted for name in one.streams))
     select = recipe.job.select.model_copy(update={"uids": uids, "streams": streams})
     job = recipe.job.model_copy(update={"select": select})
-    record = await door.engine.submit(job, caller.name or None)
+    record = await context.engine.submit(job, caller.name or None)
     url = f"/v1/jobs/{record.job_id}"
     missing = sum(plan.missing for plan in plans)
     detail = f"{missing} clips × streams are missing: a job computes them, then ask again"

@@ -11,7 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from configs.schema import EncoderChoice, GridChoice, Selection, StoreSpec
-from service.api.context import JobFollower, JobReader, Submitter, TheFront
+from service.api.context import Context, JobFollower, JobReader, Submitter
 from service.api.fields import LongText, check_texts
 from service.api.problems import Problem, responses
 from service.errors import Unknown
@@ -28,9 +28,9 @@ LIST_LENGTH = 500
 JobId = Annotated[str, Path(pattern=r"^[0-9]{8}-[0-9]{6}-[0-9a-f]{6}$")]
 
 
-async def _known(job_id: JobId, door: TheFront) -> JobRecord:
+async def _known(job_id: JobId, context: Context) -> JobRecord:
     """The job of the path. Raises Unknown."""
-    record = await door.engine.job(job_id)
+    record = await context.engine.job(job_id)
     if record is None:
         raise _no_job(job_id)
     return record
@@ -90,17 +90,17 @@ class JobsQuery(BaseModel):
     status_code=201,
     responses={201: {"description": "Queued"}, **responses(413)},
 )
-async def submit(body: JobBody, door: TheFront, caller: Submitter) -> JSONResponse:
+async def submit(body: JobBody, context: Context, caller: Submitter) -> JSONResponse:
     """Launch a job; it is checked by the same model as the command line's."""
     given = body.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-    job = checked_job(given, door.spec, door.catalogue.presets)
+    job = checked_job(given, context.spec, context.catalogue.presets)
     # A misspelt take or task is told at once, not by a job that fails.
-    takes = await asyncio.to_thread(door.catalogue.takes)
+    takes = await asyncio.to_thread(context.catalogue.takes)
     try:
         select(takes, job.select)
     except DatasetError as error:
         raise Problem(404, str(error)) from None
-    record = await door.engine.submit(job, caller.name or None)
+    record = await context.engine.submit(job, caller.name or None)
     headers = {"Location": f"/v1/jobs/{record.job_id}", "Cache-Control": "no-store"}
     return JSONResponse(facts(record), 201, headers)
 
@@ -108,10 +108,10 @@ async def submit(body: JobBody, door: TheFront, caller: Submitter) -> JSONRespon
 @router.head("/v1/jobs", include_in_schema=False)
 @router.get("/v1/jobs", responses=responses())
 async def jobs(
-    asked: Annotated[JobsQuery, Query()], door: TheFront, caller: JobReader
+    query: Annotated[JobsQuery, Query()], context: Context, caller: JobReader
 ) -> dict[str, Any]:
     """The newest jobs, those of services before this one too."""
-    return {"jobs": [facts(r) for r in await door.engine.job_list(asked.limit)]}
+    return {"jobs": [facts(r) for r in await context.engine.job_list(query.limit)]}
 
 
 @router.head("/v1/jobs/{job_id}", include_in_schema=False)
@@ -126,9 +126,9 @@ async def job(caller: JobReader, known: KnownJob) -> dict[str, Any]:
     status_code=202,
     responses={202: {"description": "Stops"}, **responses(409)},
 )
-async def stop(job_id: JobId, door: TheFront, caller: Submitter) -> JSONResponse:
+async def stop(job_id: JobId, context: Context, caller: Submitter) -> JSONResponse:
     """Stop a job at its next batch; what it wrote is kept, and the same job again goes on."""
-    record = await door.engine.job_stop(job_id)
+    record = await context.engine.job_stop(job_id)
     if record is None:
         raise _no_job(job_id)
     return JSONResponse(facts(record), 202, {"Cache-Control": "no-store"})
@@ -139,9 +139,9 @@ async def stop(job_id: JobId, door: TheFront, caller: Submitter) -> JSONResponse
     response_class=PlainTextResponse,
     responses={200: {"description": "Lines", "content": {TEXT: {}}}, **responses()},
 )
-async def logs(caller: JobReader, known: KnownJob, door: TheFront) -> Response:
+async def logs(caller: JobReader, known: KnownJob, context: Context) -> Response:
     """The job's log: takes that are complete, failures, its end."""
-    return PlainTextResponse(await door.engine.job_log(known.job_id))
+    return PlainTextResponse(await context.engine.job_log(known.job_id))
 
 
 @router.get(
@@ -153,7 +153,7 @@ async def logs(caller: JobReader, known: KnownJob, door: TheFront) -> Response:
     },
 )
 async def events(
-    caller: JobFollower, known: KnownJob, door: TheFront
+    caller: JobFollower, known: KnownJob, context: Context
 ) -> AsyncIterator[ServerSentEvent]:
     """`progress` events with the whole job, one for each change, then one `end`."""
     number, sent = 0, ""
@@ -161,7 +161,7 @@ async def events(
         news = False
         # A call of the engine follows a job for some seconds; one that brings nothing says that the
         # engine is shutting down, and a client that connects again finds the next one.
-        async with aclosing(door.engine.job_events(known.job_id)) as records:
+        async with aclosing(context.engine.job_events(known.job_id)) as records:
             async for record in records:
                 news = True
                 data = dumped(facts(record))

@@ -1,4 +1,4 @@
-"""What an operator sees: Prometheus metrics, and one line of JSON per request."""
+"""Prometheus metrics, and the access log: one line of JSON per request."""
 
 import json
 import logging
@@ -26,13 +26,13 @@ COUNTS = {
     ),
     "workers_lost": ("takestream_workers_lost_total", "Workers that died or hung"),
 }
-# Anybody can make up methods, and each would be a series.
+# Clients can make up methods, and each would be a series.
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 log = logging.getLogger("takestream.access")
 
 
 class Metrics:
-    """Counters of one front door."""
+    """Counters of one replica."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -56,7 +56,7 @@ class Metrics:
         size: int,
     ) -> None:  # fmt: skip
         """Count and log one request that ended."""
-        # Never the path itself: anybody can make up paths, and each would be a series.
+        # Never the path itself: clients can make up paths, and each would be a series.
         route = getattr(scope.get("route"), "path", "other")
         method = scope["method"] if scope["method"] in METHODS else "other"
         self._requests.labels(route, method, status).inc()

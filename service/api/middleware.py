@@ -1,4 +1,4 @@
-"""The outermost layer: what every request and every answer passes, whatever comes of it."""
+"""The outermost layer of the app: every request and answer passes it, errors too."""
 
 import asyncio
 import ipaddress
@@ -14,26 +14,26 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.context import Front
+from service.api.context import ApiContext
 from service.api.keys import SCOPES
 from service.api.problems import Problem, respond
 from takestream.protocol import REQUEST_ID_HEADER, RETRY_AFTER_HEADER
 
-# A reader that takes nothing for so long, in seconds, is not waited for.
+# Seconds to wait for a client that reads nothing of an answer before giving it up.
 STALLED_SECONDS = 60.0
 # The request's id is not among them: Ray Serve answers with the one it gave or was given.
 HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin")]
 # Operators ask for these without a key; they say nothing of anybody's data.
 OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
-GONE = 499  # nginx's word for a client that left before it was answered
+GONE = 499  # nginx's status for a client that left before it was answered
 
 
-class Edge:
-    """Request ids, who is answered at all, size of bodies, headers, metrics, one log line each."""
+class RequestMiddleware:
+    """Request ids, checks of client, site and key, bounds on bodies, headers, metrics, the log."""
 
-    def __init__(self, app: ASGIApp, door: Front) -> None:
-        self._app, self._door = app, door
-        limits = door.spec.limits
+    def __init__(self, app: ASGIApp, context: ApiContext) -> None:
+        self._app, self._context = app, context
+        limits = context.spec.limits
         self._bodies = _Bodies(limits.body_bytes, limits.bodies_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,7 +45,7 @@ class Edge:
         exchange = _Exchange(scope, receive, send, self._bodies)
         began = time.perf_counter()
         try:
-            self._check_asker(scope)
+            self._check_client(scope)
             self._check_site(scope)
             self._check_key(scope)
             await self._app(scope, exchange.receive, exchange.send)
@@ -63,17 +63,21 @@ class Edge:
                 state.setdefault("problem", "client_gone")
             seconds = time.perf_counter() - began
             status = exchange.status or GONE
-            self._door.metrics.request(scope, state, status, seconds, exchange.size)
+            self._context.metrics.request(scope, state, status, seconds, exchange.size)
 
-    def _check_asker(self, scope: Scope) -> None:
-        """Raise Problem 403 for whoever is not on this machine, when there are no keys.
+    def _check_client(self, scope: Scope) -> None:
+        """Raise Problem 403 for a client that is not on this machine, when there are no keys.
 
-        However the service was launched, Ray Serve may listen anywhere. A name other than
-        loopback's in `Host` is a page of somebody else that had its own name lead here.
+        Ray Serve may listen on any address. A `Host` that is not loopback's comes from a page whose
+        own name was made to resolve to this machine (DNS rebinding).
         """
-        if self._door.keys is not None or self._door.spec.insecure or scope["path"] == "/healthz":
-            return  # /healthz says nothing of anybody's, and those who restart us ask for it
-        # None of a Unix socket, and of a server that does not say.
+        if (
+            self._context.keys is not None
+            or self._context.spec.insecure
+            or scope["path"] == "/healthz"
+        ):
+            return  # /healthz holds no data, and supervisors ask for it from other machines
+        # A Unix socket has none, and a server may not say.
         client = str((scope.get("client") or ("",))[0])
         host = dict(scope["headers"]).get(b"host", b"localhost").decode("latin-1")
         if _is_loopback(client, unknown=True) and _is_loopback(_without_port(host), unknown=False):
@@ -92,9 +96,9 @@ class Edge:
         Links to the page may be followed from anywhere.
         """
         headers = Headers(scope=scope)
-        if self._door.keys is not None or headers.get("sec-fetch-site") != "cross-site":
+        if self._context.keys is not None or headers.get("sec-fetch-site") != "cross-site":
             return
-        origins = self._door.spec.cors_origins
+        origins = self._context.spec.cors_origins
         if headers.get("origin") in origins or "*" in origins:
             return
         if scope["path"] in OPEN or (scope["path"] == "/" and scope["method"] in ("GET", "HEAD")):
@@ -112,9 +116,9 @@ class Edge:
         """
         headers = Headers(scope=scope)
         has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
-        if has_body and self._door.keys is not None and scope["path"] not in OPEN:
+        if has_body and self._context.keys is not None and scope["path"] not in OPEN:
             try:
-                self._door.caller(Request(scope), *SCOPES)
+                self._context.authenticate(Request(scope), *SCOPES)
             except Problem as problem:
                 # Or the server would go on reading the body, to find the next request after it.
                 problem.headers["Connection"] = "close"

@@ -10,19 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.search.joint import has_joint_space
 from models.search.joint import scores as joint_scores
-from service.api.context import Front, Reader, TheFront
+from service.api.context import ApiContext, Context, Reader
 from service.api.fields import LongText, Names, Seconds, ShortName
 from service.api.keys import Key
 from service.api.problems import Problem, responses
 from service.errors import Unknown
 from service.features import analysis
-from service.features.request import Asked, Plan, chosen_streams
+from service.features.request import FeaturePlan, chosen_streams
 from takestream.schema import Reason
 
 router = APIRouter(tags=["moments"])
 MAP_POINTS = 4000
-# Clips × streams of a take that fit in the memory of a request.
-LARGEST = 200_000
 # Moments this near to a better one show the same thing.
 APART_SECONDS = 1.0
 
@@ -59,20 +57,20 @@ class SearchBody(BaseModel):
 
 
 @router.post("/v1/search", responses=responses(413))
-async def search(body: SearchBody, door: TheFront, caller: Reader) -> dict[str, Any]:
+async def search(body: SearchBody, context: Context, caller: Reader) -> dict[str, Any]:
     """The moments of each stream most like the query."""
-    plan = await _stored(door, body.take, body.encoder)
+    plan = await _stored(context, body.take, body.encoder)
     if sum(part is not None for part in (body.text, body.image, body.moment)) != 1:
         raise Problem(422, "give exactly one of text, image and moment")
-    names, clips, valid = plan.asked.streams, plan.clips, plan.block.valid
-    chosen = chosen_streams(plan.asked.take, body.streams)
+    names, clips, valid = plan.request.streams, plan.clips, plan.block.valid
+    chosen = chosen_streams(plan.request.take, body.streams)
     step = float(np.median(np.diff(clips.start_time))) if len(clips.clip) > 1 else 1.0
     gap = max(1, round(APART_SECONDS / max(step, 1e-6)))
-    scores, asked = await _scores(door, caller, body, plan)
+    scores, echo = await _scores(context, caller, body, plan)
     found = await asyncio.to_thread(analysis.best, scores, valid, top=body.top, gap=gap)
     return {
-        "encoder_id": plan.asked.variant.encoder_id,
-        "query": asked,
+        "encoder_id": plan.request.variant.encoder_id,
+        "query": echo,
         "streams": [
             {
                 "stream": name,
@@ -93,16 +91,16 @@ async def search(body: SearchBody, door: TheFront, caller: Reader) -> dict[str, 
 
 
 async def _scores(
-    door: Front, caller: Key, body: SearchBody, plan: Plan
+    context: ApiContext, caller: Key, body: SearchBody, plan: FeaturePlan
 ) -> tuple[Any, dict[str, Any]]:
     """Cosines [clip, stream] to what is looked for, and what that was."""
     block = plan.block
     if body.moment is not None:
-        names = plan.asked.streams
+        names = plan.request.streams
         if body.moment.stream not in names:
             raise Unknown(
-                f"take {plan.asked.take.name} has no features of a stream '{body.moment.stream}'; "
-                f"it has {', '.join(names)}"
+                f"take {plan.request.take.name} has no features of a stream "
+                f"'{body.moment.stream}'; it has {', '.join(names)}"
             )
         row, at = _row_at(plan, body.moment.time), names.index(body.moment.stream)
         if row is None or not block.valid[row, at]:
@@ -113,9 +111,9 @@ async def _scores(
         return scores, {"moment": body.moment.model_dump(), "clip": int(plan.clips.clip[row])}
     if not caller.may("compute"):
         raise Problem(403, "text and images are encoded first, and this key may only read")
-    recipe = plan.asked.variant.recipe
+    recipe = plan.request.variant.recipe
     if recipe is None:
-        raise Problem(404, f"{plan.asked.variant.encoder_id}: its encoder is not on offer here")
+        raise Problem(404, f"{plan.request.variant.encoder_id}: its encoder is not on offer here")
     if not has_joint_space(recipe.target.encoder):
         raise Problem(
             422,
@@ -126,7 +124,7 @@ async def _scores(
         image = None if body.image is None else base64.b64decode(body.image, validate=True)
     except ValueError:
         raise Problem(422, "image: not base64") from None
-    query = await door.engine.query(recipe, body.text, image)
+    query = await context.engine.query(recipe, body.text, image)
     if query.vector is None:
         if query.asked:
             raise Problem(422, query.error, kind="model")
@@ -140,16 +138,16 @@ async def _scores(
 
 @router.get("/v1/takes/{take}/timeline", responses=responses())
 async def timeline(
-    take: ShortName, asked: Annotated[EncoderQuery, Query()], door: TheFront, caller: Reader
+    take: ShortName, query: Annotated[EncoderQuery, Query()], context: Context, caller: Reader
 ) -> dict[str, Any]:
     """Per stream: which clips are valid and why not, how like the other cameras, how far off."""
-    plan = await _stored(door, take, asked.encoder)
+    plan = await _stored(context, take, query.encoder)
     clips, block = plan.clips, plan.block
     likeness = await asyncio.to_thread(analysis.similarity, block.features, block.valid)
     facts = plan.attributes["provenance"]["streams"]
-    ego = {stream.key: stream.is_ego for stream in plan.asked.take.streams}
+    ego = {stream.key: stream.is_ego for stream in plan.request.take.streams}
     return {
-        "encoder_id": plan.asked.variant.encoder_id,
+        "encoder_id": plan.request.variant.encoder_id,
         "clip": clips.clip.tolist(),
         "start_time": clips.start_time.tolist(),
         "end_time": clips.end_time.tolist(),
@@ -165,7 +163,7 @@ async def timeline(
                 "drift": facts.get(name, {}).get("drift"),
                 "problems": plan.attributes["problems"].get(name, []),
             }
-            for at, name in enumerate(plan.asked.streams)
+            for at, name in enumerate(plan.request.streams)
         ],
         "reasons": {str(int(reason)): reason.words for reason in Reason},
     }
@@ -173,21 +171,21 @@ async def timeline(
 
 @router.get("/v1/takes/{take}/projection", responses=responses())
 async def projection(
-    take: ShortName, asked: Annotated[EncoderQuery, Query()], door: TheFront, caller: Reader
+    take: ShortName, query: Annotated[EncoderQuery, Query()], context: Context, caller: Reader
 ) -> dict[str, Any]:
     """All valid clips of a take in two dimensions, by principal components."""
-    plan = await _stored(door, take, asked.encoder)
+    plan = await _stored(context, take, query.encoder)
     found = await asyncio.to_thread(
         analysis.project, plan.block.features, plan.block.valid, MAP_POINTS
     )
     return {
-        "encoder_id": plan.asked.variant.encoder_id,
+        "encoder_id": plan.request.variant.encoder_id,
         "method": "PCA",
         "explained": list(found.explained),
         "points": [
             {
                 "clip": int(plan.clips.clip[row]),
-                "stream": plan.asked.streams[column],
+                "stream": plan.request.streams[column],
                 "x": round(float(x), 5),
                 "y": round(float(y), 5),
                 "start_time": float(plan.clips.start_time[row]),
@@ -197,33 +195,13 @@ async def projection(
     }
 
 
-async def _stored(door: Front, take: str, encoder: str | None) -> Plan:
-    """All that a take's store has, nothing computed. Raises Unknown."""
-    asked = await asyncio.to_thread(door.answering.asked, take, encoder, ())
-    uri = door.catalogue.store_uri(asked.variant.encoder_id, asked.take.uid)
-    for _ in range(3):
-        opened = await asyncio.to_thread(door.stored.open, uri)
-        if opened is None:
-            raise Unknown(
-                f"take {asked.take.name} has no store of {asked.variant.encoder_id} yet; a job or "
-                "a request for its features makes one"
-            )
-        streams = tuple(s.key for s in asked.take.streams if s.key in opened.store.streams)
-        if opened.store.clips * len(streams) > LARGEST:
-            raise Problem(
-                413,
-                f"take {asked.take.name} has {opened.store.clips} clips of {len(streams)} streams: "
-                "too many to compare here; open its store with xarray",
-            )
-        block = await asyncio.to_thread(opened.read, streams, 0, opened.store.clips)
-        if block is not None:
-            mine = Asked(asked.take, asked.variant, streams)
-            everything = np.ones(opened.store.clips, dtype=bool)
-            return Plan(mine, opened, opened.clips, block, everything, ())
-    raise Problem(503, f"the store of {asked.take.name} keeps changing", retry_after=5)
+async def _stored(context: ApiContext, take: str, encoder: str | None) -> FeaturePlan:
+    """All that the store of a take has. Raises Unknown."""
+    wanted = await asyncio.to_thread(context.features.request, take, encoder, ())
+    return await context.features.stored(wanted)
 
 
-def _row_at(plan: Plan, time: float) -> int | None:
+def _row_at(plan: FeaturePlan, time: float) -> int | None:
     middle = (plan.clips.start_time + plan.clips.end_time) / 2
     shown = (plan.clips.start_time <= time) & (plan.clips.end_time > time)
     if not shown.any():

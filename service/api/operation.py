@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 
-from service.api.context import TheFront
+from service.api.context import Context
 from service.api.problems import documented
 from service.engine.client import EngineUnavailable
 from takestream.errors import TakestreamError
@@ -29,7 +29,7 @@ POLICY = (
 @router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", responses=documented(500), openapi_extra=NO_KEY)
 async def healthz() -> dict[str, str]:
-    """Whether the front door answers."""
+    """Whether this replica answers."""
     return {"status": "ok"}
 
 
@@ -39,22 +39,22 @@ async def healthz() -> dict[str, str]:
     responses={503: {"description": "Not ready"}, **documented(403, 500)},
     openapi_extra=NO_KEY,
 )
-async def readyz(door: TheFront) -> JSONResponse:
+async def readyz(context: Context) -> JSONResponse:
     """Whether work can be done: encoder loaded, output writable, data set there."""
     try:
-        checks = await asyncio.wait_for(door.engine.ready(), ENGINE_SECONDS)
+        checks = await asyncio.wait_for(context.engine.ready(), ENGINE_SECONDS)
     except (TimeoutError, EngineUnavailable):
         checks = {"engine": "does not answer"}
     try:
-        await asyncio.to_thread(door.catalogue.check_dataset)
+        await asyncio.to_thread(context.catalogue.check_dataset)
     except TakestreamError as error:
         checks["dataset"] = str(error)
     words: dict[str, Any] = dict.fromkeys(("model", "output", "dataset"), "ok")
     if "engine" in checks:
         words = {}
     # The reasons name storage and keys: they are for the logs' readers, not for everybody.
-    words |= {name: "failing" if door.keys else why for name, why in checks.items()}
-    if door.keys is not None and door.keys.problem:
+    words |= {name: "failing" if context.keys else why for name, why in checks.items()}
+    if context.keys is not None and context.keys.problem:
         words["keys"] = "failing"  # shown, but a typo in the file takes no service away
     headers = {"Cache-Control": "no-store"} | ({RETRY_AFTER_HEADER: "2"} if checks else {})
     return JSONResponse({"ready": not checks, "checks": words}, 503 if checks else 200, headers)
@@ -70,12 +70,12 @@ async def readyz(door: TheFront) -> JSONResponse:
     },
     openapi_extra=NO_KEY,
 )
-async def metrics(door: TheFront) -> Response:
-    """Metrics of this front door and of the engine."""
+async def metrics(context: Context) -> Response:
+    """Metrics of this replica and of the engine."""
     status = None
     with suppress(TimeoutError, EngineUnavailable):
-        status = await asyncio.wait_for(door.engine.status(), ENGINE_SECONDS)
-    return Response(door.metrics.text(status), media_type="text/plain; version=0.0.4")
+        status = await asyncio.wait_for(context.engine.status(), ENGINE_SECONDS)
+    return Response(context.metrics.text(status), media_type="text/plain; version=0.0.4")
 
 
 @router.head(MODULE_PATH, include_in_schema=False)

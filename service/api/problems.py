@@ -1,4 +1,4 @@
-"""Errors over HTTP: RFC 9457 `application/problem+json`, for the person who reads them."""
+"""Errors over HTTP, as RFC 9457 `application/problem+json`."""
 
 import logging
 from http import HTTPStatus
@@ -16,13 +16,21 @@ from service.api.metrics import METHODS
 from service.engine.client import EngineBusy
 from takestream.errors import ErrorKind, TakestreamError
 from takestream.protocol import PROBLEM, RETRY_AFTER_HEADER, STATUS_KINDS, ProblemBody
-from workers.run.tasks import Failure
 
 log = logging.getLogger("takestream.service")
 
 
 class Problem(Exception):
-    """An answer that is an error. retry_after: seconds."""
+    """An answer that is an error.
+
+    Args:
+        status: The HTTP status.
+        detail: What is wrong and what to do, for the person who reads it.
+        retry_after: Seconds after which the same request may succeed.
+        headers: Further headers of the answer.
+        errors: One line for each value that is wrong.
+        kind: One word for programs and metrics; by default that of the status.
+    """
 
     def __init__(
         self,
@@ -62,13 +70,6 @@ class Problem(Exception):
         """With the status and the time to wait of a kind of error."""
         return cls(kind.status, detail, retry_after=kind.retry_after, kind=kind)
 
-    @classmethod
-    def of_failure(cls, failure: Failure) -> "Problem":
-        """What a worker's failure means over HTTP."""
-        where = " ".join(filter(None, (failure.take, failure.stream)))
-        words = failure.reason if where in failure.reason else f"{where}: {failure.reason}"
-        return cls.of_kind(failure.kind, words)
-
     def body(self, request_id: str | None) -> dict[str, Any]:
         """The JSON."""
         return ProblemBody(
@@ -82,7 +83,7 @@ class Problem(Exception):
 
 
 def install(app: FastAPI) -> None:
-    """Have the errors of `app` answered as problems; what nobody expects is left to the edge."""
+    """Have `app` answer errors as problems; unexpected ones are left to the middleware."""
 
     async def answer(request: Request, error: Exception) -> JSONResponse:
         return respond(request, Problem.of(error))
@@ -123,15 +124,15 @@ def _sendable(words: str) -> str:
 
 
 def _methods(request: Request) -> list[str]:
-    """What the routes at the request's path know."""
+    """The methods of the routes at the request's path."""
     scope = request.scope
     # A mount that took the request has changed the scope.
     root = scope.get("app_root_path", scope.get("root_path", ""))
-    asked = {"type": "http", "path": scope["path"], "root_path": root, "headers": []}
+    probe = {"type": "http", "path": scope["path"], "root_path": root, "headers": []}
     found: set[str] = set()
     for route in request.app.routes:
         for method in METHODS:
-            if route.matches({**asked, "method": method})[0] == Match.FULL:
+            if route.matches({**probe, "method": method})[0] == Match.FULL:
                 # What is mounted are files.
                 found |= {"GET", "HEAD"} if isinstance(route, Mount) else {method}
     return [method for method in METHODS if method in found]

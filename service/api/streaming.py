@@ -1,4 +1,4 @@
-"""Answers that begin before they are complete: lines of JSON, and Arrow record batches."""
+"""Answers that are sent while they are computed: lines of JSON, and Arrow record batches."""
 
 import asyncio
 import io
@@ -9,22 +9,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from service.api.context import Front
+from service.api.context import ApiContext
 from service.api.problems import Problem
-from service.engine.client import EngineBusy
-from service.features.compute import Failed
 from service.features.encoding import arrow_batch, arrow_schema, encoded, exact
-from service.features.request import Plan
+from service.features.request import FeaturePlan
+from takestream.errors import TakestreamError
 from takestream.schema import Reason
 from workers.run.tasks import ClipPart
 
 CLIPS_AT_A_TIME = 16
 
 
-async def ndjson(door: Front, plan: Plan) -> AsyncGenerator[bytes, None]:
-    """Lines as clips are ready: first what the store has."""
-    async with aclosing(door.answering.parts(plan)) as parts:
-        part = await started(parts)
+async def ndjson(context: ApiContext, plan: FeaturePlan) -> AsyncGenerator[bytes, None]:
+    """Lines of JSON: a head, the clips that are known, the others as they are computed, a tail."""
+    async with aclosing(context.features.parts(plan)) as parts:
+        part = await anext(parts, None)
         yield head(plan)
         async for lines in stored_rows(plan):
             yield lines
@@ -32,21 +31,21 @@ async def ndjson(door: Front, plan: Plan) -> AsyncGenerator[bytes, None]:
             while part is not None:
                 yield _rows(part)
                 part = await anext(parts, None)
-        except (Failed, EngineBusy) as error:
-            problem = _problem(error)
-            door.metrics.error(problem.kind)
+        except TakestreamError as error:  # the status has been sent: a line says what is wrong
+            problem = Problem.of(error)
+            context.metrics.error(problem.kind)
             yield _line({"error": problem.body(None)})
             return
-    door.metrics.clips(plan.cached, plan.missing)
+    context.metrics.clips(plan.cached, plan.missing)
     yield tail(plan)
 
 
-async def arrow(door: Front, plan: Plan) -> AsyncGenerator[bytes, None]:
-    """Record batches as clips are ready; without its end mark the stream is torn."""
+async def arrow(context: ApiContext, plan: FeaturePlan) -> AsyncGenerator[bytes, None]:
+    """Arrow record batches, as `ndjson`; without the end mark of Arrow the answer is torn."""
     schema = arrow_schema(plan.store.store.dim, plan.attributes, plan.clips)
     sink = io.BytesIO()
-    async with aclosing(door.answering.parts(plan)) as parts:
-        part = await started(parts)
+    async with aclosing(context.features.parts(plan)) as parts:
+        part = await anext(parts, None)
         writer = pa.ipc.new_stream(sink, schema)
         have = np.argwhere(plan.block.have & plan.wanted[:, None])
         if len(have):
@@ -56,7 +55,7 @@ async def arrow(door: Front, plan: Plan) -> AsyncGenerator[bytes, None]:
                     schema,
                     plan.clips,
                     rows,
-                    np.array(plan.asked.streams, dtype=object)[columns],
+                    np.array(plan.request.streams, dtype=object)[columns],
                     plan.block.features[rows, columns],
                     plan.block.reason[rows, columns],
                     plan.block.frame_time[rows, columns],
@@ -64,64 +63,53 @@ async def arrow(door: Front, plan: Plan) -> AsyncGenerator[bytes, None]:
                 )
             )
         first = int(plan.clips.clip[0])
-        try:
-            while part is not None:
-                rows = np.arange(len(part.reason)) + part.first - first
-                writer.write_batch(
-                    arrow_batch(
-                        schema,
-                        plan.clips,
-                        rows,
-                        np.full(len(rows), part.stream, dtype=object),
-                        part.features,
-                        part.reason,
-                        part.frame_time,
-                        part.reason == Reason.VALID,
-                    )
+        while part is not None:
+            rows = np.arange(len(part.reason)) + part.first - first
+            writer.write_batch(
+                arrow_batch(
+                    schema,
+                    plan.clips,
+                    rows,
+                    np.full(len(rows), part.stream, dtype=object),
+                    part.features,
+                    part.reason,
+                    part.frame_time,
+                    part.reason == Reason.VALID,
                 )
-                yield taken(sink)
-                part = await anext(parts, None)
-        except (Failed, EngineBusy) as error:
-            raise _problem(error) from None
+            )
+            yield taken(sink)
+            part = await anext(parts, None)
         writer.close()
-    door.metrics.clips(plan.cached, plan.missing)
+    context.metrics.clips(plan.cached, plan.missing)
     yield taken(sink)
 
 
 def taken(sink: io.BytesIO) -> bytes:
-    """What was written to `sink` since the last time."""
+    """The bytes that were written to `sink` since the last call."""
     data = sink.getvalue()
     sink.seek(0)
     sink.truncate()
     return data
 
 
-async def started(parts: AsyncGenerator[ClipPart, None]) -> ClipPart | None:
-    """The first part; its errors become problems as long as no answer has begun."""
-    try:
-        return await anext(parts, None)
-    except (Failed, EngineBusy) as error:
-        raise _problem(error) from None
-
-
-def head(plan: Plan) -> bytes:
-    """The first line: what will come."""
-    streams = list(plan.asked.streams)
+def head(plan: FeaturePlan) -> bytes:
+    """The first line: attributes, streams and clips."""
+    streams = list(plan.request.streams)
     return _line({"attributes": plan.attributes, "stream": streams, **plan.clips.arrays()})
 
 
-def tail(plan: Plan) -> bytes:
-    """The last line: without it the answer is torn."""
-    count = int(plan.wanted.sum()) * len(plan.asked.streams)
+def tail(plan: FeaturePlan) -> bytes:
+    """The last line; an answer without it is torn."""
+    count = int(plan.wanted.sum()) * len(plan.request.streams)
     return _line({"end": True, "clips": count, "cached": plan.cached, "computed": plan.missing})
 
 
-async def stored_rows(plan: Plan) -> AsyncGenerator[bytes, None]:
-    """Lines of the clips that are known already, some at a time: others want to be served too."""
+async def stored_rows(plan: FeaturePlan) -> AsyncGenerator[bytes, None]:
+    """Lines of the clips that are known, with a pause for other requests after every few."""
     block, wanted = plan.block, plan.block.have & plan.wanted[:, None]
     for first in range(0, len(wanted), CLIPS_AT_A_TIME):
         lines = []
-        for at, name in enumerate(plan.asked.streams):
+        for at, name in enumerate(plan.request.streams):
             rows = np.flatnonzero(wanted[first : first + CLIPS_AT_A_TIME, at]) + first
             for row in rows.tolist():
                 known = slice(row, row + 1)
@@ -162,12 +150,8 @@ def _line(value: Mapping[str, Any]) -> bytes:
     return encoded(value) + b"\n"
 
 
-def _problem(error: Failed | EngineBusy) -> Problem:
-    return Problem.of_failure(error.failure) if isinstance(error, Failed) else Problem.of(error)
-
-
 async def chained(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """`first`, then the rest; closed with it."""
+    """`first`, then the rest; closing this closes the rest."""
     async with aclosing(rest):
         yield first
         async for piece in rest:

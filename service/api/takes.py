@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from configs.load import encoder_presets
 from models.search.joint import has_joint_space
-from service.api.context import Front, Reader, TheFront
+from service.api.context import ApiContext, Context, Reader
 from service.api.fields import ShortName
 from service.api.problems import responses
 from service.api.videos import video_url
@@ -41,7 +41,7 @@ class TakesQuery(BaseModel):
 
 @router.head("/v1/encoders", include_in_schema=False)
 @router.get("/v1/encoders", responses=responses())
-async def encoders(door: TheFront, caller: Reader) -> dict[str, Any]:
+async def encoders(context: Context, caller: Reader) -> dict[str, Any]:
     """The encoders on offer, the default first."""
     presets = encoder_presets()
     return {
@@ -56,9 +56,9 @@ async def encoders(door: TheFront, caller: Reader) -> dict[str, Any]:
                 "licence": presets[name].licence,
                 "family": presets[name].family,
                 "joint": has_joint_space(presets[name]),
-                "default": name == door.catalogue.default,
+                "default": name == context.catalogue.default,
             }
-            for name in door.catalogue.presets
+            for name in context.catalogue.presets
         ]
     }
 
@@ -66,14 +66,14 @@ async def encoders(door: TheFront, caller: Reader) -> dict[str, Any]:
 @router.head("/v1/takes", include_in_schema=False)
 @router.get("/v1/takes", responses=responses())
 async def takes(
-    asked: Annotated[TakesQuery, Query()], door: TheFront, caller: Reader
+    query: Annotated[TakesQuery, Query()], context: Context, caller: Reader
 ) -> dict[str, Any]:
     """The takes of the data set, and which encoders' features there are."""
-    found = await asyncio.to_thread(door.catalogue.takes)
-    stores = await asyncio.to_thread(door.catalogue.stores)
+    found = await asyncio.to_thread(context.catalogue.takes)
+    stores = await asyncio.to_thread(context.catalogue.stores)
     ids = {take.uid: [e for e, uids in stores.items() if take.uid in uids] for take in found}
-    kept = [take for take in found if _matches(take, ids[take.uid], asked)]
-    page = kept[asked.offset : asked.offset + asked.limit]
+    kept = [take for take in found if _matches(take, ids[take.uid], query)]
+    page = kept[query.offset : query.offset + query.limit]
     return {
         "total": len(kept),
         "takes": [
@@ -89,16 +89,16 @@ async def takes(
 
 @router.head("/v1/takes/{take}", include_in_schema=False)
 @router.get("/v1/takes/{take}", responses=responses())
-async def take_detail(take: ShortName, door: TheFront, caller: Reader) -> dict[str, Any]:
+async def take_detail(take: ShortName, context: Context, caller: Reader) -> dict[str, Any]:
     """One take: its streams with their videos, and its stores."""
-    found = await asyncio.to_thread(door.catalogue.take, take)
-    stores = await asyncio.to_thread(_stores, door, found)
+    found = await asyncio.to_thread(context.catalogue.take, take)
+    stores = await asyncio.to_thread(_stores, context, found)
     streams = [
         {
             "key": stream.key,
             "cam_id": stream.cam_id,
             "is_ego": stream.is_ego,
-            "video": video_url(door, caller, found, stream),
+            "video": video_url(context, caller, found, stream),
         }
         for stream in found.streams
     ]
@@ -116,30 +116,30 @@ def _facts(take: Take) -> dict[str, Any]:
     }
 
 
-def _matches(take: Take, encoder_ids: list[str], asked: TakesQuery) -> bool:
+def _matches(take: Take, encoder_ids: list[str], query: TakesQuery) -> bool:
     words = " ".join(filter(None, (take.name, take.uid, take.task, take.university))).lower()
     presets = {preset_of(name) for name in encoder_ids}
     return (
-        (not asked.q or asked.q.lower() in words)
-        and (not asked.task or asked.task == take.task)
-        and (not asked.university or asked.university == take.university)
-        and (not asked.extracted or asked.extracted in presets | set(encoder_ids))
+        (not query.q or query.q.lower() in words)
+        and (not query.task or query.task == take.task)
+        and (not query.university or query.university == take.university)
+        and (not query.extracted or query.extracted in presets | set(encoder_ids))
     )
 
 
-def _stores(door: Front, take: Take) -> list[dict[str, Any]]:
+def _stores(context: ApiContext, take: Take) -> list[dict[str, Any]]:
     """What there is of the take now, those that cannot be read last."""
-    ids = door.catalogue.encoder_ids()
+    ids = context.catalogue.encoder_ids()
     with ThreadPoolExecutor(8) as pool:
-        found = [facts for facts in pool.map(partial(_store, door, take), ids) if facts]
+        found = [facts for facts in pool.map(partial(_store, context, take), ids) if facts]
     return sorted(found, key=lambda facts: facts["status"] == DAMAGED)
 
 
-def _store(door: Front, take: Take, encoder_id: str) -> dict[str, Any] | None:
-    uri = door.catalogue.store_uri(encoder_id, take.uid)
+def _store(context: ApiContext, take: Take, encoder_id: str) -> dict[str, Any] | None:
+    uri = context.catalogue.store_uri(encoder_id, take.uid)
     facts = {"encoder_id": encoder_id, "encoder": preset_of(encoder_id), "uri": uri}
     try:
-        opened = door.stored.open(uri)
+        opened = context.stored.open(uri)
         return None if opened is None else {**facts, **_store_facts(opened)}
     except StorageError as error:
         # What lies beside it, perhaps of somebody else, takes nothing away from the take.

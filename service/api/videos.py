@@ -11,7 +11,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from service.api.context import Front, TheFront
+from service.api.context import ApiContext, Context
 from service.api.fields import ShortName
 from service.api.keys import Key
 from service.api.negotiation import matches
@@ -30,13 +30,13 @@ Token = Annotated[str | None, Query(max_length=200, description="as the take's d
 T = TypeVar("T")
 
 
-async def _viewer(request: Request, door: TheFront, token: Token = None) -> AsyncIterator[Key]:
+async def _viewer(request: Request, context: Context, token: Token = None) -> AsyncIterator[Key]:
     """Who asks, by the link's token or by a key."""
     what = "{take}/{stream}".format(**request.path_params)
-    found = door.bearer(token, what) if token and door.keys is not None else None
-    found = found or door.caller(request, "read")
+    found = context.link_owner(token, what) if token and context.keys is not None else None
+    found = found or context.authenticate(request, "read")
     request.state.caller = found.name
-    with door.counted(found, "videos"):
+    with context.counted(found, "videos"):
         yield found
 
 
@@ -54,14 +54,14 @@ Viewer = Annotated[Key, Depends(_viewer)]
     },
 )
 async def video(
-    take: ShortName, stream: ShortName, request: Request, door: TheFront, viewer: Viewer
+    take: ShortName, stream: ShortName, request: Request, context: Context, viewer: Viewer
 ) -> Response:
     """A stream's video by range, as the data set has it."""
-    found = await asyncio.to_thread(door.catalogue.take, take)
+    found = await asyncio.to_thread(context.catalogue.take, take)
     one = next((s for s in found.streams if s.key == stream), None)
     if one is None or one.uri is None:
         raise Unknown(f"take {found.name} has no video of a stream '{stream[:100]}'")
-    source = source_of(door.catalogue.dataset, one)
+    source = source_of(context.catalogue.dataset, one)
     try:
         return await _answer(source, request)
     except FileNotFoundError:
@@ -89,14 +89,14 @@ async def _answer(source: Source, request: Request) -> Response:
     return StreamingResponse(_all(begun, pieces), status, headers, media_type="video/mp4")
 
 
-def video_url(door: Front, caller: Key, take: Take, stream: Stream) -> str | None:
+def video_url(context: ApiContext, caller: Key, take: Take, stream: Stream) -> str | None:
     """Where a video is, with what a browser needs to be let in; None when there is none."""
     if stream.uri is None:
         return None
     url = f"/v1/takes/{quote(take.uid)}/streams/{quote(stream.key)}/video"
-    if door.keys is None:
+    if context.keys is None:
         return url
-    return f"{url}?token={door.token(caller, f'{take.uid}/{stream.key}')}"
+    return f"{url}?token={context.link_token(caller, f'{take.uid}/{stream.key}')}"
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int, bool]:

@@ -1,6 +1,6 @@
 """The part of a service that owns the workers: on-demand windows, queries and jobs, in one loop.
 
-One of it runs for any number of front doors.
+One engine serves any number of replicas.
 """
 
 import asyncio

@@ -10,7 +10,7 @@ from workers.run.pool import Pool
 from workers.run.recipe import Recipe
 from workers.run.tasks import ClipPart, ClipRange, Prepare, PreparedTake, Task, UnitRecord, Window
 
-# A part as it travels to the front door.
+# A part as it is sent to a replica.
 Part = ClipPart | UnitRecord
 
 

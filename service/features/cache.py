@@ -1,16 +1,17 @@
-"""Features that stores have already, kept in memory as long as they stay true."""
+"""Features that stores have, cached in memory until a store's metadata changes."""
 
+import itertools
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from cachetools import LRUCache
 
+from service.features.block import NOT_EXTRACTED, Array, Block, Clips
 from takestream import schema
 from takestream.storage import S3Options
 from workers.run.tasks import ClipPart
@@ -18,97 +19,31 @@ from workers.store.errors import StoreError, StoreNotFound
 from workers.store.metadata import UNDECODABLE
 from workers.store.takestore import TakeStore
 
-Array = NDArray[Any]
-# Stores whose metadata stay open: so many, and so many clips in all (40 bytes each).
-KEPT_STORES, KEPT_CLIPS = 200, 2_000_000
-# Seconds after which it is looked again whether a store's videos are still the same.
-LOOK_SECONDS = 60.0
-NOT_EXTRACTED = int(schema.Reason.NOT_EXTRACTED)
-# What was computed here lies beside what the store has, under keys of its own.
+# Bounds on the stores whose metadata are kept: clips of all of them (40 bytes each), of which a
+# store counts so many more than it has.
+OPEN_CLIPS, CLIPS_PER_STORE = 2_000_000, 10_000
+# Seconds between two comparisons of a store's videos with their identity in the provenance.
+VIDEO_CHECK_SECONDS = 60.0
+# In the keys of columns that were computed here and are not in the store.
 _COMPUTED = "computed"
 
-
-@dataclass(frozen=True)
-class Clips:
-    """Which clips of a take, and what its store says of them.
-
-    Attributes:
-        clip: int64 [n], numbers in the take.
-        columns: The coordinates that the store has, [n] each, by the name of their array: frames
-            and seconds, and text where the clips are annotated segments.
-    """
-
-    clip: Array
-    columns: Mapping[str, Array]
-
-    @property
-    def start_time(self) -> Array:
-        """float64 [n], seconds on the take's clock."""
-        return self.columns[schema.START_TIME]
-
-    @property
-    def end_time(self) -> Array:
-        """float64 [n], seconds on the take's clock."""
-        return self.columns[schema.END_TIME]
-
-    def chosen(self, rows: slice | Array) -> "Clips":
-        """Some of them."""
-        columns = {name: column[rows] for name, column in self.columns.items()}
-        return Clips(self.clip[rows], columns)
-
-    def within(self, start: float | None, end: float | None) -> "Clips":
-        """The clips that show any of `[start, end)` seconds."""
-        seen = np.ones(len(self.clip), dtype=bool)
-        if start is not None:
-            seen &= self.end_time > start
-        if end is not None:
-            seen &= self.start_time < end
-        return self.chosen(seen)
-
-    def arrays(self) -> dict[str, Array]:
-        """Numbers and columns by name, as they are answered."""
-        return {schema.CLIP: self.clip, **self.columns}
-
-
-@dataclass
-class Block:
-    """Clips × streams of one store; `have` says which entries are known.
-
-    features: float16 or float32 [n, S, D], NaN where invalid or unknown. reason: uint8 [n, S].
-    frame_time: float64 [n, S] seconds. have: bool [n, S].
-    """
-
-    features: Array
-    reason: Array
-    frame_time: Array
-    have: Array
-
-    def fill(self, rows: slice, at: int, features: Array, reason: Array, time: Array) -> None:
-        """Put in the clips `rows` of the stream in column `at`."""
-        self.features[rows, at] = features
-        self.reason[rows, at] = reason
-        self.frame_time[rows, at] = time
-        # An object that was deleted by hand reads as fill values.
-        lost = np.isnan(features[:, 0]) & (reason == schema.Reason.VALID)
-        self.have[rows, at] = ~lost & (reason != NOT_EXTRACTED)
-
-    @property
-    def valid(self) -> Array:
-        """bool [n, S]."""
-        return np.asarray(self.have & (self.reason == schema.Reason.VALID))
+# Of one stream's clips in one chunk: features [n, D], reason [n], frame_time [n].
+Column = tuple[Array, Array, Array]
 
 
 class StoredFeatures:
-    """Reads stores; what was read is kept, up to `cache_bytes`, until a store's root changes.
+    """Opens stores and keeps what was read of them, up to `cache_bytes`.
 
     May be used from several threads. Methods raise StorageError.
     """
 
     def __init__(self, s3: S3Options, cache_bytes: int) -> None:
         self._s3 = s3
-        self._stores: OrderedDict[str, OpenStore] = OrderedDict()
         self._lock = threading.Lock()
-        self._cache = _Cache(cache_bytes)
+        self._stores: LRUCache[str, OpenStore] = LRUCache(
+            OPEN_CLIPS, getsizeof=lambda opened: opened.store.clips + CLIPS_PER_STORE
+        )
+        self._columns = ColumnCache(cache_bytes)
 
     def open(self, uri: str) -> "OpenStore | None":
         """The store as it is now; None when there is none."""
@@ -117,58 +52,57 @@ class StoredFeatures:
         try:
             if known is None or not known.store.is_current():
                 store = TakeStore.open(uri, self._s3)
-                known = OpenStore(store, _clips(store), self._cache)
+                known = OpenStore(store, _clips(store), self._columns)
         except StoreNotFound:
             with self._lock:
                 self._stores.pop(uri, None)
             return None
-        with self._lock:
+        with self._lock, suppress(ValueError):  # raised for one that is larger than the cache
             self._stores[uri] = known
-            self._stores.move_to_end(uri)
-            clips = sum(store.store.clips for store in self._stores.values())
-            while len(self._stores) > KEPT_STORES or (clips > KEPT_CLIPS and len(self._stores) > 1):
-                _, old = self._stores.popitem(last=False)
-                clips -= old.store.clips
         return known
 
 
 class OpenStore:
     """A store with the metadata that it had when it was opened.
 
-    changed: whether its videos were seen to be others since.
+    Attributes:
+        store: The store.
+        clips: All its clips.
+        attributes: Of its root.
+        videos_changed: Whether its videos have another identity than its provenance says.
     """
 
-    def __init__(self, store: TakeStore, clips: Clips, cache: "_Cache") -> None:
+    _numbers = itertools.count()
+
+    def __init__(self, store: TakeStore, clips: Clips, columns: "ColumnCache") -> None:
         self.store = store
         self.clips = clips
         self.attributes = store.attributes
-        self.changed = False
-        self._looked = float("-inf")
-        self._cache = cache
-        self._keeping = threading.Lock()
+        self.videos_changed = False
+        # Of this object, in the cache's keys: a store that changed is opened as another.
+        self._number = next(self._numbers)
+        self._checked_at = float("-inf")
+        self._columns = columns
+        self._remembering = threading.Lock()
         self._known: set[tuple[int, str]] = set()
 
-    def due_for_a_look(self) -> bool:
-        """Whether it is time to compare the videos again; if so, the asker does it."""
+    def claim_video_check(self) -> bool:
+        """Whether the videos are to be compared again now; the caller then has to do it."""
         now = time.monotonic()
-        due = now - self._looked > LOOK_SECONDS
+        due = now - self._checked_at > VIDEO_CHECK_SECONDS
         if due:
-            self._looked = now
+            self._checked_at = now
         return due
 
     def read(self, streams: Sequence[str], first: int, stop: int) -> Block | None:
-        """Clips `[first, stop)` of the streams, as far as they are there.
+        """Clips `[first, stop)` of the streams, as far as the store and the cache have them.
 
-        None when the store changed meanwhile: open it again.
+        Returns:
+            The clips; None when the store changed meanwhile and has to be opened again.
         """
         store = self.store
         n = stop - first
-        block = Block(
-            features=np.full((n, len(streams), store.dim), np.nan, dtype=store.dtype),
-            reason=np.full((n, len(streams)), schema.Reason.NOT_EXTRACTED, dtype=np.uint8),
-            frame_time=np.full((n, len(streams)), np.nan),
-            have=np.zeros((n, len(streams)), dtype=bool),
-        )
+        block = Block.unknown(n, len(streams), store.dim, store.dtype)
         if not n or not streams:
             return block
         self._recall(streams, first, block)
@@ -188,43 +122,43 @@ class OpenStore:
             return None
         return block
 
-    def keep(self, part: ClipPart) -> None:
-        """Remember clips that were computed on demand; features in the store's dtype."""
+    def remember(self, part: ClipPart) -> None:
+        """Cache clips that were computed on demand; features in the store's dtype."""
         size, stop = self.store.chunk_clips, part.first + len(part.reason)
         for chunk in range(part.first // size, -(-stop // size)):
-            key = (id(self), _COMPUTED, chunk, part.stream)
+            key = (self._number, _COMPUTED, chunk, part.stream)
             low, high = max(part.first, chunk * size), min(stop, (chunk + 1) * size)
             inside, rows = (
                 slice(low % size, low % size + high - low),
                 slice(low - part.first, high - part.first),
             )
-            with self._keeping:
-                known = self._cache.get(key)
-                # Copies: others may be reading.
+            with self._remembering:
+                known = self._columns.get(key)
+                # Copies: other threads may be reading.
                 features, reason, time = (
                     [array.copy() for array in known] if known else self._unknown(size)
                 )
                 features[inside] = part.features[rows]
                 reason[inside] = part.reason[rows]
                 time[inside] = part.frame_time[rows]
-                self._cache.put(key, (features, reason, time), keep=self)
+                self._columns.put(key, (features, reason, time))
 
     def _recall(self, streams: Sequence[str], first: int, block: Block) -> None:
-        """Fill in what was computed before."""
+        """Fill in the clips that were computed on demand before."""
         size, stop = self.store.chunk_clips, first + len(block.have)
         for chunk in range(first // size, -(-stop // size)):
             low, high = max(first, chunk * size), min(stop, (chunk + 1) * size)
             rows, inside = slice(low - first, high - first), slice(low % size, None)
             for at, name in enumerate(streams):
-                kept = self._cache.get((id(self), _COMPUTED, chunk, name))
-                if kept is not None:
-                    block.fill(rows, at, *(array[inside][: high - low] for array in kept))
+                column = self._columns.get((self._number, _COMPUTED, chunk, name))
+                if column is not None:
+                    block.fill(rows, at, *(array[inside][: high - low] for array in column))
 
-    def _unknown(self, clips: int) -> tuple[Array, Array, Array]:
+    def _unknown(self, clips: int) -> Column:
         store = self.store
         return (
             np.full((clips, store.dim), np.nan, dtype=store.dtype),
-            np.full(clips, schema.Reason.NOT_EXTRACTED, dtype=np.uint8),
+            np.full(clips, NOT_EXTRACTED, dtype=np.uint8),
             np.full(clips, np.nan),
         )
 
@@ -241,7 +175,7 @@ class OpenStore:
             for gap in self.store.missing(streams)
             for name in gap.streams
         }
-        # A chunk that exists stays as long as the root does; one that does not may come.
+        # A chunk that exists stays as long as the root does; a missing one may be written later.
         self._known |= wanted - absent
         return wanted - absent
 
@@ -254,22 +188,21 @@ class OpenStore:
         high = min(stop, (unit + 1) * store.unit_clips)
         fetched = False
         for chunk in range(low // size, -(-high // size)):
-            wanted = [name for name in names if self._cache.get((id(self), chunk, name)) is None]
-            if wanted:
-                fetched = True
-                for name, column in self._load(chunk, wanted).items():
-                    self._cache.put((id(self), chunk, name), column, keep=self)
+            cached = {name: self._columns.get((self._number, chunk, name)) for name in names}
+            lacking = [name for name, column in cached.items() if column is None]
+            loaded = self._load(chunk, lacking) if lacking else {}
+            fetched |= bool(lacking)
+            for name, column in loaded.items():
+                self._columns.put((self._number, chunk, name), column)
             begin, end = max(low, chunk * size), min(high, (chunk + 1) * size)
             rows, inside = slice(begin - first, end - first), slice(begin % size, None)
             for name in names:
-                kept = self._cache.get((id(self), chunk, name))
-                # Others may have pushed it out again.
-                kept = kept or self._load(chunk, [name])[name]
-                parts = (array[inside][: end - begin] for array in kept)
+                column = cached[name] or loaded[name]
+                parts = (array[inside][: end - begin] for array in column)
                 block.fill(rows, order.index(name), *parts)
         return fetched
 
-    def _load(self, chunk: int, names: list[str]) -> dict[str, tuple[Array, Array, Array]]:
+    def _load(self, chunk: int, names: list[str]) -> dict[str, Column]:
         store = self.store
         rows = slice(chunk * store.chunk_clips, (chunk + 1) * store.chunk_clips)
         columns = np.array([store.streams.index(name) for name in names])
@@ -298,35 +231,24 @@ class OpenStore:
         }
 
 
-class _Cache:
-    """Columns by (store, chunk, stream), the least recently used dropped first."""
+class ColumnCache:
+    """Columns by (store, chunk, stream), for several threads; the least recently used go first."""
 
     def __init__(self, limit: int) -> None:
-        self._limit, self._size = limit, 0
         self._lock = threading.Lock()
-        self._columns: OrderedDict[Any, tuple[tuple[Array, Array, Array], object]] = OrderedDict()
+        self._columns: LRUCache[Any, Column] = LRUCache(
+            limit, getsizeof=lambda column: sum(array.nbytes for array in column)
+        )
 
-    def get(self, key: Any) -> tuple[Array, Array, Array] | None:
+    def get(self, key: Any) -> Column | None:
+        """The column; None when it is not there."""
         with self._lock:
-            if key not in self._columns:
-                return None
-            self._columns.move_to_end(key)
-            return self._columns[key][0]
+            return self._columns.get(key)
 
-    def put(self, key: Any, column: tuple[Array, Array, Array], *, keep: object) -> None:
-        """Keep `column`, and with it the object whose id is in the key."""
-        with self._lock:
-            if key in self._columns:
-                self._size -= _bytes(self._columns.pop(key)[0])
-            self._columns[key] = column, keep
-            self._size += _bytes(column)
-            while self._size > self._limit and self._columns:
-                _, (old, _) = self._columns.popitem(last=False)
-                self._size -= _bytes(old)
-
-
-def _bytes(column: tuple[Array, Array, Array]) -> int:
-    return sum(array.nbytes for array in column)
+    def put(self, key: Any, column: Column) -> None:
+        """Keep a column, unless it alone is larger than the cache."""
+        with self._lock, suppress(ValueError):
+            self._columns[key] = column
 
 
 def _clips(store: TakeStore) -> Clips:

@@ -1,20 +1,29 @@
-"""From what somebody asks to features: what the store has, and what has to be computed for it."""
+"""Features on demand: read from a store, and computed by the engine where the store lacks them."""
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any
 
 import numpy as np
 
 from configs.schema import LimitsSpec
 from service.engine.client import EngineClient
-from service.features.cache import Array, Block, StoredFeatures
+from service.errors import Unknown
+from service.features.block import Array, Block
+from service.features.cache import OpenStore, StoredFeatures
 from service.features.catalogue import Catalogue
-from service.features.encoding import Answer
-from service.features.request import Asked, CannotCompute, Plan, chosen_streams, read_plan
-from takestream.errors import ErrorKind, StorageError
+from service.features.encoding import TakeFeatures
+from service.features.request import (
+    CannotCompute,
+    FeaturePlan,
+    FeatureRequest,
+    TooManyClips,
+    Wanted,
+    chosen_streams,
+    read_plan,
+)
+from takestream.errors import ErrorKind, StorageError, TakestreamError
 from takestream.schema import Reason
 from workers.media.counters import Counters
 from workers.run.prepare import videos_changed
@@ -25,18 +34,30 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 3
 # Windows of one answer that are computed at a time: the others would only fill the queue.
 AT_ONCE = 4
+# Clips × streams of a take that fit in the memory of a request.
+LARGEST = 200_000
 
 
-class Failed(Exception):
-    """A worker could not do it."""
+class ComputeFailed(TakestreamError):
+    """A worker could not compute features.
+
+    Attributes:
+        failure: What the worker reported.
+    """
 
     def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.reason)
-        self.failure = failure
+        where = " ".join(filter(None, (failure.take, failure.stream)))
+        known = where in failure.reason
+        super().__init__(failure.reason if known else f"{where}: {failure.reason}")
+        self.failure, self.kind = failure, failure.kind
 
 
-class Answering:
-    """Plans and carries out answers."""
+class Features:
+    """Features of takes for the HTTP service: read from stores, and computed where they lack.
+
+    A request goes through `request` (names become objects), `plan` (what the store has), and
+    `complete` or `parts` (what is missing is computed by the engine).
+    """
 
     def __init__(
         self,
@@ -48,9 +69,9 @@ class Answering:
         self._catalogue, self._stored = catalogue, stored
         self._engine = engine
         self._limits = limits
-        self._looks: set[asyncio.Task[None]] = set()
+        self._video_checks: set[asyncio.Task[None]] = set()
 
-    def asked(
+    def request(
         self,
         take: str,
         encoder: str | None,
@@ -58,57 +79,129 @@ class Answering:
         start: float | None = None,
         end: float | None = None,
         fps: float | None = None,
-    ) -> Asked:
-        """Names made into things. Raises Unknown, DatasetError, ModelError, …"""
+    ) -> FeatureRequest:
+        """A request with its names resolved.
+
+        Args:
+            take: The take's uid or name.
+            encoder: A preset or an encoder_id, None for the service's own.
+            streams: Names or patterns, all streams without any.
+            start: Seconds on the take's clock.
+            end: Seconds on the take's clock.
+            fps: Frames per second of the grid, None for the encoder's own.
+
+        Raises:
+            Unknown: There is no such take, encoder or stream.
+            TakestreamError: The data set or the encoder cannot be read.
+        """
         found = self._catalogue.take(take)
         variant = self._catalogue.variant(encoder, fps)
-        return Asked(found, variant, chosen_streams(found, streams), start, end)
+        return FeatureRequest(found, variant, chosen_streams(found, streams), start, end)
 
-    async def plan(self, asked: Asked, *, compute: bool, wanted: Any = None) -> Plan:
-        """Read what is there; name what is not.
+    async def plan(
+        self, request: FeatureRequest, *, compute: bool, wanted: Wanted | None = None
+    ) -> FeaturePlan:
+        """Read what the store has of a request; name what it lacks.
 
-        compute: whether it may be computed. wanted: from clips to bool [n], which of them matter.
-        Raises TooMuch, CannotCompute, EngineBusy, Failed, StorageError.
+        Args:
+            request: What is asked for.
+            compute: Whether the caller may have features computed.
+            wanted: Which of the clips are needed, None for all.
+
+        Raises:
+            TooManyClips: More than one answer may have.
+            CannotCompute: Something is missing that is not to be computed.
+            EngineBusy: The store has to be made first, and the queue is full.
+            ComputeFailed: The store could not be made.
+            StorageError: The store cannot be read.
         """
-        uri = self._catalogue.store_uri(asked.variant.encoder_id, asked.take.uid)
         for _ in range(ATTEMPTS):
-            store = await asyncio.to_thread(self._stored.open, uri)
-            able = compute and asked.variant.recipe is not None
+            store = await self._opened(request)
+            able = compute and request.variant.recipe is not None
             if (
                 store is None
-                or not set(asked.streams) <= set(store.store.streams)
-                or (store.changed and able)
+                or not set(request.streams) <= set(store.store.streams)
+                or (store.videos_changed and able)
             ):
-                await self._prepare(asked, compute=compute)
-                store = await asyncio.to_thread(self._stored.open, uri)
+                await self._prepare(request, compute=compute)
+                store = await self._opened(request)
             if store is None:
                 continue  # removed again because its videos changed
             limit = self._limits.answer_clips
-            plan = await asyncio.to_thread(read_plan, asked, store, wanted, limit)
+            plan = await asyncio.to_thread(read_plan, request, store, wanted, limit)
             if plan is not None:
-                self._look(plan)
-                if plan.windows and (not compute or asked.variant.recipe is None):
-                    raise CannotCompute(_why_not(asked, compute))
+                self._check_videos(plan)
+                if plan.windows and not able:
+                    raise _cannot_compute(request, compute)
                 return plan
-        raise Failed(
-            Failure(asked.take.name, None, "its store keeps changing", kind=ErrorKind.CHANGED)
-        )
+        raise _keeps_changing(request)
 
-    async def renew(self, asked: Asked) -> None:
-        """Have the store follow its videos, which changed."""
-        await self._prepare(asked, compute=True)
+    async def stored(self, request: FeatureRequest) -> FeaturePlan:
+        """All clips that the store has of a take, whatever the request's time; nothing computed.
 
-    async def parts(self, plan: Plan) -> AsyncGenerator[ClipPart, None]:
+        Raises:
+            Unknown: There is no store.
+            TooManyClips: The store has more than fit in the memory of a request.
+            StorageError: The store cannot be read.
+        """
+        for _ in range(ATTEMPTS):
+            opened = await self._opened(request)
+            if opened is None:
+                raise Unknown(
+                    f"take {request.take.name} has no store of {request.variant.encoder_id} yet; a "
+                    "job or a request for its features makes one"
+                )
+            streams = tuple(name for name in request.streams if name in opened.store.streams)
+            count = opened.store.clips
+            if count * len(streams) > LARGEST:
+                raise TooManyClips(
+                    f"take {request.take.name} has {count} clips of {len(streams)} streams: too "
+                    "many to compare here; open its store with xarray"
+                )
+            block = await asyncio.to_thread(opened.read, streams, 0, count)
+            if block is not None:
+                known = FeatureRequest(request.take, request.variant, streams)
+                wanted = np.ones(count, dtype=bool)
+                return FeaturePlan(known, opened, opened.clips, block, wanted, ())
+        raise _keeps_changing(request)
+
+    async def renew(self, plan: FeaturePlan, wanted: Wanted | None = None) -> FeaturePlan:
+        """The plan for the take's videos as they are now. Raises as `plan`."""
+        await self._prepare(plan.request, compute=True)
+        return await self.plan(plan.request, compute=True, wanted=wanted)
+
+    async def complete(
+        self, plan: FeaturePlan, wanted: Wanted | None = None
+    ) -> tuple[FeaturePlan, TakeFeatures]:
+        """All features of a plan; of a new plan when the videos changed meanwhile.
+
+        Raises:
+            EngineBusy: The queue is full.
+            ComputeFailed: A worker could not compute them.
+        """
+        try:
+            return plan, await self._completed(plan)
+        except ComputeFailed as error:
+            if error.kind is not ErrorKind.CHANGED:
+                raise
+        plan = await self.renew(plan, wanted)
+        return plan, await self._completed(plan)
+
+    async def parts(self, plan: FeaturePlan) -> AsyncGenerator[ClipPart, None]:
         """The clips that the plan lacks, as they are encoded, in the store's dtype.
 
         Each clip of each stream comes once. A stream that kills its worker comes as not extracted.
-        Raises EngineBusy, Failed. Closing it cancels the work.
+        Closing the generator cancels the work.
+
+        Raises:
+            EngineBusy: The queue is full.
+            ComputeFailed: A worker could not compute them.
         """
         merged: asyncio.Queue[object] = asyncio.Queue()
         turn = asyncio.Semaphore(AT_ONCE)
         tasks = [asyncio.create_task(self._run(plan, w, merged, turn)) for w in plan.windows]
         left = len(tasks)
-        told = np.zeros(plan.block.have.shape, dtype=bool)
+        seen = np.zeros(plan.block.have.shape, dtype=bool)
         try:
             while left:
                 item = await merged.get()
@@ -117,12 +210,12 @@ class Answering:
                 elif isinstance(item, BaseException):
                     raise item
                 elif isinstance(item, ClipPart):
-                    at = plan.asked.streams.index(item.stream)
+                    at = plan.request.streams.index(item.stream)
                     first = item.first - int(plan.clips.clip[0])
                     rows = slice(first, first + len(item.reason))
-                    # A worker that was lost told a part of it before.
-                    new = int(told[rows, at].sum())
-                    told[rows, at] = True
+                    # A worker that was lost may have sent a part of it before.
+                    new = int(seen[rows, at].sum())
+                    seen[rows, at] = True
                     if new < len(item.reason):
                         yield _from(item, new)
         finally:
@@ -130,43 +223,47 @@ class Answering:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def complete(self, plan: Plan) -> Answer:
-        """The whole answer. Raises EngineBusy, Failed."""
+    async def _completed(self, plan: FeaturePlan) -> TakeFeatures:
         block = plan.block
         async with aclosing(self.parts(plan)) as parts:
             async for part in parts:
                 put(block, part, plan)
-        return plan.answer()
+        return plan.features()
 
-    def _look(self, plan: Plan) -> None:
-        """See in the background whether the videos behind an answer are still the same."""
-        if not plan.store.due_for_a_look():
+    async def _opened(self, request: FeatureRequest) -> OpenStore | None:
+        uri = self._catalogue.store_uri(request.variant.encoder_id, request.take.uid)
+        return await asyncio.to_thread(self._stored.open, uri)
+
+    def _check_videos(self, plan: FeaturePlan) -> None:
+        """Compare the videos with the store's provenance in the background, now and then."""
+        if not plan.store.claim_video_check():
             return
 
-        async def look() -> None:
-            take, store = plan.asked.take, plan.store
+        async def check() -> None:
+            take, store = plan.request.take, plan.store
             dataset = self._catalogue.dataset
             try:
-                store.changed = await asyncio.to_thread(
-                    videos_changed, store.store, take, plan.asked.streams, dataset, Counters()
+                store.videos_changed = await asyncio.to_thread(
+                    videos_changed, store.store, take, plan.request.streams, dataset, Counters()
                 )
-            except StorageError as error:  # what is stored is good all the same
+            except StorageError as error:  # the stored features can be answered all the same
                 log.warning("%s", error)
 
-        task = asyncio.create_task(look())
-        self._looks.add(task)
-        task.add_done_callback(self._looks.discard)
+        task = asyncio.create_task(check())
+        self._video_checks.add(task)
+        task.add_done_callback(self._video_checks.discard)
 
-    async def _prepare(self, asked: Asked, *, compute: bool) -> None:
-        if not compute or asked.variant.recipe is None:
-            raise CannotCompute(_why_not(asked, compute))
-        prepared = await self._engine.prepare(asked.variant.recipe, asked.take, asked.streams)
+    async def _prepare(self, request: FeatureRequest, *, compute: bool) -> None:
+        recipe = request.variant.recipe
+        if not compute or recipe is None:
+            raise _cannot_compute(request, compute)
+        prepared = await self._engine.prepare(recipe, request.take, request.streams)
         if prepared.failures:
-            raise Failed(prepared.failures[0])
+            raise ComputeFailed(prepared.failures[0])
 
     async def _run(
         self,
-        plan: Plan,
+        plan: FeaturePlan,
         window: tuple[tuple[str, ...], int, int],
         out: "asyncio.Queue[object]",
         turn: asyncio.Semaphore,
@@ -180,17 +277,20 @@ class Answering:
             out.put_nowait(None)
 
     async def _window(
-        self, plan: Plan, window: tuple[tuple[str, ...], int, int], out: "asyncio.Queue[object]"
+        self,
+        plan: FeaturePlan,
+        window: tuple[tuple[str, ...], int, int],
+        out: "asyncio.Queue[object]",
     ) -> None:
         streams, first, stop = window
-        asked, dtype = plan.asked, plan.block.features.dtype
-        recipe = asked.variant.recipe
+        request, dtype = plan.request, plan.block.features.dtype
+        recipe = request.variant.recipe
         assert recipe is not None
-        # Not more than one answer may compute at once: a long stream is not kept whole.
+        # At most as much as one answer may have computed: of a long stream not all is kept.
         keep = (stop - first) * len(streams) <= self._limits.compute_clips
         parts: list[ClipPart] = []
         async with aclosing(
-            self._engine.window(recipe, asked.take, streams, first, stop)
+            self._engine.window(recipe, request.take, streams, first, stop)
         ) as answers:
             async for item in answers:
                 if isinstance(item, ClipPart):
@@ -203,25 +303,25 @@ class Answering:
                 elif item.outcome != "done":
                     out.put_nowait(_lost(item, plan))
                 else:
-                    # Only now is it sure that the videos did not change meanwhile.
+                    # Only now is it certain that the videos did not change meanwhile.
                     for part in parts:
                         if part.stream in item.ranges[0].streams:
-                            plan.store.keep(part)
+                            plan.store.remember(part)
 
 
-def put(block: Block, part: ClipPart, plan: Plan) -> None:
-    """Put a part where it belongs."""
-    at = plan.asked.streams.index(part.stream)
+def put(block: Block, part: ClipPart, plan: FeaturePlan) -> None:
+    """Set the clips of a part in the block of its plan."""
+    at = plan.request.streams.index(part.stream)
     first = part.first - int(plan.clips.clip[0])
     rows = slice(first, first + len(part.reason))
     block.fill(rows, at, part.features, part.reason, part.frame_time)
 
 
-def _finite(part: ClipPart, features: Array) -> ClipPart | Failed:
+def _finite(part: ClipPart, features: Array) -> ClipPart | ComputeFailed:
     ok = part.reason == Reason.VALID
     if not np.isfinite(features[ok]).all():
         words = f"features that are not finite in {features.dtype}; use store dtype float32"
-        return Failed(Failure("", part.stream, words, kind=ErrorKind.MODEL))
+        return ComputeFailed(Failure("", part.stream, words, kind=ErrorKind.MODEL))
     return ClipPart(part.stream, part.first, features, part.reason, part.frame_time)
 
 
@@ -237,15 +337,15 @@ def _from(part: ClipPart, row: int) -> ClipPart:
     )
 
 
-def _lost(record: UnitRecord, plan: Plan) -> ClipPart | Failed:
+def _lost(record: UnitRecord, plan: FeaturePlan) -> ClipPart | ComputeFailed:
     unit = record.ranges[0]
     if not record.failures:
         words = "its computation was stopped, as when the service restarts; ask again"
-        return Failed(Failure(record.take.name, None, words, kind=ErrorKind.UNAVAILABLE))
+        return ComputeFailed(Failure(record.take.name, None, words, kind=ErrorKind.UNAVAILABLE))
     failure = record.failures[0]
-    alone = len(unit.streams) == 1 and len(plan.asked.streams) > 1
+    alone = len(unit.streams) == 1 and len(plan.request.streams) > 1
     if failure.kind is not ErrorKind.CRASH or not alone:
-        return Failed(failure)
+        return ComputeFailed(failure)
     n = unit.stop - unit.start
     return ClipPart(
         unit.streams[0],
@@ -256,13 +356,16 @@ def _lost(record: UnitRecord, plan: Plan) -> ClipPart | Failed:
     )
 
 
-def _why_not(asked: Asked, compute: bool) -> str:
-    what = f"{asked.variant.encoder_id} of take {asked.take.name}"
+def _cannot_compute(request: FeatureRequest, compute: bool) -> CannotCompute:
+    what = f"{request.variant.encoder_id} of take {request.take.name} is not all in the store"
     if not compute:
-        return (
-            f"{what} is not all in the store, and this key may only read: it has no scope compute"
-        )
-    return (
-        f"{what} is not all in the store, and this service does not have the settings that it was "
-        "made with"
+        words = f"{what}, and this key may only read: it has no scope compute"
+        return CannotCompute(words, kind=ErrorKind.FORBIDDEN)
+    return CannotCompute(
+        f"{what}, and this service does not have the settings that it was made with"
     )
+
+
+def _keeps_changing(request: FeatureRequest) -> ComputeFailed:
+    words = "its store keeps changing; ask again"
+    return ComputeFailed(Failure(request.take.name, None, words, kind=ErrorKind.CHANGED))

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from service.features.cache import Array, Block, Clips
+from service.features.block import Array, Block, Clips
 from takestream.protocol import ARROW, NPZ
 from takestream.schema import OPTIONAL_COORDINATES
 
@@ -18,7 +18,7 @@ ROWS = 2048
 
 
 @dataclass(frozen=True)
-class Answer:
+class TakeFeatures:
     """Synchronised features of one take.
 
     attributes: take, grid, encoder, provenance and problems, as in a store.

@@ -1,9 +1,9 @@
-"""What an answer will hold: its clips, what stores have of them, and what is still to compute."""
+"""Requests for features, and plans: which clips, what stores have of them, what is missing."""
 
 import fnmatch
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +11,28 @@ import numpy as np
 
 from configs.load import did_you_mean
 from service.errors import Unknown
-from service.features.cache import Array, Block, Clips, OpenStore
+from service.features.block import Array, Block, Clips
+from service.features.cache import OpenStore
 from service.features.catalogue import Variant
-from service.features.encoding import Answer
+from service.features.encoding import TakeFeatures
+from takestream.errors import ErrorKind, TakestreamError
 from workers.dataset.take import Take
 
-KEPT = ("take", "grid", "encoder", "provenance", "problems")
+# Attributes of a store that an answer carries.
+CARRIED = ("take", "grid", "encoder", "provenance", "problems")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Features that somebody asks for; start and end in seconds on the take's clock."""
+class FeatureRequest:
+    """A request for features of one take, with its names resolved.
+
+    Attributes:
+        take: The take.
+        variant: The encoder_id.
+        streams: Keys of the take's streams.
+        start: Seconds on the take's clock, None for the take's beginning.
+        end: Seconds on the take's clock, None for the take's end.
+    """
 
     take: Take
     variant: Variant
@@ -30,29 +41,37 @@ class Asked:
     end: float | None = None
 
 
-class CannotCompute(LookupError):
-    """Something is missing that this service cannot compute, or this asker may not have."""
+# Which of some clips are needed: bool [n].
+Wanted = Callable[[Clips], Array]
 
 
-class TooMuch(Exception):
+class CannotCompute(TakestreamError):
+    """Something is missing that this service or this caller cannot have computed."""
+
+    kind = ErrorKind.NOT_FOUND
+
+
+class TooManyClips(TakestreamError):
     """More clips, counted per stream, than one answer may have."""
 
-    def __init__(self, clips: int, limit: int) -> None:
-        super().__init__(
-            f"{clips} clips × streams in one answer, {limit} are allowed: ask for a shorter time "
-            "or fewer streams"
-        )
+    kind = ErrorKind.TOO_LARGE
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What an answer will hold: the clips, what is known of them, and what is still to compute.
+class FeaturePlan:
+    """The clips of an answer, what is known of them, and what has to be computed.
 
-    wanted: bool [n], which clips of the range matter. windows: (streams, first, stop) in clips.
-    cached: clips, times streams, that were known before any was computed.
+    Attributes:
+        request: What was asked for.
+        store: The store that was read.
+        clips: The clips [n].
+        block: What is known of them, [n, S].
+        wanted: bool [n], which of the clips are needed.
+        windows: What has to be computed: (streams, first clip, clip after the last).
+        cached: Clips × streams that were known before any was computed.
     """
 
-    asked: Asked
+    request: FeatureRequest
     store: OpenStore
     clips: Clips
     block: Block
@@ -62,88 +81,112 @@ class Plan:
 
     @property
     def missing(self) -> int:
-        """Clips, times streams, that have to be computed."""
+        """Clips × streams that have to be computed."""
         return sum((stop - first) * len(streams) for streams, first, stop in self.windows)
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Take, grid, encoder, and of provenance and problems what is about these streams."""
-        found = {name: self.store.attributes.get(name, {}) for name in KEPT}
-        streams = self.asked.streams
+        """The store's attributes; provenance and problems only of these streams."""
+        found = {name: self.store.attributes.get(name, {}) for name in CARRIED}
+        streams = self.request.streams
         provenance = dict(found["provenance"])
         provenance["streams"] = _only(provenance.get("streams", {}), streams)
         return {**found, "provenance": provenance, "problems": _only(found["problems"], streams)}
 
-    def answer(self) -> Answer:
-        """The answer as far as it is known."""
-        return Answer(self.attributes, self.asked.streams, self.clips, self.block)
+    def features(self) -> TakeFeatures:
+        """The features, as far as they are known."""
+        return TakeFeatures(self.attributes, self.request.streams, self.clips, self.block)
 
     def etag(self, kind: str) -> str | None:
-        """Weak: the same provenance gives the same features, to the last bit or so.
+        """A weak entity tag of these features as media type `kind`.
 
-        None as long as a clip is not known, or was left out and may come yet.
+        It is made of the provenance: the same provenance gives the same features.
+
+        Returns:
+            The tag; None while a clip is not known.
         """
         if not self.block.have[self.wanted].all():
             return None
         provenance = self.attributes["provenance"]
         facts = [
-            self.asked.variant.encoder_id,
-            self.asked.take.uid,
+            self.request.variant.encoder_id,
+            self.request.take.uid,
             provenance["streams"],
             provenance.get("versions"),
             str(self.block.features.dtype),
             self.clips.clip[self.wanted].tolist(),
             self.block.reason[self.wanted].tolist(),
-            self.asked.streams,
+            self.request.streams,
             kind,
         ]
         text = json.dumps(facts, sort_keys=True, default=str)
         return f'W/"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
-def chosen_streams(take: Take, asked: Sequence[str]) -> tuple[str, ...]:
-    """The streams of a take that names or patterns ask for, in its order; all without any.
+def chosen_streams(take: Take, names: Sequence[str]) -> tuple[str, ...]:
+    """The streams of a take that names or patterns match, in the take's order; all without any.
 
-    Raises Unknown.
+    Raises:
+        Unknown: A name or pattern matches none.
     """
     keys = [stream.key for stream in take.streams]
     if not keys:
         raise Unknown(f"take {take.name} has no camera stream in takes.json")
-    for word in asked:
+    for word in names:
         if not fnmatch.filter(keys, word) and word not in keys:
             hint = did_you_mean(word[:200], keys)
             raise Unknown(f"take {take.name} has no stream '{word[:200]}'{hint}")
-    if not asked:
+    if not names:
         return tuple(keys)
-    return tuple(k for k in keys if k in asked or any(fnmatch.fnmatchcase(k, w) for w in asked))
+    return tuple(k for k in keys if k in names or any(fnmatch.fnmatchcase(k, w) for w in names))
 
 
-def read_plan(asked: Asked, store: OpenStore, wanted: Any, limit: int) -> Plan | None:
-    clips = store.clips.within(asked.start, asked.end)
-    matters = np.ones(len(clips.clip), dtype=bool) if wanted is None else wanted(clips)
-    rows = np.flatnonzero(matters)
-    if len(rows):  # nothing before the first and after the last that matters
+def read_plan(
+    request: FeatureRequest, store: OpenStore, wanted: Wanted | None, limit: int
+) -> FeaturePlan | None:
+    """Read what a store has of a request.
+
+    Args:
+        request: What is asked for.
+        store: The store of its take and encoder_id.
+        wanted: From clips to bool [n], which of them are needed; None for all.
+        limit: Clips × streams in one answer.
+
+    Returns:
+        The plan; None when the store changed meanwhile.
+
+    Raises:
+        TooManyClips: More than `limit`.
+        StorageError: The store cannot be read.
+    """
+    clips = store.clips.within(request.start, request.end)
+    needed = np.ones(len(clips.clip), dtype=bool) if wanted is None else wanted(clips)
+    rows = np.flatnonzero(needed)
+    if len(rows):  # nothing before the first and after the last that is needed
         keep = slice(int(rows[0]), int(rows[-1]) + 1)
         clips = clips.chosen(keep)
-        matters = matters[keep]
+        needed = needed[keep]
     n = len(clips.clip)
-    if n * len(asked.streams) > limit:
-        raise TooMuch(n * len(asked.streams), limit)
+    if n * len(request.streams) > limit:
+        raise TooManyClips(
+            f"{n * len(request.streams)} clips × streams in one answer, {limit} are allowed: ask "
+            "for a shorter time or fewer streams"
+        )
     first = int(clips.clip[0]) if n else 0
-    block = store.read(asked.streams, first, first + n)
+    block = store.read(request.streams, first, first + n)
     if block is None:
         return None
-    windows = _windows(asked.streams, first, block, matters)
-    return Plan(asked, store, clips, block, matters, windows, int(block.have[matters].sum()))
+    windows = _windows(request.streams, first, block, needed)
+    return FeaturePlan(request, store, clips, block, needed, windows, int(block.have[needed].sum()))
 
 
 def _windows(
-    streams: tuple[str, ...], first: int, block: Block, matters: Array
+    streams: tuple[str, ...], first: int, block: Block, needed: Array
 ) -> tuple[tuple[tuple[str, ...], int, int], ...]:
     """Runs of missing clips; streams that lack the same run are computed together."""
     runs: dict[tuple[int, int], list[str]] = {}
     for at, name in enumerate(streams):
-        lacking = np.concatenate([[0], (~block.have[:, at] & matters).astype(np.int8), [0]])
+        lacking = np.concatenate([[0], (~block.have[:, at] & needed).astype(np.int8), [0]])
         edges = np.flatnonzero(np.diff(lacking))
         for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
             runs.setdefault((first + begin, first + end), []).append(name)

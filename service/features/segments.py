@@ -6,14 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from service.features.cache import Array, Clips
-from service.features.encoding import Answer, dumped, encoded, npz
+from service.features.block import Array, Clips
+from service.features.encoding import TakeFeatures, dumped, encoded, npz
 from takestream.protocol import NPZ
 
 
 @dataclass(frozen=True)
 class Segment:
-    """`[start, end)` seconds of a take; step_id as the annotation has it."""
+    """An interval of a take.
+
+    Attributes:
+        take: The take's uid or name.
+        start: Seconds on the take's clock.
+        end: Seconds on the take's clock, not included.
+        step_id: As the annotation has it.
+    """
 
     take: str
     start: float
@@ -21,8 +28,8 @@ class Segment:
     step_id: int | str | None = None
 
 
-def seen(clips: Clips, segments: Sequence[Segment]) -> Array:
-    """bool [n]: the clips that any of the segments is made of."""
+def member_clips(clips: Clips, segments: Sequence[Segment]) -> Array:
+    """bool [n], the clips that any of the segments is pooled from."""
     wanted = np.zeros(len(clips.clip), dtype=bool)
     for segment in segments:
         wanted |= _members(clips, segment)
@@ -30,11 +37,15 @@ def seen(clips: Clips, segments: Sequence[Segment]) -> Array:
 
 
 @dataclass(frozen=True)
-class Pooled:
+class PooledSegments:
     """Vectors of some of a request's segments, all of one take.
 
-    numbers: which of the segments. vectors: float32 [n, S, D], NaN where there is none.
-    valid: bool [n, S], where there is one.
+    Attributes:
+        numbers: Which of the segments [n].
+        streams: The streams [S].
+        attributes: As in the take's store.
+        vectors: float32 [n, S, D], NaN where there is none.
+        valid: bool [n, S], where there is one.
     """
 
     numbers: Sequence[int]
@@ -44,7 +55,9 @@ class Pooled:
     valid: Array
 
 
-def pooled(answer: Answer, numbers: Sequence[int], segments: Sequence[Segment]) -> Pooled:
+def pool_segments(
+    answer: TakeFeatures, numbers: Sequence[int], segments: Sequence[Segment]
+) -> PooledSegments:
     """The mean over each segment's valid clips."""
     block = answer.block
     count, dim = len(answer.streams), block.features.shape[2]
@@ -57,13 +70,18 @@ def pooled(answer: Answer, numbers: Sequence[int], segments: Sequence[Segment]) 
                 some = features[valid[:, stream], stream].astype(np.float32)
                 vectors[number, stream] = some.mean(axis=0)
     valid = ~np.isnan(vectors[:, :, 0])
-    return Pooled(numbers, answer.streams, answer.attributes, vectors, valid)
+    return PooledSegments(numbers, answer.streams, answer.attributes, vectors, valid)
 
 
-def assembled(segments: Sequence[Segment], results: Sequence[Pooled], kind: str) -> bytes:
-    """The answer for all takes together as `kind`, JSON or npz.
+def encode_segments(
+    segments: Sequence[Segment], results: Sequence[PooledSegments], kind: str
+) -> bytes:
+    """The vectors of all segments as one answer.
 
-    Streams are the union, in the order they come up.
+    Args:
+        segments: All segments of the request.
+        results: Their vectors, take by take. The answer has the streams of all of them.
+        kind: Media type, JSON or npz.
     """
     results = sorted(results, key=lambda result: result.numbers[0])
     names = list(dict.fromkeys(name for result in results for name in result.streams))

@@ -86,7 +86,7 @@ def figures(serving: Serving, before: tuple[float, int], again: Callable[[], flo
         for kind in (NPZ, ARROW, "application/json"):
             times = [timed(lambda k=kind: ask(k)) * 1000 for _ in range(ASKED)]  # type: ignore[misc]
             show(f"cached 10 s × 6 streams as {kind}, p50, ms", statistics.median(times), "≤ 25")
-        resident = {title: _resident(serving, title) for title in ("Door", "Engine")}
+        resident = {title: _resident(serving, title) for title in ("Api", "Engine")}
         for _ in range(3000):
             ask(NPZ)
         for title, size in resident.items():

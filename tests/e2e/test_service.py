@@ -160,7 +160,7 @@ def test_killed_workers_engines_and_doors_cost_time_and_nothing_else(
     url = client.post("/v1/jobs", json=body).headers["location"]
     time.sleep(1)
     serving.kill("ray::ServeReplica:takestream:Engine")
-    serving.kill("ray::ServeReplica:takestream:Door")
+    serving.kill("ray::ServeReplica:takestream:Api")
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         try:

@@ -1,4 +1,4 @@
-"""The front door without an engine: keys, limits, and answers from a store that is there."""
+"""The front context without an engine: keys, limits, and answers from a store that is there."""
 
 import hashlib
 import io
@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from configs.load import SettingsError, parse
 from configs.schema import ServeSpec
 from service.api.app import create_app
-from service.api.context import Front
+from service.api.context import ApiContext
 from service.api.features import KINDS
 from service.api.keys import KeyRing
 from service.api.negotiation import accepted, matches
@@ -87,8 +87,8 @@ def write(store: TakeStore, name: str, first: int, plus: float = 0) -> None:
 
 
 def client_of(root: Path, keys: KeyRing | None = None, **more: object) -> TestClient:
-    door = Front(spec_of(root, **more), keys, b"secret", None)
-    return TestClient(create_app(door), "http://localhost", raise_server_exceptions=False)
+    context = ApiContext(spec_of(root, **more), keys, b"secret", None)
+    return TestClient(create_app(context), "http://localhost", raise_server_exceptions=False)
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_video_links_open_their_own_video_for_a_while(root: Path) -> None:
     client = client_of(root, ring("read"))
     streams = client.get("/v1/takes/one", headers=HEADERS).json()["streams"]
     link = next(s["video"] for s in streams if s["key"] == "cam01_0")
-    # Past the door: 404, because this data set has no videos.
+    # Past the context: 404, because this data set has no videos.
     assert client.get(link).status_code == 404
     assert client.get(link.replace("cam01_0", "aria01_rgb")).status_code == 401
     until, _, signature = link.partition("token=")[2].partition(".")
@@ -195,9 +195,9 @@ def test_limits(root: Path) -> None:
 
 
 def test_one_request_too_many_is_told_when_to_come_back(root: Path) -> None:
-    door = Front(spec_of(root, limits={"requests_per_key": 1}), None, b"", None)
-    client = TestClient(create_app(door), "http://localhost")
-    with door.counted(door.caller(None, "read")):  # type: ignore[arg-type]
+    context = ApiContext(spec_of(root, limits={"requests_per_key": 1}), None, b"", None)
+    client = TestClient(create_app(context), "http://localhost")
+    with context.counted(context.authenticate(None, "read")):  # type: ignore[arg-type]
         answer = client.get(FEATURES)
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
     assert client.get(FEATURES).status_code == 200

@@ -13,7 +13,7 @@ from starlette.types import Message
 from configs.load import parse
 from configs.schema import JobSpec, ServeSpec
 from service.api.app import create_app
-from service.api.context import Front
+from service.api.context import ApiContext
 from service.api.keys import KeyRing, new_key
 from service.engine.client import EngineBusy, EngineClient
 from service.jobs.claim import NotOwner
@@ -70,8 +70,8 @@ def engine() -> Engine:
 def client_of(root: Path, engine: Engine, keys: KeyRing | None = None) -> TestClient:
     (root / "takes.json").write_text(json.dumps([{"take_uid": "u", "take_name": "one"}]))
     job = {"dataset": str(root), "output": str(root / "out")}
-    door = Front(parse(ServeSpec, {"job": job}, "test"), keys, b"secret", engine)
-    return TestClient(create_app(door), "http://localhost", raise_server_exceptions=False)
+    context = ApiContext(parse(ServeSpec, {"job": job}, "test"), keys, b"secret", engine)
+    return TestClient(create_app(context), "http://localhost", raise_server_exceptions=False)
 
 
 @pytest.mark.parametrize(

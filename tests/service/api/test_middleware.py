@@ -22,7 +22,7 @@ from configs.load import parse
 from configs.schema import ServeSpec
 from service.api import middleware as edge
 from service.api.app import create_app
-from service.api.context import Front
+from service.api.context import ApiContext
 from service.api.keys import KeyEntry, KeyRing
 from service.engine.client import ServeEngineClient
 from workers.store.errors import StoreError
@@ -53,20 +53,20 @@ class Served:
         (root / "data" / "takes.json").write_text(json.dumps([entry]))
         job = {"dataset": str(root / "data"), "output": str(root / "out")}
         self.engine = Engine()
-        self.door = Front(
+        self.context = ApiContext(
             parse(ServeSpec, {"job": job, **more}, "test"),
             keys,
             b"secret",
             ServeEngineClient(self.engine),
         )
-        self.app = create_app(self.door)
+        self.app = create_app(self.context)
         self.client = self.client_at()
 
     def client_at(self, url: str = "http://localhost", address: str = "127.0.0.1") -> TestClient:
         return TestClient(self.app, url, client=(address, 1234), raise_server_exceptions=False)
 
     def count(self, name: str, **labels: str) -> float:
-        return self.door.metrics.registry.get_sample_value(name, labels) or 0
+        return self.context.metrics.registry.get_sample_value(name, labels) or 0
 
     def errors(self, kind: str) -> float:
         return self.count("takestream_errors_total", kind=kind)
@@ -118,7 +118,7 @@ def test_what_the_engine_raised_is_told_without_ray_s_account_of_it(served: Serv
 def test_a_fault_is_answered_and_counted_as_one(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(served.door.catalogue, "take", raising(RuntimeError("/srv/secret")))
+    monkeypatch.setattr(served.context.catalogue, "take", raising(RuntimeError("/srv/secret")))
     answer = served.client.get("/v1/takes/one", headers={"X-Request-ID": "mine-1"})
     assert (answer.status_code, answer.json()["request_id"]) == (500, "mine-1")
     assert answer.headers["content-type"] == "application/problem+json"
@@ -211,9 +211,9 @@ def test_without_keys_only_this_machine_is_answered(
         assert "takestream keys new" in answer.json()["detail"]
     assert client.get("/healthz", headers={"Host": host}).status_code == 200
     entry = KeyEntry(name="ann", sha256="0" * 64, scopes=("read",))
-    for door, status in ((Served(tmp_path, insecure=True), 200),
+    for context, status in ((Served(tmp_path, insecure=True), 200),
                          (Served(tmp_path, KeyRing([entry])), 401)):  # fmt: skip
-        client = door.client_at(address=address)
+        client = context.client_at(address=address)
         assert client.get("/v1/takes", headers={"Host": host}).status_code == status
 
 
@@ -242,13 +242,13 @@ def test_a_reader_that_stops_reading_is_let_go(
         asyncio.run(asyncio.wait_for(served.app(scope, receive, send), 10))
     assert sent == ["http.response.start", "http.response.body"] * 2
     assert served.errors("stalled") == 2
-    assert not any(served.door._under_way.values())
+    assert not any(served.context._under_way.values())
 
 
 def test_what_lasts_is_counted_apart(served: Served) -> None:
-    door, client = served.door, served.client
-    nobody = door.caller(None, "read")  # type: ignore[arg-type]
-    held = [door.counted(nobody, "videos") for _ in range(64)]
+    context, client = served.context, served.client
+    nobody = context.authenticate(None, "read")  # type: ignore[arg-type]
+    held = [context.counted(nobody, "videos") for _ in range(64)]
     for one in held:
         one.__enter__()
     url = "/v1/takes/one/streams/cam01_0/video"
@@ -257,7 +257,7 @@ def test_what_lasts_is_counted_apart(served: Served) -> None:
     assert client.get("/v1/takes").status_code == 200
     for one in held:
         one.__exit__(None, None, None)
-    assert client.get(url).status_code == 404  # past the door: there is no such file
+    assert client.get(url).status_code == 404  # past the context: there is no such file
 
 
 def test_other_origins_may_read_what_scripts_need(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_lists_in_a_job_are_folded_and_bounded(served: Served) -> None:
         seen.append(job)
         raise StoreError("enough")
 
-    served.door.engine = SimpleNamespace(submit=submit)  # type: ignore[assignment]
+    served.context.engine = SimpleNamespace(submit=submit)  # type: ignore[assignment]
     views = {"select": {"views": ["ego", "exo"] * 100_000}}
     assert served.client.post("/v1/jobs", json=views).status_code == 503
     assert seen[0].select.views == ("ego", "exo")
@@ -170,7 +170,7 @@ def test_readyz_names_a_data_set_that_is_gone(
     served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served.engine.outcome = {}
-    monkeypatch.setattr(served.door.catalogue._takes, "_seconds", 0)
+    monkeypatch.setattr(served.context.catalogue._takes, "_seconds", 0)
     assert served.client.get("/readyz").json()["checks"]["dataset"] == "ok"
     (tmp_path / "data" / "takes.json").rename(tmp_path / "data" / "moved.json")
     answer = served.client.get("/readyz")

@@ -11,7 +11,7 @@ from configs.load import parse
 from configs.schema import ServeSpec
 from service.api import videos
 from service.api.app import create_app
-from service.api.context import Front
+from service.api.context import ApiContext
 from service.api.keys import KeyRing, new_key
 from service.api.problems import Problem
 from service.api.videos import LONGEST_ANSWER, PIECE, byte_range
@@ -41,8 +41,8 @@ def file(tmp_path: Path) -> Path:
 def client_of(file: Path, keys: KeyRing | None = None) -> TestClient:
     root = file.parent.parent.parent
     job = {"dataset": str(root), "output": str(root / "out")}
-    door = Front(parse(ServeSpec, {"job": job}, "test"), keys, b"secret", None)
-    return TestClient(create_app(door), "http://localhost", raise_server_exceptions=False)
+    context = ApiContext(parse(ServeSpec, {"job": job}, "test"), keys, b"secret", None)
+    return TestClient(create_app(context), "http://localhost", raise_server_exceptions=False)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_link_counts_for_the_key_that_it_was_given_to(
 ) -> None:
     (ann, one), (bob, two) = (new_key(name, ["read"]) for name in ("ann.b", "bob"))
     client = client_of(file, KeyRing([one, two]))
-    door = client.app.state.front  # type: ignore[attr-defined]
+    context = client.app.state.context  # type: ignore[attr-defined]
 
     def link(key: str) -> str:
         take = client.get("/v1/takes/one", headers={"Authorization": f"Bearer {key}"}).json()
@@ -155,7 +155,7 @@ def test_a_link_counts_for_the_key_that_it_was_given_to(
     first = {"Range": "bytes=0-0"}
     assert client.get(of_ann, headers=first).status_code == 206
     assert client.get(of_ann.replace("ann.b", "bob"), headers=first).status_code == 401
-    door._under_way["ann.b", "videos"] = 64
+    context._under_way["ann.b", "videos"] = 64
     assert client.get(of_ann, headers=first).status_code == 429
     assert client.get(of_bob, headers=first).status_code == 206
     monkeypatch.setattr("time.time", lambda: 4e9)
@@ -164,7 +164,7 @@ def test_a_link_counts_for_the_key_that_it_was_given_to(
 
 def test_links_lead_to_names_that_are_odd() -> None:
     stream = type("S", (), {"uri": "x", "key": "cam #1"})
-    door = type("D", (), {"keys": None})
+    context = type("D", (), {"keys": None})
     take = type("T", (), {"uid": "a?b"})
-    found = videos.video_url(door, None, take, stream)  # type: ignore[arg-type]
+    found = videos.video_url(context, None, take, stream)  # type: ignore[arg-type]
     assert found == "/v1/takes/a%3Fb/streams/cam%20%231/video"

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from configs.load import parse
 from configs.schema import JobSpec, ServeSpec
 from service.api.app import create_app
-from service.api.context import Front
+from service.api.context import ApiContext
 from service.engine.client import EngineClient
 from service.engine.ondemand import Part
 from service.features.refreshed import RefreshedValue
@@ -146,7 +146,7 @@ def engine() -> Engine:
 
 @pytest.fixture
 def client(spec: ServeSpec, engine: Engine) -> Iterator[TestClient]:
-    with TestClient(create_app(Front(spec, None, b"s", engine)), "http://localhost") as found:
+    with TestClient(create_app(ApiContext(spec, None, b"s", engine)), "http://localhost") as found:
         yield found
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from service.features.cache import OpenStore, StoredFeatures
-from service.features.encoding import Answer
+from service.features.encoding import TakeFeatures
 from takestream.client.answers import dataset
 from takestream.protocol import ARROW, JSON, NPZ
 from takestream.storage import S3Options
@@ -55,21 +55,21 @@ def opened(folder: Path, extra: dict[str, Any]) -> OpenStore:
     return found
 
 
-def answer(store: OpenStore, start: float) -> Answer:
+def answer(store: OpenStore, start: float) -> TakeFeatures:
     clips = store.clips.within(start, None)
     first = int(clips.clip[0])
     block = store.read(STREAMS, first, 3)
     assert block is not None
-    return Answer({"take": {}}, STREAMS, clips, block)
+    return TakeFeatures({"take": {}}, STREAMS, clips, block)
 
 
 @pytest.fixture
-def segments(tmp_path: Path) -> Answer:
+def segments(tmp_path: Path) -> TakeFeatures:
     """The last two of three annotated segments."""
     return answer(opened(tmp_path, {"segment_name": NAMES, "segment_label": LABELS}), 1.5)
 
 
-def test_the_client_shows_the_segments(segments: Answer) -> None:
+def test_the_client_shows_the_segments(segments: TakeFeatures) -> None:
     body = segments.encode(NPZ)
     data = dataset(httpx.Response(200, content=body, headers={"Content-Type": NPZ}), "clip")
     assert data["clip"].values.tolist() == [1, 2]
@@ -79,7 +79,7 @@ def test_the_client_shows_the_segments(segments: Answer) -> None:
     assert "segment" in data.segment_label.attrs["long_name"]
 
 
-def test_json_and_arrow_hold_them_too(segments: Answer) -> None:
+def test_json_and_arrow_hold_them_too(segments: TakeFeatures) -> None:
     parsed = json.loads(segments.encode(JSON))
     assert parsed["segment_name"] == list(NAMES[1:])
     table = pa.ipc.open_stream(io.BytesIO(segments.encode(ARROW))).read_all()
