@@ -5,6 +5,7 @@ A change takes effect with one PUT of it, after all other objects of the change 
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -40,6 +41,8 @@ from workers.store.layout import (
 from workers.store.objects import Objects
 
 # What zarr and its codecs raise for chunks that do not decode.
+log = logging.getLogger(__name__)
+
 UNDECODABLE = (RuntimeError, ValueError, TypeError)
 
 
@@ -155,7 +158,11 @@ class Metadata:
     def absorb(self) -> None:
         """Add streams that were claimed and are not there, whoever claimed them."""
         while data := self._objects.get(_claim_key(len(self.streams))):
-            self._add(_parsed_claim(self._objects, data, {"streams": [], "attributes": {}}))
+            try:
+                claim = _parsed_claim(self._objects, data, {"streams": [], "attributes": {}})
+            except StoreError:
+                return  # half written; whoever adds streams next replaces it
+            self._add(claim)
 
     def align(self) -> None:
         """Make the arrays' own metadata and the stream names what the root says.
@@ -257,10 +264,16 @@ def _claim(objects: Objects, position: int, claim: Mapping[str, Any]) -> dict[st
     """What is added at this stream position: `claim`, or that of whoever was first.
 
     Two runs that add streams at once would otherwise both take the same index. The loser carries
-    out the winner's claim too, so it does not matter whether the winner still lives.
+    out the winner's claim too, so it does not matter whether the winner still lives. One that was
+    half written was never carried out, as its writer would have read it back, and is replaced.
     """
     key = _claim_key(position)
     objects.put_new(key, _dumped(claim))
+    try:
+        return _parsed_claim(objects, objects.get(key) or b"", claim)
+    except StoreError as error:
+        log.warning("%s; it is replaced", error)
+    objects.put(key, _dumped(claim))
     return _parsed_claim(objects, objects.get(key) or b"", claim)
 
 
@@ -275,8 +288,7 @@ def _parsed_claim(objects: Objects, data: bytes, like: Mapping[str, Any]) -> dic
             raise ValueError("its streams are no names")
     except (ValueError, TypeError, KeyError) as error:
         raise StoreError(
-            f"{objects.uri}: an object below {schema.STREAM}/claims is damaged ({error});"
-            " remove the store"
+            f"{objects.uri}: an object below {schema.STREAM}/claims is damaged ({error})"
         ) from error
     return dict(found)
 

@@ -141,3 +141,21 @@ def test_an_unwritable_unit_is_an_error_not_a_hole(job: Job) -> None:
     (Path(store.uri) / "features").write_text("in the way")
     with pytest.raises(Exception, match=r"u\.zarr"):
         extractor.extract(prepared.units[0])
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"streams": ["cam0', b"[]"])
+def test_a_torn_claim_is_replaced(job: Job, torn: bytes) -> None:
+    job.run(["cam02_0"])
+    claim = next(job.output.glob("*/u.zarr")) / "stream" / "claims" / "1.json"
+    claim.write_bytes(torn)
+    assert {r.ranges[0].streams for r in job.run()} == {("cam01_0",)}
+    assert job.dataset().attrs["status"] == "complete"
+    assert b"cam01_0" in claim.read_bytes()
+
+
+def test_a_torn_first_claim_is_replaced(job: Job) -> None:
+    claim = Path(job.recipe.store_uri("u")) / "stream" / "claims" / "0.json"
+    claim.parent.mkdir(parents=True)
+    claim.write_bytes(b'{"streams": ["cam0')
+    job.run()
+    assert job.dataset().valid.all()
