@@ -151,3 +151,23 @@ def test_a_stream_that_kills_its_worker_is_named_and_the_others_written(
     healed = takestream(*job, "--output", output, "--unit-frames", "4096")
     assert healed.returncode == 0, healed.stderr
     assert stores(output)["uid-a.zarr"].valid.all()
+
+
+def test_a_chunk_that_is_taken_away_while_the_job_runs_is_a_failure(
+    job: tuple[str, ...], undisturbed: Path, takestream: Callable, tmp_path: Path
+) -> None:
+    output = tmp_path / "features"
+    process = start(job, output)
+    wait_for_chunks(output, 1, process)
+    next(output.glob("*/*.zarr/features/c/*/*/*")).unlink()
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 1, err
+    facts = json.loads(out)
+    assert not facts["ok"]
+    (failure,) = facts["failures"]
+    assert failure["kind"] == "incomplete"
+    assert "clips that were written are not in the store" in failure["reason"]
+    assert facts["units"]["failed"] == 0
+    again = takestream(*job, "--output", output)
+    assert again.returncode == 0, again.stderr
+    same(undisturbed, output)

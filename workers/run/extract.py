@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 
@@ -94,15 +94,19 @@ class UnitExtractor:
     def finish(self, take: Take) -> FinishedTake:
         """Mark the take's stores complete if they are. Raises StorageError."""
         finished, complete = [], True
+        missing: Counter[str] = Counter()
         for number, target in enumerate(self.recipe.targets):
             try:
                 store = self._store(take, number)
             except StoreNotFound:
                 complete = False  # its grid has no clip of this take: a failure said so
                 continue
-            complete &= store.finish()
+            if not store.finish():
+                complete = False
+                for gap in store.missing():
+                    missing.update(dict.fromkeys(gap.streams, gap.stop - gap.start))
             finished.append((store, target))
-        return FinishedTake(take, complete, problems_of(finished))
+        return FinishedTake(take, complete, problems_of(finished), missing=dict(missing))
 
     def extract(
         self,

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from takestream.errors import ErrorKind, StorageError, StorageUnavailable
@@ -166,6 +167,10 @@ class _Job:
         self._preparing = 0
         # Per take under way, how many of its clips (times streams) no record has come for yet.
         self._open: dict[str, int] = {}
+        # By take under way: its streams that were asked for and that no failure has named, and by
+        # stream the clips given up.
+        self._asked: dict[str, set[str]] = {}
+        self._given_up: dict[str, Counter[str]] = {}
         self._fatal = False
         # By storage, tasks that it did not answer, one after the other.
         self._unanswered: dict[str, int] = {}
@@ -185,6 +190,7 @@ class _Job:
                 self._exhausted = True
                 break
             tasks.append(Prepare(self._recipe, item[0], self._owner, item[1]))
+            self._asked[item[0].uid] = set(item[1])
             self._preparing += 1
         self._submit(tasks)
 
@@ -194,6 +200,8 @@ class _Job:
         # With the keys gone or the disk full every other unit would fail in the same words.
         self._fatal |= any(failure.fatal for failure in record.failures)
         self._listen(record)
+        if asked := self._asked.get(record.take.uid):
+            asked -= {failure.stream for failure in record.failures if failure.stream}
         if isinstance(record, PreparedTake):
             self._prepared(record)
         elif isinstance(record, UnitRecord):
@@ -261,12 +269,20 @@ class _Job:
         else:
             progress.units_failed += 1
             progress.clips_failed += clips
+            given_up = self._given_up.setdefault(uid, Counter())
+            for part in record.ranges:
+                given_up.update(dict.fromkeys(part.streams, part.stop - part.start))
         self._open[uid] -= clips
         if self._open[uid] == 0:
             self._submit([Finish(self._recipe, record.take, self._owner)])
 
     def _finished(self, record: FinishedTake) -> None:
-        self._open.pop(record.take.uid, None)
+        uid = record.take.uid
+        self._open.pop(uid, None)
+        asked, given_up = self._asked.pop(uid, set()), self._given_up.pop(uid, Counter())
+        lost = {name: record.missing.get(name, 0) - given_up[name] for name in asked}
+        if lost := {name: clips for name, clips in lost.items() if clips > 0}:
+            self.report.failures.append(_not_kept(record.take, lost))
         self.progress.takes_done += record.complete
         if record.problems:
             self.report.problems[record.take.name] = dict(record.problems)
@@ -279,3 +295,14 @@ def _in_vain(record: Record) -> bool:
     if isinstance(record, UnitRecord):
         return record.outcome == "failed"
     return not record.complete
+
+
+def _not_kept(take: Take, lost: Mapping[str, int]) -> Failure:
+    """For clips of units that were done and are not in the store at the end."""
+    where = ", ".join(f"{clips} of {name}" for name, clips in sorted(lost.items()))
+    only = next(iter(lost)) if len(lost) == 1 else None
+    words = (
+        f"{sum(lost.values())} clips that were written are not in the store ({where}): the storage "
+        "did not keep them, or something removed them. Run the same command again to write them"
+    )
+    return Failure(take.name, only, words, ErrorKind.INCOMPLETE)

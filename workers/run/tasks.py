@@ -178,12 +178,14 @@ class FinishedTake:
         complete: whether all its stores are complete now.
         problems: per stream, plain words.
         failures: why it could not be finished.
+        missing: per stream, clips of units that are not whole in the stores, over all of them.
     """
 
     take: Take
     complete: bool
     problems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    missing: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

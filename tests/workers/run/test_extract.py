@@ -52,6 +52,20 @@ def test_a_lost_chunk_is_made_again_and_nothing_else(job: Job) -> None:
     xr.testing.assert_identical(job.dataset(), whole)
 
 
+def test_at_its_end_a_take_says_which_clips_its_store_did_not_keep(job: Job) -> None:
+    job.run()
+    extractor, prepared = job.prepare()
+    # As a storage that answers 200 and keeps nothing, or a rule that removes objects.
+    for lost in (1, -1):
+        sorted(job.chunks(1))[lost].unlink()
+    finished = extractor.finish(prepared.take)
+    assert not finished.complete
+    assert dict(finished.missing) == {STREAMS[1]: 4}
+    job.run()
+    finished = extractor.finish(prepared.take)
+    assert (finished.complete, dict(finished.missing)) == (True, {})
+
+
 def test_a_changed_object_is_extracted_again_alone(job: Job) -> None:
     job.run()
     other = job.chunks(0)

@@ -7,7 +7,16 @@ from workers.dataset.take import Stream, Take
 from workers.media.counters import Counters
 from workers.run.job import Progress, Report, _Job, _waiting
 from workers.run.pool import Counts, _fold_in
-from workers.run.tasks import ClipRange, FinishedTake, PreparedTake, Record, Task, Unit, UnitRecord
+from workers.run.tasks import (
+    ClipRange,
+    Failure,
+    FinishedTake,
+    PreparedTake,
+    Record,
+    Task,
+    Unit,
+    UnitRecord,
+)
 from workers.run.worker import EARLIER, KEPT_OWNERS, Worker
 
 OWNERS = [f"job-{number}" for number in range(50)]
@@ -52,6 +61,49 @@ def test_a_job_with_units_that_were_not_extracted_is_not_ok() -> None:
     assert job.over
     assert not job.report.ok
     assert Report(Progress(1)).ok
+
+
+def test_clips_that_were_written_and_are_not_there_at_the_end_fail_the_job() -> None:
+    streams = tuple(Stream(f"{n}_0", n, "0", "x", False) for n in "abc")
+    take = Take("uid", "take", None, None, None, 1.0, streams)
+    asked = ("a_0", "b_0")
+    units = [Unit(take, 0, 144, (ClipRange(0, n, n + 8, asked),)) for n in (0, 8)]
+    cases = [
+        # The other streams of the store are not this job's.
+        ("done", {"c_0": 16}, None),
+        ("done", {}, None),
+        ("done", {"a_0": 8, "b_0": 16, "c_0": 16}, "24 clips that were written are not in the "
+         "store (8 of a_0, 16 of b_0)"),
+        # What was given up was told when it was.
+        ("failed", {"a_0": 8, "b_0": 8}, None),
+        ("named", {"a_0": 16, "b_0": 8}, None),
+        ("failed", {"a_0": 8, "b_0": 16}, "8 clips that were written are not in the store (8 of "
+         "b_0)"),
+    ]  # fmt: skip
+    for outcome, missing, words in cases:
+        recipe: Any = None
+        tasks: list[Task] = []
+        job = _Job(recipe, [(take, asked)], tasks.extend, "owner")
+        job.advance(4)
+        failed = () if outcome == "done" else (Failure("take", None, "503"),)
+        if outcome == "named":  # a stream whose object cannot be read, or whose writing failed
+            outcome, failed = "failed", (Failure("take", "a_0", "403"),)
+        came: list[Record] = [
+            PreparedTake(take, ("store",), tuple(units), clips=32, frames=100),
+            UnitRecord(take, units[0].ranges, "done"),
+            UnitRecord(take, units[1].ranges, outcome, failures=failed),  # type: ignore[arg-type]
+            FinishedTake(take, not missing, missing=missing),
+        ]
+        for record in came:
+            job.take_in(record)
+        job.advance(4)
+        assert job.over
+        found = [f for f in job.report.failures if f not in failed]
+        assert [f.kind for f in found] == ([] if words is None else ["incomplete"])
+        assert job.report.ok == (words is None and not failed)
+        if words is not None:
+            assert words in found[0].reason
+            assert found[0].stream == (None if outcome == "done" else "b_0")
 
 
 def test_a_worker_counts_the_latest_owners_apart_and_all_others_as_one() -> None:
