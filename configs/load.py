@@ -82,9 +82,6 @@ def over_job(data: Mapping[str, Any], overrides: Mapping[str, Any], where: str) 
     """
     over = dict(overrides)
     changes = over.pop("encoder", None)
-    names_one = changes is not None and (not isinstance(changes, Mapping) or "preset" in changes)
-    if names_one and over.get("encoders") is not None:
-        raise SettingsError(f"{where}: give encoder or encoders, not both")
     if not isinstance(changes, Mapping | None):
         over["encoders"], changes = changes, None
     try:

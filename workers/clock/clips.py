@@ -18,7 +18,7 @@ from torch import Tensor
 from takestream.schema import Reason
 from workers.clock.grid import Grid
 from workers.clock.timeline import NONE, Timeline
-from workers.media.decode import Decoded
+from workers.media.session import Decoded
 
 # One picture for each preprocessing, None where no target sees the frame with it.
 Pictures = tuple[Tensor | None, ...]

@@ -14,8 +14,8 @@ from workers.dataset.base import Dataset, source_of
 from workers.dataset.take import Stream, Take
 from workers.media.container import UnreadableVideo
 from workers.media.counters import Counters
-from workers.media.index import Index, read_index
 from workers.media.source import ObjectIdentity
+from workers.media.video import Video, probe_video
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class StreamProbe:
     reason: VALID, or STREAM_ABSENT / STREAM_UNREADABLE with `fault` saying why in plain words.
     frames: frames that a player shows. rate: frames per second, as a fraction in text.
     track: number of the video track that was taken, among all tracks of the file.
+    read_by: "index" where the container's index tells the frames, "order" where the stream is
+        decoded from its beginning instead.
     drift: largest distance in frames between a PTS and `frame / rate of the take`.
     """
 
@@ -39,6 +41,7 @@ class StreamProbe:
     width: int | None = None
     height: int | None = None
     track: int | None = None
+    read_by: str | None = None
     drift: float = 0.0
 
     @property
@@ -88,31 +91,31 @@ class TakeProbe:
 
 def probe_take(
     take: Take, dataset: Dataset, counters: Counters
-) -> tuple[TakeProbe, dict[str, Index]]:
+) -> tuple[TakeProbe, dict[str, Video]]:
     """Probe every stream of a take at once; two to four small requests each.
 
-    Also returns the indexes of the readable streams. Raises StorageError when the storage fails, so
+    Also returns the readable streams. Raises StorageError when the storage fails, so
     that an outage never passes for a broken video.
     """
     with ThreadPoolExecutor(max(1, len(take.streams)), thread_name_prefix="probe") as pool:
         found = list(pool.map(lambda stream: _probe(stream, dataset, counters), take.streams))
-    indexes = {
-        stream.key: index
-        for stream, (_, index) in zip(take.streams, found, strict=True)
-        if index is not None
+    videos = {
+        stream.key: video
+        for stream, (_, video) in zip(take.streams, found, strict=True)
+        if video is not None
     }
-    frames = agreed_frames([index.frames for index in indexes.values()])
-    rate = agreed_rate([index.rate for index in indexes.values()])
+    frames = agreed_frames([video.samples for video in videos.values()])
+    rate = agreed_rate([video.rate for video in videos.values()])
     probes = {}
-    for stream, (probe, index) in zip(take.streams, found, strict=True):
-        drift = 0.0 if index is None else _drift(index, rate)
+    for stream, (probe, video) in zip(take.streams, found, strict=True):
+        drift = 0.0 if video is None else _drift(video, rate)
         probes[stream.key] = StreamProbe(**{**vars(probe), "drift": drift})
-    return TakeProbe(frames, rate, probes), indexes
+    return TakeProbe(frames, rate, probes), videos
 
 
 def _probe(
     stream: Stream, dataset: Dataset, counters: Counters
-) -> tuple[StreamProbe, Index | None]:
+) -> tuple[StreamProbe, Video | None]:
     if stream.uri is None:
         fault = "listed in takes.json without a file"
         return StreamProbe(None, Reason.STREAM_ABSENT, fault), None
@@ -125,7 +128,9 @@ def _probe(
         ), None
     source.expect(identity)
     try:
-        index = read_index(source, identity)
+        video = probe_video(source, identity)
+        if video.showing:
+            source.confirm()
     except UnreadableVideo as error:
         source.confirm()
         probe = StreamProbe(
@@ -135,19 +140,20 @@ def _probe(
     probe = StreamProbe(
         uri=stream.uri,
         reason=Reason.VALID,
-        fault=index.truncated,
+        fault="; ".join(video.problems),
         size=identity.size,
         etag=identity.etag,
-        frames=index.frames,
-        rate=str(index.rate),
-        codec=index.codec,
-        width=index.width,
-        height=index.height,
-        track=index.track,
+        frames=video.samples,
+        rate=str(video.rate),
+        codec=video.index.codec,
+        width=video.index.width,
+        height=video.index.height,
+        track=video.index.track,
+        read_by=video.read_by,
     )
-    return probe, index
+    return probe, video
 
 
-def _drift(index: Index, rate: Fraction) -> float:
-    clock = np.arange(index.frames) / float(rate)
-    return float(np.abs(index.times() - clock).max() * float(rate)) if index.frames else 0.0
+def _drift(video: Video, rate: Fraction) -> float:
+    clock = np.arange(video.samples) / float(rate)
+    return float(np.nanmax(np.abs(video.times() - clock), initial=0.0) * float(rate))

@@ -8,7 +8,7 @@ is parsed here: PTS, edit lists and B-frame reordering are libav's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import av
@@ -20,30 +20,43 @@ from av.packet import PacketSideData
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from workers.media.bitstream import Look, length_prefix
 from workers.media.container import UnreadableVideo, open_container, select, watched_track
+from workers.media.places import REORDER, Rhythm, believable, by_time, rhythm
 from workers.media.source import ObjectIdentity, Source, SourceChanged
+from workers.media.spans import ABSURD, consistent
 from workers.media.sparse import SparseFile
 
-# No camera makes a packet of this size.
-ABSURD = 128 * 1024 * 1024
 # What travels beside a packet and changes how it and those after it are decoded.
 BESIDE = ("new_extradata", "palette", "param_change")
+# Rate of a stream that has one frame and does not say.
+USUAL_RATE = Fraction(30)
 
 
 @dataclass(frozen=True, eq=False)
 class Index:
     """Packets of one video stream in decode order, and its frames in presentation order.
 
-    pts, dts: int64 [packets] in `time_base`. position, size: int64 [packets] in bytes.
-    key: bool [packets], whether decoding can begin there.
-    turn: int64 [packets], which comes out of a decoder when: by PTS, edit by edit; equal PTS share
-        a turn.
-    shown: int64 [frames], the packet of each frame that a player would show.
-    rate: frames per second by the container's average.
-    head: the bytes that libav read to open the file, so that it can be opened again for free.
-    track: number of the stream among all streams of the container.
-    beside: what travels beside a packet, by the packet's number: another sample description's
-        parameter sets, a palette. It holds until something else of its kind comes.
+    Attributes:
+        pts, dts: int64 [packets] in `time_base`.
+        position, size: int64 [packets] in bytes.
+        there: bool [packets], whether the packet's bytes can be read.
+        key: bool [packets], whether the container says that decoding can begin there.
+        turn: int64 [packets], which comes out of a decoder when: by PTS, edit by edit; equal PTS
+            share a turn.
+        shown: int64 [frames], the packet of each frame that a player would show; -1 for a frame
+            that is missing: its PTS has no packet.
+        rate: frames per second by the usual step from frame to frame.
+        head: the bytes that libav read to open the file, so that it can be opened again for free.
+        track: number of the stream among all streams of the container.
+        beside: what travels beside a packet, by the packet's number: another sample description's
+            parameter sets, a palette. It holds until something else of its kind comes.
+        prefix: bytes of the length before each part of a packet, for H.264 and HEVC.
+        late: seconds of the container's timeline that pass before the first frame.
+        doubt: why packets and PTS cannot tell which frame is which, or nothing.
+        proven, false: key packets that were looked at: decoding can begin there, or cannot.
+        clean: those of them behind which nothing leans on what came before.
+        sets: parameter sets carried by the key packets that were looked at.
     """
 
     identity: ObjectIdentity
@@ -51,6 +64,7 @@ class Index:
     dts: NDArray[np.int64]
     position: NDArray[np.int64]
     size: NDArray[np.int64]
+    there: NDArray[np.bool_]
     key: NDArray[np.bool_]
     turn: NDArray[np.int64]
     shown: NDArray[np.int64]
@@ -62,26 +76,48 @@ class Index:
     head: SparseFile
     track: int
     beside: Mapping[int, tuple[PacketSideData, ...]]
+    prefix: int | None
+    late: float = 0.0
+    doubt: str = ""
+    proven: set[int] = field(default_factory=set)
+    false: set[int] = field(default_factory=set)
+    clean: set[int] = field(default_factory=set)
+    sets: dict[int, tuple[bytes, ...]] = field(default_factory=dict)
 
     @property
     def frames(self) -> int:
-        """How many frames a player would show."""
+        """How many frames a player would show, missing ones included."""
         return len(self.shown)
 
     @property
-    def truncated(self) -> str:
-        """What is missing of the object in plain words, or nothing."""
-        beyond = int((self.position + self.size > self.identity.size)[self.shown].sum())
-        return (
-            f"the object is cut short: the data of {beyond} of {self.frames} frames is not in it"
-            if beyond
-            else ""
-        )
+    def problems(self) -> tuple[str, ...]:
+        """What is odd about the stream by its index alone, in plain words."""
+        shown = self.shown[self.shown >= 0]
+        cut = self.position + self.size > self.identity.size
+        beyond = int(cut[shown].sum())
+        apart = int((~self.there & ~cut)[shown].sum())
+        words = []
+        if beyond:
+            words.append(
+                f"the object is cut short: the data of {beyond} of {self.frames} frames is not "
+                "in it"
+            )
+        if apart:
+            words.append(
+                f"its index is damaged: it lists {apart} packets on top of others; their frames "
+                "are missing"
+            )
+        if len(shown) < self.frames:
+            words.append(missing_words(self.shown < 0))
+        if self.late:
+            words.append(f"its first frame is shown {self.late:.3f} s after the file's start")
+        return tuple(words)
 
     def times(self) -> NDArray[np.float64]:
-        """Each frame's PTS in seconds, from the first shown frame on; float64 [frames]."""
+        """Each frame's PTS; float64 [frames] seconds from the first frame, NaN where missing."""
         pts = self.pts[self.shown]
-        return np.asarray((pts - pts[:1]) * float(self.time_base), dtype=np.float64)
+        times = (pts - pts[:1]) * float(self.time_base)
+        return np.where(self.shown >= 0, times, np.nan).astype(np.float64)
 
     def packets(self, first: int, last: int, earlier: int = 0) -> tuple[int, int]:
         """The packets `[start, stop)` whose decoding gives frames `[first, last)` exactly.
@@ -91,10 +127,28 @@ class Index:
         starts there. `earlier` starts so many key packets before that.
         """
         wanted = self.shown[first:last]
-        keys = np.flatnonzero(self.key)
+        wanted = wanted[wanted >= 0]
+        keys = np.flatnonzero(self.entries())
         usable = keys[(self.turn[keys] <= self.turn[wanted[0]]) & (keys <= wanted.min())]
         start = int(usable[-1 - earlier]) if len(usable) > earlier else 0
         return start, int(wanted.max()) + 1
+
+    def entries(self) -> NDArray[np.bool_]:
+        """Where decoding can begin, as far as is known; bool [packets], a copy."""
+        entries = self.key.copy()
+        entries[list(self.false)] = False
+        return entries
+
+    def learn(self, packet: int, look: Look) -> bool:
+        """Keep what was seen of a key packet; whether decoding can begin there."""
+        self.sets[packet] = look.sets
+        # Where one packet is called a key and is not, pictures that lean on no other picture need
+        # not be keys either.
+        good = look.certain if self.false else look.entry
+        (self.proven if good else self.false).add(packet)
+        if good and look.clean:
+            self.clean.add(packet)
+        return good
 
     def open(self, hwaccel: HWAccel | None = None) -> tuple[InputContainer, VideoStream]:
         """The container again, from memory, and its stream; close it after use."""
@@ -111,11 +165,15 @@ class Index:
 
 
 def read_index(source: Source, expect: ObjectIdentity | None = None) -> Index:
-    """The index of the first video stream of `source`.
+    """The index of the video stream of `source` that one would watch.
 
     Costs one HEAD and two to four GETs for an ordinary mp4; a fragmented one, whose index lies
-    between the media, is read as a whole. Raises UnreadableVideo, StorageError,
-    and SourceChanged when the object is not the one `expect` names.
+    between the media, is read as a whole.
+
+    Raises:
+        UnreadableVideo: there is no video in it.
+        StorageError: it cannot be read.
+        SourceChanged: it is not the object that `expect` names.
     """
     identity = source.identity()
     if expect is not None and identity != expect:
@@ -127,10 +185,14 @@ def read_index(source: Source, expect: ObjectIdentity | None = None) -> Index:
         stream = watched_track(container)
         track = select(container, stream.index).index
         entries = list(stream.index_entries)
+        doubt = ""
         head.keep_no_more()
         # `mvex` in the moov says that fragments follow, with packets that the moov does not list.
         if stream.frames == 0 or head.holds(b"mvex"):
             packets, beside = _packets(container, track)
+        elif max((entry.size for entry in entries), default=0) > ABSURD:
+            packets, beside = _packets(container, track)
+            doubt = "its index lists a packet of an impossible size"
         else:
             with open_container(head.reopened(_end(entries))) as hollow:
                 packets, beside = _packets(hollow, track)
@@ -144,34 +206,87 @@ def read_index(source: Source, expect: ObjectIdentity | None = None) -> Index:
         key = np.isin(position, keys)
         turn = _turns(pts, key, hidden)
         order = np.argsort(turn, kind="stable")
+        shown = order[~hidden[order]]
+        beat = rhythm(pts[shown])
+        step = beat.step if beat else 0.0
+        doubt = doubt or _doubt(pts, dts, turn, hidden, shown, step)
+        if beat and beat.steady and not doubt:
+            shown = _spread(pts, shown, step)
         assert stream.time_base is not None
+        said = stream.average_rate or stream.guessed_rate
+        codec = stream.codec_context
         return Index(
             identity=identity,
             pts=pts,
             dts=dts,
             position=position,
             size=size,
+            there=(position + size <= identity.size) & consistent(position, size, key),
             key=key,
             turn=turn,
-            shown=order[~hidden[order]],
+            shown=shown,
             time_base=stream.time_base,
-            rate=stream.average_rate or stream.guessed_rate or Fraction(30),
-            codec=stream.codec_context.name,
-            width=stream.codec_context.width,
-            height=stream.codec_context.height,
+            rate=beat.rate(stream.time_base, said) if beat else said or USUAL_RATE,
+            codec=codec.name,
+            width=codec.width,
+            height=codec.height,
             head=head,
             track=track,
             beside=beside,
+            prefix=length_prefix(codec.name, codec.extradata),
+            late=_late(pts[shown[shown >= 0]], dts, beat) * float(stream.time_base),
+            doubt=doubt,
         )
 
 
+def missing_words(missing: NDArray[np.bool_]) -> str:
+    """How many frames are missing, and where the first and last of them would stand."""
+    where = np.flatnonzero(missing)
+    frames = f"{len(where)} of {len(missing)} frames are" if len(where) > 1 else "1 frame is"
+    span = f"between frame {where[0]} and {where[-1]}" if len(where) > 1 else f"frame {where[0]}"
+    return f"{frames} missing: no packet has their PTS ({span})"
+
+
+def _spread(pts: NDArray[np.int64], shown: NDArray[np.int64], step: float) -> NDArray[np.int64]:
+    places = by_time(pts[shown], step)
+    spread = np.full(int(places[-1]) + 1, -1, dtype=np.int64)
+    spread[places] = shown
+    return spread
+
+
+def _late(pts: NDArray[np.int64], dts: NDArray[np.int64], beat: Rhythm | None) -> float:
+    # Without an edit list the first packet is decoded at 0, and shown when its turn comes.
+    if beat is None or not dts[0]:
+        return 0.0
+    return float(pts[0]) if pts[0] > beat.step * (0.75 if beat.steady else 3) else 0.0
+
+
+def _doubt(
+    pts: NDArray[np.int64],
+    dts: NDArray[np.int64],
+    turn: NDArray[np.int64],
+    hidden: NDArray[np.bool_],
+    shown: NDArray[np.int64],
+    step: float,
+) -> str:
+    """Why PTS may not tell the frames' order, or nothing."""
+    visible = np.flatnonzero(~hidden)
+    if len(np.unique(turn[visible])) < len(visible):
+        return "several of its packets have one PTS"
+    # A sample without a picture has a PTS of its own, and no place of its own.
+    if (np.diff(pts[shown]) < step / 2).any():
+        return "its PTS stand closer together than its frames"
+    rank = np.empty(len(pts), dtype=np.int64)
+    rank[shown] = np.arange(len(shown))
+    if (np.abs(rank[visible] - np.arange(len(visible))) > REORDER).any():
+        return "its PTS lie far from where its packets stand"
+    if step and not believable(pts[visible], dts[visible], step).all():
+        return "the PTS of some packets lie far from their DTS"
+    return ""
+
+
 def _end(entries: Sequence[IndexEntry]) -> int:
-    # Where the last packet ends; and no gigabytes of zeros for an index that cannot be true.
-    spans = np.unique([(entry.pos, entry.size) for entry in entries] or [(0, 0)], axis=0)
-    ends = spans.sum(axis=1)
-    if spans[:, 1].max() > ABSURD or (ends[:-1] > spans[1:, 0]).any():
-        raise UnreadableVideo("its index is damaged: it lists packets that cannot be there")
-    return int(ends[-1])
+    return max((entry.pos + entry.size for entry in entries), default=0)
 
 
 def _packets(

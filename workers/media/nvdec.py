@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 
 from workers.media.container import UnreadableVideo
-from workers.media.decode import open_cpu_decoder
+from workers.media.decoder import open_cpu_decoder
 from workers.media.index import Index
 from workers.media.orientation import frame_orientation
 

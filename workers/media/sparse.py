@@ -36,6 +36,13 @@ class SparseFile(io.RawIOBase):
         copy._hollow = True
         return copy
 
+    def again(self, source: Source) -> SparseFile:
+        """Another reader of the file, all of it; what was kept is not read again."""
+        copy = SparseFile(source, self.length)
+        copy._kept = self._kept
+        copy.keep_no_more()
+        return copy
+
     def readable(self) -> bool:
         return True
 
@@ -64,6 +71,18 @@ class SparseFile(io.RawIOBase):
     def keep_no_more(self) -> None:
         """What is read from now on is forgotten at the next read."""
         self._into = self._passing
+
+    def has(self, start: int, stop: int) -> bool:
+        """Whether all of `[start, stop)` is kept."""
+        return all(
+            number in self._kept for number in range(start // BLOCK, (stop - 1) // BLOCK + 1)
+        )
+
+    def peek(self, start: int, size: int) -> bytes:
+        """Bytes that are kept."""
+        copy = self.reopened()
+        copy.seek(start)
+        return copy.read(size)
 
     def holds(self, word: bytes) -> bool:
         """Whether `word` stands in the kept bytes."""

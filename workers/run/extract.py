@@ -24,11 +24,13 @@ from workers.clock.timeline import NONE, make_timeline
 from workers.dataset.base import source_of
 from workers.dataset.take import Take
 from workers.media.counters import Counters
-from workers.media.decode import Decoded, open_cpu_decoder, rgb
-from workers.media.index import Index
+from workers.media.decode import rgb
+from workers.media.decoder import open_cpu_decoder
 from workers.media.nvdec import cuda_picture, open_cuda_decoder
-from workers.media.reader import Reader, VideoReader
+from workers.media.reader import Reader
+from workers.media.session import Decoded
 from workers.media.source import SourceChanged
+from workers.media.video import Video
 from workers.run.block import Block, no_features, unit_record, whole_units
 from workers.run.prepare import Probed, changed_streams, prepare, problems_of
 from workers.run.recipe import Recipe, Target
@@ -287,12 +289,12 @@ class UnitExtractor:
             at += len(part)
         return np.concatenate(parts)
 
-    def _reader(self, take: Take, name: str, index: Index, counters: Counters) -> VideoReader:
+    def _reader(self, take: Take, name: str, index: Video, counters: Counters) -> Reader:
         stream = next(s for s in take.streams if s.key == name)
         source = source_of(self.recipe.dataset, stream, counters)
         source.expect(index.identity)
         on_gpu = self.device.type == "cuda"
-        return VideoReader(source, index, open_cuda_decoder if on_gpu else open_cpu_decoder)
+        return index.reader(source, open_cuda_decoder if on_gpu else open_cpu_decoder)
 
     def _decode(self, name: str, reader: Reader, counters: Counters) -> Decode:
         turns = self.recipe.quarter_turns(name)
@@ -337,7 +339,7 @@ class UnitExtractor:
             self._probed.pop(uid, None)
 
     def _check_unchanged(
-        self, take: Take, names: Set[str], indexes: Mapping[str, Index], counters: Counters
+        self, take: Take, names: Set[str], indexes: Mapping[str, Video], counters: Counters
     ) -> None:
         for stream in take.streams:
             if stream.key in names and stream.key in indexes and stream.uri:

@@ -15,8 +15,8 @@ from workers.clock.probe import TakeProbe, probe_take
 from workers.dataset.base import Dataset, source_of
 from workers.dataset.take import Take
 from workers.media.counters import Counters
-from workers.media.index import Index
 from workers.media.source import ObjectIdentity
+from workers.media.video import Video
 from workers.run.provenance import store_attributes, stream_facts
 from workers.run.recipe import Recipe, Target
 from workers.run.tasks import ClipRange, Failure, PreparedTake, Unit
@@ -24,7 +24,7 @@ from workers.store.errors import StoreMismatch, StoreNotFound
 from workers.store.layout import StoreLayout, unit_clips
 from workers.store.takestore import Gap, TakeStore
 
-Probed = tuple[TakeProbe, dict[str, Index]]
+Probed = tuple[TakeProbe, dict[str, Video]]
 
 
 def prepare(

@@ -13,8 +13,9 @@ from takestream.schema import Reason
 from workers.clock.clips import ClipReader, ClipRequest, StreamInput
 from workers.clock.grid import make_grid
 from workers.clock.timeline import FrameTimeline
-from workers.media.decode import Decoded, decode, rgb
+from workers.media.decode import decode, rgb
 from workers.media.index import read_index
+from workers.media.session import Decoded
 
 pytestmark = pytest.mark.timeout(20)
 FRAMES = 100

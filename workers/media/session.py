@@ -1,0 +1,309 @@
+"""One run of a decoder over consecutive packets, and the fate of each frame."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from takestream.schema import Reason
+from workers.media.bitstream import Look
+from workers.media.decoder import Decoder, Piece
+from workers.media.index import Index
+from workers.media.landing import FalseLanding, look_at, sets_before
+from workers.media.source import Source
+
+# Spans closer than this are fetched together: audio lies between the video packets.
+GAP = 64 * 1024
+FIRST_READ = 512 * 1024
+FULL_READ = 4 * 1024 * 1024
+
+P = TypeVar("P")
+
+
+class Unproven(Exception):
+    """The stream is not what its index says: packets are no frames, or come in another order."""
+
+
+@dataclass(frozen=True)
+class Decoded(Generic[P]):
+    """One frame: its number in presentation order, what was made of it, and whether it is good.
+
+    Attributes:
+        frame: its number.
+        reason: VALID, or why there is no picture.
+        picture: what `convert` returned; None when the frame is not good or was not wanted.
+    """
+
+    frame: int
+    reason: Reason
+    picture: P | None
+
+
+class Session:
+    """One run of a decoder over consecutive packets.
+
+    The decoder is given each packet's number for its PTS, so a frame that comes out says itself
+    which packet it is, however odd the container's own times are.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        index: Index,
+        decoder: Decoder,
+        first: int,
+        end: int,
+        start: int,
+    ) -> None:
+        self.source, self.index, self.decoder = source, index, decoder
+        self.first, self.end, self.start = first, end, start
+        numbers = np.arange(len(index.pts))
+        self.number = np.full(len(numbers), -1, dtype=np.int64)
+        filled = np.flatnonzero(index.shown >= 0)
+        self.number[index.shown[filled]] = filled
+        self.there = index.there
+        self.key = index.entries()
+        self.group = np.maximum.accumulate(np.where(self.key, numbers, 0))
+        self.turn = index.turn
+        self.leading = index.turn < index.turn[self.group]
+        # Per group of pictures, the first packet in decode order at which something went wrong;
+        # apart for the frames shown before the group's key, on which the rest does not lean.
+        self.broken: dict[int, int] = {}
+        self.broken_leading: dict[int, int] = {}
+        # Packets that broke and that nothing leans on.
+        self.alone: set[int] = set()
+        self.looks: dict[int, Look] = {}
+        self.last_fed = start - 1
+        self.came_out = False
+        self.explained = False
+
+    def run(
+        self, stop: int, wanted: Callable[[int], bool], convert: Callable[[int, VideoFrame], P]
+    ) -> Iterator[Decoded[P]]:
+        """The frames asked for, in order; packets up to `stop` and one more are decoded.
+
+        Raises:
+            Unproven: the stream is not what its index says; frames given before are right.
+            FalseLanding: decoding cannot begin at the first packet.
+            ColdLanding: the decoder refuses a packet that it may take when it begins earlier.
+            StorageError: bytes cannot be read.
+        """
+        run = self._fed(stop)
+        due = deque(run[np.argsort(self.turn[run], kind="stable")].tolist())
+        waiting = set(run.tolist())
+        pictures: dict[int, P | None] = {}
+        held: deque[int] = deque()
+        undecided = deque(run.tolist())
+        empty = deque(np.flatnonzero(self.index.shown[self.first : self.end] < 0) + self.first)
+
+        def settle(packet: int) -> None:
+            if packet in waiting:
+                waiting.remove(packet)
+                self._lose(packet)
+            held.append(packet)
+
+        def gaps(upto: int) -> Iterator[Decoded[P]]:
+            while empty and empty[0] < upto:
+                yield Decoded(int(empty.popleft()), Reason.MISSING_FRAME, None)
+
+        def released() -> Iterator[Decoded[P]]:
+            # A frame's fate is known once all that was decoded before it, and the packet after it,
+            # has come out or is lost.
+            while undecided and undecided[0] not in waiting:
+                undecided.popleft()
+            while held and not (undecided and undecided[0] <= held[0] + 1):
+                packet = held.popleft()
+                picture = pictures.pop(packet, None)
+                number = int(self.number[packet])
+                if not self.first <= number < self.end:
+                    continue
+                yield from gaps(number)
+                if not self.there[packet]:
+                    yield Decoded(number, Reason.MISSING_FRAME, None)
+                elif self._is_damaged(packet):
+                    yield Decoded(number, Reason.DAMAGED_FRAME, None)
+                else:
+                    yield Decoded(number, Reason.VALID, picture)
+
+        for frame in self._frames(run):
+            packet = frame.pts
+            if packet is None or packet not in waiting:
+                if not self.explained and not self.decoder.refused:
+                    raise Unproven("its frames come in another order than its PTS say")
+                continue  # too late: given up already
+            waiting.remove(packet)
+            while self.turn[due[0]] < self.turn[packet] and due[0] <= self.last_fed:
+                settle(due.popleft())
+            self.came_out = True
+            if frame.is_corrupt:
+                self._break(packet)
+            number = int(self.number[packet])
+            take = self.first <= number < self.end and wanted(number)
+            if take and not self._is_damaged(packet):
+                pictures[packet] = convert(number, frame)
+            yield from released()
+        while due:
+            settle(due.popleft())
+        yield from released()
+        yield from gaps(self.end)
+
+    def _fed(self, stop: int) -> NDArray[np.int64]:
+        # One packet more than asked for, because trouble in it throws doubt on the one before.
+        run = np.arange(self.start, min(stop + 1, len(self.turn)))
+        # Entering at an open group's key, the frames shown before it lean on the group before:
+        # nobody asked for them and they cannot be decoded.
+        return run[~self._cut_off(run)] if self.start else run
+
+    def _frames(self, run: NDArray[np.int64]) -> Iterator[VideoFrame]:
+        index = self.index
+        there = run[self.there[run]]
+        batches = plan_reads(index.position[there], index.size[there])
+        spans = [
+            (
+                int(index.position[there[a]]),
+                int(index.position[there[b - 1]] + index.size[there[b - 1]]),
+            )
+            for a, b in batches
+        ]
+        given_up = False
+        beside = index.in_force(self.start)
+        for (a, b), (origin, _), data in zip(
+            batches, spans, self.source.read_ahead(spans), strict=True
+        ):
+            for number in there[a:b].tolist():
+                at = int(index.position[number]) - origin
+                content = data[at : at + int(index.size[number])]
+                self.last_fed = number
+                beside.update({d.data_type: d for d in index.beside.get(number, ())})
+                if self._is_entry(number, content):
+                    given_up = False
+                    yield from self.decoder.begin_group(not number or number in index.clean)
+                elif number == self.start and number:
+                    raise FalseLanding(number)
+                if given_up:
+                    continue
+                if number == self.start and number:
+                    content = sets_before(self.source, index, number) + content
+                yield from self.decoder.take(Piece(number, content, tuple(beside.values())))
+                beside.clear()
+                if not self.decoder.refused:
+                    continue
+                self.explained = True
+                self.looks[number] = look_at(index, number, content)
+                yield from self.decoder.go_back()
+                if self._leaned_on(number):
+                    # The rest of the group leans on this, and a decoder that goes on takes its
+                    # confusion to the next group.
+                    yield from self.decoder.give_up()
+                    given_up = True
+        yield from self.decoder.finish()
+
+    def _is_entry(self, number: int, content: bytes) -> bool:
+        if not self.key[number]:
+            return False
+        if number in self.index.proven:
+            return True
+        look = look_at(self.index, number, content)
+        if self.index.learn(number, look):
+            return True
+        if number:
+            # A key in name only: its group is part of the one before.
+            stop = number + 1
+            while stop < len(self.group) and self.group[stop] == number:
+                stop += 1
+            self.key[number] = False
+            self.group[number:stop] = self.group[number - 1]
+            self.leading[number:stop] = self.turn[number:stop] < self.turn[self.group[number]]
+        return False
+
+    def _lose(self, packet: int) -> None:
+        if not self.there[packet]:
+            self.explained = True
+        elif not self.explained and (self.came_out or not self.start) and self._is_sound(packet):
+            raise Unproven("a packet gave no frame, and no error says why")
+        self._break(packet)
+
+    def _is_sound(self, packet: int) -> bool:
+        content = self.decoder.content(packet)
+        if content is None:
+            return False
+        self.looks[packet] = look_at(self.index, packet, content)
+        return self.looks[packet].whole is not False
+
+    def _leaned_on(self, packet: int) -> bool:
+        if self.leading[packet]:
+            return False
+        look = self.looks.get(packet)
+        if look is None or not look.whole or look.leaned_on or self.key[packet]:
+            return True
+        # Only a frame that is shown before one decoded earlier can be one that none leans on.
+        group = int(self.group[packet])
+        return not bool((self.turn[group:packet] > self.turn[packet]).any())
+
+    def _break(self, packet: int) -> None:
+        self.explained = True
+        look = self.looks.get(packet)
+        if not self._leaned_on(packet) and not self.leading[packet]:
+            self.alone.add(packet)
+            return
+        # Damage begins somewhere in a packet, and a decoder that met it near the packet's end may
+        # have noticed nothing: the packet before is not to be trusted either. But a packet that is
+        # not in the object, one whose beginning is sound, or one that leans on a broken group says
+        # nothing of the one before.
+        innocent = (
+            not self.there[packet]
+            or packet == self.start
+            or (look is not None and bool(look.whole))
+            or self._leans_on_broken(packet)
+        )
+        for number in (packet,) if innocent else (packet - 1, packet):
+            group = int(self.group[number])
+            broken = self.broken_leading if self.leading[number] else self.broken
+            broken[group] = min(number, broken.get(group, number))
+
+    def _cut_off(self, packet: Any) -> Any:
+        return (self.group[packet] == self.start) & self.leading[packet]
+
+    def _leans_on_broken(self, packet: int) -> bool:
+        # Frames shown before their group's key lean on the group before, too.
+        if not self.leading[packet]:
+            return False
+        group = int(self.group[packet])
+        return group == self.start or int(self.group[group - 1]) in self.broken
+
+    def _is_damaged(self, packet: int) -> bool:
+        group = int(self.group[packet])
+        if packet in self.alone or self.broken.get(group, packet + 1) <= packet:
+            return True
+        if not self.leading[packet]:
+            return False
+        before = int(self.group[group - 1]) if group else group
+        return self.broken_leading.get(group, packet + 1) <= packet or (
+            before != group and before in self.broken
+        )
+
+
+def plan_reads(position: Sequence[int] | NDArray[np.int64], size: Any) -> list[tuple[int, int]]:
+    """Packets `[a, b)` to fetch by one request each, in decode order.
+
+    Neighbours at most `GAP` bytes apart go together, up to a read size that doubles from
+    `FIRST_READ` to `FULL_READ`, so that the first frame comes soon and the rest at full speed.
+    """
+    reads: list[tuple[int, int]] = []
+    limit = FIRST_READ
+    a = 0
+    for b in range(1, len(position) + 1):
+        if b < len(position):
+            end = int(position[b - 1]) + int(size[b - 1])
+            near = end <= int(position[b]) <= end + GAP
+            if near and int(position[b]) + int(size[b]) - int(position[a]) <= limit:
+                continue
+        reads.append((a, b))
+        a, limit = b, min(2 * limit, FULL_READ)
+    return reads

@@ -1,0 +1,161 @@
+"""A video stream made ready to be read: by its index where that can be believed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeVar
+
+import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from workers.media.decode import decode
+from workers.media.decoder import OpenDecoder, open_cpu_decoder
+from workers.media.index import Index, missing_words, read_index
+from workers.media.plain import PlainReader, Showing, survey
+from workers.media.proof import prove
+from workers.media.reader import Reader
+from workers.media.session import Decoded, Unproven
+from workers.media.source import ObjectIdentity, Source
+
+log = logging.getLogger(__name__)
+
+P = TypeVar("P")
+
+
+@dataclass(eq=False)
+class Video:
+    """A video stream and what is known of it before its frames are read.
+
+    Attributes:
+        index: the packets and frames of the stream as its container lists them.
+        showing: what it shows when decoded from its beginning; None where the index is believed.
+        problems: what is odd about it, in plain words.
+    """
+
+    index: Index
+    showing: Showing | None
+    problems: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        self._handed_over: Showing | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def identity(self) -> ObjectIdentity:
+        """The version of the object that was looked at."""
+        return self.index.identity
+
+    @property
+    def samples(self) -> int:
+        """How many frames a player would show, missing ones included."""
+        return len(self.showing.packet) if self.showing else self.index.frames
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames per second by the usual step from frame to frame."""
+        return self.showing.rate if self.showing else self.index.rate
+
+    @property
+    def read_by(self) -> str:
+        """How its frames are found: by its "index", or in "order" from the beginning."""
+        return "order" if self.showing else "index"
+
+    def times(self) -> NDArray[np.float64]:
+        """Each frame's PTS; float64 [samples] seconds from the first frame, NaN where missing."""
+        return self.showing.seconds if self.showing else self.index.times()
+
+    def reader(self, source: Source, open_decoder: OpenDecoder = open_cpu_decoder) -> Reader:
+        """A reader of its frames.
+
+        Args:
+            source: where the bytes are.
+            open_decoder: makes the decoder of a stream that is read by its index.
+        """
+        if self.showing:
+            return PlainReader(source, self.index, self.showing)
+        return VideoReader(source, self, open_decoder)
+
+    def shown(self, source: Source) -> Showing:
+        """What the stream shows when decoded from its beginning; found out once."""
+        with self._lock:
+            if self._handed_over is None:
+                self._handed_over = self.showing or survey(source, self.index)
+            return self._handed_over
+
+
+@dataclass(frozen=True)
+class VideoReader:
+    """A video stream, read by its index: only the packets that the samples need are fetched.
+
+    Where the stream proves not to be what its index says, the plain reader goes on.
+
+    Attributes:
+        source: where the bytes are.
+        video: the stream.
+        open_decoder: makes a decoder of it; on the CPU by default.
+    """
+
+    source: Source
+    video: Video
+    open_decoder: OpenDecoder = open_cpu_decoder
+
+    @property
+    def samples(self) -> int:
+        """How many frames a player would show."""
+        return self.video.samples
+
+    def times(self) -> NDArray[np.float64]:
+        """Each frame's PTS; float64 [samples] seconds from the first frame, NaN where missing."""
+        return self.video.times()
+
+    def read(
+        self,
+        first: int,
+        last: int,
+        wanted: Callable[[int], bool],
+        convert: Callable[[int, VideoFrame], P],
+    ) -> Iterator[Decoded[P]]:
+        """As `Reader.read` says."""
+        index, at = self.video.index, first
+        try:
+            for decoded in decode(
+                self.source, index, first, last, wanted, convert, open_decoder=self.open_decoder
+            ):
+                yield decoded
+                at = decoded.frame + 1
+            return
+        except Unproven as doubt:
+            log.warning("%s: %s; reading it from its beginning", self.source.uri, doubt)
+            self.source.counters.add(streams_read_in_order=1)
+        showing = self.video.shown(self.source)
+        yield from PlainReader(self.source, index, showing).read(at, last, wanted, convert)
+
+
+def probe_video(source: Source, expect: ObjectIdentity | None = None) -> Video:
+    """Look at the index and the first packets of the video that one would watch.
+
+    Costs what `read_index` does for an ordinary stream; one that is not what its index says is
+    decoded as a whole.
+
+    Raises:
+        UnreadableVideo: there is no video in it that can be decoded.
+        StorageError: it cannot be read.
+        SourceChanged: it is not the object that `expect` names.
+        FileNotFoundError: there is no object.
+    """
+    index = read_index(source, expect)
+    proof = prove(source, index)
+    doubt = index.doubt or proof.doubt
+    if not doubt:
+        return Video(index, None, (*index.problems, *proof.problems))
+    showing = survey(source, index)
+    problems = [f"read from its beginning, because {doubt}", *proof.problems]
+    missing = showing.packet < 0
+    if missing.any():
+        problems.append(missing_words(missing))
+    return Video(index, showing, tuple(problems))
