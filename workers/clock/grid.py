@@ -160,6 +160,15 @@ def agreed_frames(counts: Sequence[int]) -> int:
     return max(set(counts), key=lambda n: (counts.count(n), n)) if counts else 0
 
 
-def agreed_rate(rates: Sequence[Fraction]) -> Fraction:
-    """The rate that most streams share, the higher one on a tie; 30 fps without streams."""
-    return max(set(rates), key=lambda r: (rates.count(r), r)) if rates else Fraction(30)
+def agreed_rate(rates: Sequence[Fraction], likely: float = 30.0) -> Fraction:
+    """The rate that most streams share.
+
+    Args:
+        rates: of the streams, frames per second.
+        likely: what the rate should be; of rates that as many share, the nearest to it counts.
+
+    Returns:
+        The rate; 30 without streams.
+    """
+    votes = {rate: rates.count(rate) for rate in rates}
+    return min(votes, key=lambda r: (-votes[r], abs(r - likely), -r), default=Fraction(30))

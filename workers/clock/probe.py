@@ -17,6 +17,9 @@ from workers.media.counters import Counters
 from workers.media.source import ObjectIdentity
 from workers.media.video import Video, probe_video
 
+# Frames per second of every video of the release.
+USUAL_RATE = 30.0
+
 
 @dataclass(frozen=True)
 class StreamProbe:
@@ -105,7 +108,7 @@ def probe_take(
         if video is not None
     }
     frames = agreed_frames([video.samples for video in videos.values()])
-    rate = agreed_rate([video.rate for video in videos.values()])
+    rate = agreed_rate([video.rate for video in videos.values()], _likely_rate(take, frames))
     probes = {}
     for stream, (probe, video) in zip(take.streams, found, strict=True):
         drift = 0.0 if video is None else _drift(video, rate)
@@ -152,6 +155,12 @@ def _probe(
         read_by=video.read_by,
     )
     return probe, video
+
+
+def _likely_rate(take: Take, frames: int) -> float:
+    """By the take's listed length where that is near the release's 30 frames per second."""
+    rate = frames / take.duration if take.duration else USUAL_RATE
+    return rate if USUAL_RATE / 2 < rate < USUAL_RATE * 4 else USUAL_RATE
 
 
 def _drift(video: Video, rate: Fraction) -> float:

@@ -153,6 +153,13 @@ def test_most_streams_decide_the_rate():
     assert agreed_rate([]) == 30
 
 
+def test_of_two_rates_the_likely_one_wins_whichever_is_higher():
+    damaged, good = Fraction(62), Fraction(30)
+    assert agreed_rate([damaged, good]) == agreed_rate([good, damaged]) == good
+    assert agreed_rate([Fraction(50), Fraction(25)], likely=50.2) == 50
+    assert agreed_rate([damaged, damaged, good], likely=30) == damaged
+
+
 def test_a_rate_of_nearly_none_is_refused():
     spec = GridSpec().model_copy(update={"fps": 1e-9})
     with pytest.raises(ValueError, match="too slow"):
