@@ -39,13 +39,14 @@ class PtsTimeline:
     """The sample whose presentation time is nearest to the grid frame's time.
 
     Args:
-        times: float64 [samples] seconds from the stream's first sample.
+        times: float64 [samples] seconds from the stream's first sample, NaN for a missing one.
         tolerance: largest distance in seconds that still counts.
     """
 
     def __init__(self, times: NDArray[np.float64], tolerance: float) -> None:
-        # Damaged indexes list times that do not ascend.
-        self._order = np.argsort(times, kind="stable")
+        # Damaged indexes list times that do not ascend, and a missing sample has none (NaN).
+        order = np.argsort(times, kind="stable")
+        self._order = order[np.isfinite(times[order])]
         self._times, self._tolerance = times[self._order], tolerance
 
     def samples(self, grid: Grid) -> Frames:

@@ -50,6 +50,10 @@ def test_by_time_another_rate_and_holes_are_seen() -> None:
     holes = PtsTimeline(kept, 0.5 / 30).samples(grid)
     assert (holes[10:13] == -1).all()
     assert holes[13] == 10
+    missing = np.where(np.isin(np.arange(30), [10, 11, 12]), np.nan, np.arange(30) / 30)
+    assert PtsTimeline(missing, 0.5 / 30).samples(grid).tolist() == [
+        -1 if n in (10, 11, 12) else n for n in range(30)
+    ]
     wide = PtsTimeline(kept, 2 / 30).samples(grid)
     assert wide[10:13].tolist() == [9, 9, 10]
 
