@@ -142,7 +142,7 @@ def _store(context: ApiContext, take: Take, encoder_id: str) -> dict[str, Any] |
         opened = context.stored.open(uri)
         return None if opened is None else {**facts, **_store_facts(opened)}
     except StorageError as error:
-        # What lies beside it, perhaps of somebody else, takes nothing away from the take.
+        # Other folders in the output may be damaged or foreign; the take is listed all the same.
         none: dict[str, Any] = {"streams": [], "clips": 0, "clips_done": 0}
         return {**facts, "status": DAMAGED, **none, "problems": {"store": [str(error)]}}
 

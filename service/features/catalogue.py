@@ -1,4 +1,4 @@
-"""What a service has to offer: takes, and the encoders they may be encoded with."""
+"""The takes of the data set, the encoders on offer, and which stores there are."""
 
 import threading
 from collections.abc import Mapping, Sequence

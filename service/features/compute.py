@@ -271,7 +271,7 @@ class Features:
         try:
             async with turn:
                 await self._window(plan, window, out)
-        except Exception as error:  # noqa: BLE001 - raised in whoever reads the parts
+        except Exception as error:  # noqa: BLE001 - raised where the parts are read
             out.put_nowait(error)
         else:
             out.put_nowait(None)

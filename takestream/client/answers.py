@@ -153,7 +153,7 @@ class FeatureStream:
         self.cached: int | None = None
         self.computed: int | None = None
         self._iterator = self._read()
-        # What whoever made this has opened is closed here now.
+        # From here on this object closes what its maker opened.
         self._resources = resources.pop_all()
 
     def __iter__(self) -> Iterator[ClipFeatures]:

@@ -220,7 +220,7 @@ def test_a_busy_service_is_waited_for(page: Page) -> None:
 
 
 def test_the_page_goes_on_when_the_service_is_back(page: Page) -> None:
-    with page.between("if (window.gone ?? true) throw new TypeError('ComputeFailed to fetch');"):
+    with page.between("if (window.gone ?? true) throw new TypeError('Failed to fetch');"):
         page.go("")
         page.wait("document.querySelector('.notice.bad')")
         assert "cannot be reached" in page.texts(".notice")[0]
@@ -236,7 +236,7 @@ def test_a_job_is_followed_through_a_break_and_stopped_too_late(page: Page) -> N
         if (path.endsWith("/logs")) return new Response("a line");
         if (method === "DELETE") {{ window.ended = true; return json({{detail: "ended"}}, 409); }}
         if (path.endsWith("/events")) {{
-          if (++asked === 2) throw new TypeError("ComputeFailed to fetch");
+          if (++asked === 2) throw new TypeError("Failed to fetch");
           job.progress.clips_done = 10 * asked;
           return new Response({event});
         }}
