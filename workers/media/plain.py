@@ -22,7 +22,7 @@ from workers.media.bitstream import Look
 from workers.media.container import UnreadableVideo, open_container, select
 from workers.media.index import Index
 from workers.media.landing import look_at
-from workers.media.places import Arranged, believable, by_decoder, rhythm
+from workers.media.places import Arranged, Rhythm, believable, by_decoder, rhythm
 from workers.media.session import Decoded
 from workers.media.source import Source
 
@@ -88,7 +88,7 @@ def survey(source: Source, index: Index) -> Showing:
     if not log.shown:
         raise UnreadableVideo("none of its frames can be decoded")
     damaged = _damaged(log, refused)
-    return _arranged(index, log, damaged)
+    return _arranged(index, log, damaged, refused)
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def _damaged(log: _Log, refused: set[int]) -> NDArray[np.bool_]:
     return damaged
 
 
-def _arranged(index: Index, log: _Log, damaged: NDArray[np.bool_]) -> Showing:
+def _arranged(index: Index, log: _Log, damaged: NDArray[np.bool_], refused: set[int]) -> Showing:
     shown = np.array(log.shown, dtype=np.int64)
     pts, dts = np.array(log.pts, dtype=np.int64), np.array(log.dts, dtype=np.int64)
     beat = rhythm(pts[shown])
@@ -226,6 +226,9 @@ def _arranged(index: Index, log: _Log, damaged: NDArray[np.bool_]) -> Showing:
         ticks = np.sort(pts[shown])
         stand = Arranged(np.arange(len(shown)), (ticks - ticks[0]).astype(np.float64))
     known = stand.place >= 0
+    lost = np.array(sorted(refused - set(log.shown)), dtype=np.int64)
+    ahead = _ahead(pts, dts, shown, lost, beat.step) if beat else 0
+    stand = Arranged(np.where(known, stand.place + ahead, -1), stand.ticks + ahead * _step(beat))
     samples = int(stand.place.max()) + 1
     packet = np.full(samples, -1, dtype=np.int64)
     reason = np.full(samples, Reason.MISSING_FRAME, dtype=np.uint8)
@@ -236,3 +239,23 @@ def _arranged(index: Index, log: _Log, damaged: NDArray[np.bool_]) -> Showing:
     reason[place] = np.where(damaged[shown[known]], Reason.DAMAGED_FRAME, Reason.VALID)
     rate = beat.rate(index.time_base, index.rate) if beat else index.rate
     return Showing(packet, reason, seconds, rate)
+
+
+def _step(beat: Rhythm | None) -> float:
+    return beat.step if beat else 0.0
+
+
+def _ahead(
+    pts: NDArray[np.int64],
+    dts: NDArray[np.int64],
+    shown: NDArray[np.int64],
+    lost: NDArray[np.int64],
+    step: float,
+) -> int:
+    """How many frames the stream has lost before the first that it shows."""
+    numbers = np.concatenate([shown, lost])
+    sound = believable(pts[numbers], dts[numbers], step)
+    first = pts[shown][sound[: len(shown)]].min(initial=np.iinfo(np.int64).max)
+    earlier = pts[lost][sound[len(shown) :]]
+    earlier = earlier[earlier < first]
+    return round((int(first) - int(earlier.min())) / step) if len(earlier) else 0

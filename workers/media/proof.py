@@ -53,8 +53,9 @@ def prove(source: Source, index: Index) -> Proof:
         if index.key[piece.number]:
             index.learn(piece.number, look_at(index, piece.number, piece.content))
     frames, refused = _decoded(index, pieces)
-    empty = [p for p in pieces if not look_at(index, p.number, p.content).picture]
-    if empty:
+    looks = [look_at(index, piece.number, piece.content) for piece in pieces]
+    # A packet whose parts make no sense may have held a picture: that is damage, no doubt.
+    if any(look.whole and not look.picture for look in looks):
         return Proof(NOT_FRAMES, _matrix_problem(frames))
     if refused:
         if 0 in refused:

@@ -203,6 +203,20 @@ def test_a_lost_frame_that_nothing_leans_on_costs_itself(track, shown, stored):
         assert all(np.array_equal(there[number], shown[number]) for number in there)
 
 
+def test_frames_lost_at_the_beginning_move_no_later_one(track, shown, stored):
+    # Two samples with one PTS, so that the stream is read plainly, and a first group of noise.
+    samples = [
+        replace(s, data=np.random.default_rng(n).bytes(len(s.data))) if n < 24 else s
+        for n, s in enumerate(track.samples)
+    ]
+    samples[100] = replace(samples[100], offset=samples[100].offset + STEP)
+    video, frames = seen(mux(replace(track, samples=samples)), stored)
+    assert video.read_by == "order"
+    there = valid(frames)
+    assert len(there) > 90
+    assert all(np.array_equal(there[number], shown[number]) for number in there)
+
+
 # Arithmetic
 
 
