@@ -11,7 +11,7 @@ import numpy as np
 from takestream.schema import Reason
 from workers.clock.grid import agreed_frames, agreed_rate
 from workers.dataset.base import Dataset, source_of
-from workers.dataset.take import Stream, Take
+from workers.dataset.take import Kind, Stream, Take
 from workers.media.container import UnreadableVideo
 from workers.media.counters import Counters
 from workers.media.source import ObjectIdentity
@@ -92,6 +92,10 @@ class TakeProbe:
         return found
 
 
+# By what a stream's samples are, what makes it ready to be read.
+PROBES = {Kind.VIDEO: probe_video}
+
+
 def probe_take(
     take: Take, dataset: Dataset, counters: Counters
 ) -> tuple[TakeProbe, dict[str, Video]]:
@@ -131,7 +135,7 @@ def _probe(
         ), None
     source.expect(identity)
     try:
-        video = probe_video(source, identity)
+        video = PROBES[stream.kind](source, identity, track=stream.track, span=stream.span)
         if video.showing:
             source.confirm()
     except UnreadableVideo as error:

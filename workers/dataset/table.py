@@ -11,7 +11,9 @@ from workers.dataset.take import DatasetError, Stream, Take, is_plain_name
 from workers.media.source import ObjectIdentity, Source
 
 NEEDED = ("take", "camera", "uri")
-KNOWN = (*NEEDED, "stream", "ego", "task", "duration")
+KNOWN = (*NEEDED, "stream", "ego", "task", "duration", "track", "start", "end")
+# Seconds; no object of footage is longer.
+LONGEST = 1e6
 _YES, _NO = ("1", "true", "yes", "y"), ("", "0", "false", "no", "n")
 
 
@@ -20,7 +22,9 @@ class CameraTable:
 
     Columns: `take` (its name, and its uid), `camera`, `uri` (absolute, or relative to the file's
     folder); if wanted `stream` (of a camera with several; 0 by default), `ego` (whether the camera
-    is worn), `task`, and the take's `duration` in seconds, which `plan` estimates from.
+    is worn), `task`, and the take's `duration` in seconds, which `plan` estimates from. Where an
+    object holds more than the take: `track`, the number of its track, and `start` and `end`, the
+    take's seconds of it.
 
     Args:
         uri: the file.
@@ -94,7 +98,22 @@ class CameraTable:
         ego = row.get("ego", "").strip().lower()
         if ego not in (*_YES, *_NO):
             raise DatasetError(f"{where}: ego is {ego!r}, expected true or false")
-        return Stream(f"{camera}_{stream}", camera, stream, uri or None, ego in _YES)
+        track = row.get("track", "").strip()
+        if track and not track.isdecimal():
+            raise DatasetError(f"{where}: track is {track!r}, expected a number")
+        start, end = (_seconds(where, row.get(name), name) for name in ("start", "end"))
+        if end is not None and end <= (start or 0.0):
+            raise DatasetError(f"{where}: end is {end:g} s, not after start")
+        whole = start is None and end is None
+        return Stream(
+            key=f"{camera}_{stream}",
+            cam_id=camera,
+            name=stream,
+            uri=uri or None,
+            is_ego=ego in _YES,
+            track=int(track) if track else None,
+            span=None if whole else (start or 0.0, LONGEST if end is None else end),
+        )
 
     def _name(self, where: str, row: Mapping[str, str], column: str) -> str:
         name = (row[column] or "").strip()
@@ -103,13 +122,13 @@ class CameraTable:
         return name
 
 
-def _seconds(where: str, text: str | None) -> float | None:
+def _seconds(where: str, text: str | None, what: str = "duration") -> float | None:
     if not text or not text.strip():
         return None
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds < 1e6:
-        raise DatasetError(f"{where}: duration is {text!r}, expected seconds")
+    if not 0 <= seconds < LONGEST:
+        raise DatasetError(f"{where}: {what} is {text!r}, expected seconds")
     return seconds

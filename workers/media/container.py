@@ -71,6 +71,21 @@ def watched_track(container: InputContainer) -> VideoStream:
     return known[0]
 
 
+def named_track(container: InputContainer, track: int) -> VideoStream:
+    """The stream with the index `track`.
+
+    Raises:
+        UnreadableVideo: there is none, it is no video, or its codec is not known.
+    """
+    found = next((stream for stream in container.streams.video if stream.index == track), None)
+    if found is None:
+        kinds = ", ".join(f"{stream.index} ({stream.type})" for stream in container.streams)
+        raise UnreadableVideo(f"its track {track} is no video (it holds {kinds or 'nothing'})")
+    if getattr(found, "codec_context", None) is None:
+        raise UnreadableVideo(f"the codec of its track {track} is not known here")
+    return found
+
+
 def select(container: InputContainer, track: int) -> VideoStream:
     """The video stream with the index `track`; libav reads no other stream from now on."""
     chosen: Any = container.streams[track]

@@ -21,7 +21,13 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from workers.media.bitstream import Look, length_prefix
-from workers.media.container import UnreadableVideo, open_container, select, watched_track
+from workers.media.container import (
+    UnreadableVideo,
+    named_track,
+    open_container,
+    select,
+    watched_track,
+)
 from workers.media.places import REORDER, Rhythm, believable, by_time, rhythm
 from workers.media.source import ObjectIdentity, Source, SourceChanged
 from workers.media.spans import ABSURD, consistent
@@ -164,8 +170,10 @@ class Index:
         return found
 
 
-def read_index(source: Source, expect: ObjectIdentity | None = None) -> Index:
-    """The index of the video stream of `source` that one would watch.
+def read_index(
+    source: Source, expect: ObjectIdentity | None = None, track: int | None = None
+) -> Index:
+    """The index of the video stream of `source` that one would watch, or of the track named.
 
     Costs one HEAD and two to four GETs for an ordinary mp4; a fragmented one, whose index lies
     between the media, is read as a whole.
@@ -182,7 +190,7 @@ def read_index(source: Source, expect: ObjectIdentity | None = None) -> Index:
         raise UnreadableVideo("the object is empty (0 bytes)")
     head = SparseFile(source, identity.size)
     with open_container(head) as container:
-        stream = watched_track(container)
+        stream = watched_track(container) if track is None else named_track(container, track)
         track = select(container, stream.index).index
         entries = list(stream.index_entries)
         doubt = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeVar
 
@@ -13,6 +13,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from takestream.schema import Reason
+from workers.media.container import UnreadableVideo
 from workers.media.decode import decode
 from workers.media.decoder import OpenDecoder, open_cpu_decoder
 from workers.media.index import Index, missing_words, read_index
@@ -136,8 +138,108 @@ class VideoReader:
         yield from PlainReader(self.source, index, showing).read(at, last, wanted, convert)
 
 
-def probe_video(source: Source, expect: ObjectIdentity | None = None) -> Video:
-    """Look at the index and the first packets of the video that one would watch.
+@dataclass(eq=False)
+class VideoSpan(Video):
+    """A stretch of a video stream, where several takes share one object.
+
+    Attributes:
+        first, last: the stream's frames `[first, last)` that are this take's; they are numbered
+            from 0 here.
+    """
+
+    first: int = 0
+    last: int = 0
+
+    @classmethod
+    def of(cls, video: Video, start: float, end: float) -> VideoSpan:
+        """The frames of `video` that are shown in `[start, end)` seconds from its first.
+
+        Raises:
+            UnreadableVideo: it shows none then.
+        """
+        # Times are multiples of a time base: a cut at a frame's own time must not be chance.
+        slack = 1e-6
+        times = video.times()
+        inside = np.flatnonzero((times >= start - slack) & (times < end - slack))
+        if not len(inside):
+            raise UnreadableVideo(f"it shows nothing from {start:g} to {end:g} s")
+        return cls(video.index, video.showing, video.problems, int(inside[0]), int(inside[-1]) + 1)
+
+    @property
+    def samples(self) -> int:
+        """How many frames of the stretch a player would show, missing ones included."""
+        return self.last - self.first
+
+    def times(self) -> NDArray[np.float64]:
+        """Each frame's PTS; float64 [samples] seconds from the stretch's first frame."""
+        times = super().times()[self.first : self.last]
+        return times - times[:1]
+
+    def reader(self, source: Source, open_decoder: OpenDecoder = open_cpu_decoder) -> Reader:
+        """As `Video.reader` does, for the stretch."""
+        return SpanReader(super().reader(source, open_decoder), self)
+
+
+@dataclass(frozen=True)
+class SpanReader:
+    """A stretch of a stream.
+
+    Attributes:
+        whole: reads the stream.
+        span: which stretch of it.
+    """
+
+    whole: Reader
+    span: VideoSpan
+
+    @property
+    def source(self) -> Source:
+        """Where the bytes are read."""
+        return self.whole.source
+
+    @property
+    def samples(self) -> int:
+        """How many frames of the stretch a player would show."""
+        return self.span.samples
+
+    def times(self) -> NDArray[np.float64]:
+        """Each frame's PTS; float64 [samples] seconds from the stretch's first frame."""
+        return self.span.times()
+
+    def read(
+        self,
+        first: int,
+        last: int,
+        wanted: Callable[[int], bool],
+        convert: Callable[[int, VideoFrame], P],
+    ) -> Iterator[Decoded[P]]:
+        """As `Reader.read` says; frames after the stretch are past its end."""
+        offset, end = self.span.first, min(last, self.samples)
+        for decoded in self.whole.read(
+            first + offset,
+            end + offset,
+            lambda number: wanted(number - offset),
+            lambda number, frame: convert(number - offset, frame),
+        ):
+            yield replace(decoded, frame=decoded.frame - offset)
+        for number in range(max(first, end), last):
+            yield Decoded(number, Reason.PAST_END, None)
+
+
+def probe_video(
+    source: Source,
+    expect: ObjectIdentity | None = None,
+    *,
+    track: int | None = None,
+    span: tuple[float, float] | None = None,
+) -> Video:
+    """Look at the index and the first packets of a video.
+
+    Args:
+        source: where the bytes are.
+        expect: the version of the object that it has to be.
+        track: which of its tracks; the one that one would watch by default.
+        span: seconds `[start, end)` from its first frame, where it is a part of the object.
 
     Costs what `read_index` does for an ordinary stream; one that is not what its index says is
     decoded as a whole.
@@ -148,14 +250,16 @@ def probe_video(source: Source, expect: ObjectIdentity | None = None) -> Video:
         SourceChanged: it is not the object that `expect` names.
         FileNotFoundError: there is no object.
     """
-    index = read_index(source, expect)
+    index = read_index(source, expect, track)
     proof = prove(source, index)
     doubt = index.doubt or proof.doubt
     if not doubt:
-        return Video(index, None, (*index.problems, *proof.problems))
+        whole = Video(index, None, (*index.problems, *proof.problems))
+        return whole if span is None else VideoSpan.of(whole, *span)
     showing = survey(source, index)
     problems = [f"read from its beginning, because {doubt}", *proof.problems]
     missing = showing.packet < 0
     if missing.any():
         problems.append(missing_words(missing))
-    return Video(index, showing, tuple(problems))
+    whole = Video(index, showing, tuple(problems))
+    return whole if span is None else VideoSpan.of(whole, *span)

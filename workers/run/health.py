@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 FAILED_STARTS = 3
 # Seconds without any worker, while some are asked for, until that is said, and said again.
 WAITING_SECONDS = 60.0
-# What a worker takes at least: torch, Ray and the default encoder. Measured; a large encoder adds
-# the size of its weights.
+# What a worker takes at least: torch, Ray and the default encoder. An estimate; a large encoder
+# adds the size of its weights.
 WORKER_MIB = 700
 
 

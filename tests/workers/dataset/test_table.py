@@ -58,6 +58,9 @@ def test_rows_become_takes_with_their_cameras(tmp_path: Path) -> None:
         ("take,camera,uri\na,b,c\na,b,d\n", "line 3: take a has a stream b_0 already"),
         ("take,camera,uri,ego\na,b,c,perhaps\n", "line 2: ego is 'perhaps'"),
         ("take,camera,uri,duration\na,b,c,long\n", "line 2: duration is 'long'"),
+        ("take,camera,uri,track\na,b,c,first\n", "line 2: track is 'first'"),
+        ("take,camera,uri,start\na,b,c,soon\n", "line 2: start is 'soon'"),
+        ("take,camera,uri,start,end\na,b,c,3,2\n", "line 2: end is 2 s, not after start"),
         ("take,camera,uri\na,b,zip::s3://x/y\n", "chains several storages"),
     ],
 )
@@ -65,6 +68,13 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, words: 
     with pytest.raises(DatasetError) as error:
         table(tmp_path, text).takes()
     assert words in str(error.value)
+
+
+def test_a_part_of_an_object(tmp_path: Path) -> None:
+    (one,) = table(
+        tmp_path, "take,camera,uri,track,start,end\na,b,c.mp4,1,2.5,4\na,d,c.mp4,,,\na,e,c,,,9\n"
+    ).takes()
+    assert [(s.track, s.span) for s in one.streams] == [(1, (2.5, 4)), (None, None), (None, (0, 9))]
 
 
 def test_an_absent_table_and_one_that_is_no_text(tmp_path: Path) -> None:

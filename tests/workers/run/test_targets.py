@@ -223,6 +223,29 @@ def test_a_table_of_cameras_gives_the_same_features(tmp_path: Path) -> None:
     xr.testing.assert_identical(by_table.dataset().drop_attrs(), job.dataset().drop_attrs())
 
 
+def test_takes_that_share_an_object_have_each_its_span(tmp_path: Path) -> None:
+    job = Job(tmp_path / "whole", **WHOLE)
+    path = job.path("cam01_0")
+    (tmp_path / "cameras.csv").write_text(
+        f"take,camera,uri,start,end\nu,cam01,{path},1,2.5\nu,cam02,{path},1,\n"
+    )
+    part = Job(tmp_path / "part", **WHOLE)
+    part.recipe = part.with_settings(dataset=str(tmp_path / "cameras.csv"), **WHOLE)
+    (take,) = part.recipe.dataset.takes()
+    extractor, prepared = part.prepare(take=take)
+    for unit in prepared.units:
+        extractor.extract(unit)
+    assert extractor.finish(take).complete
+    found = part.dataset()
+    # The longer of two counts is the take's; the first camera ends after 45 frames.
+    assert found.reason[:, 0].values.tolist() == [0, 4, 4, 4]
+    assert found.valid[:, 1].all()
+    np.testing.assert_allclose(found.frame_time[:, 1], found.start_frame / 30, atol=1e-4)
+    grid = make_grid(70, Fraction(30), GridSpec())
+    expected = 40 + ((30 + grid.sampled(8)) // 2).mean(axis=1)
+    assert np.abs(found.features[:, 1, 0] - expected).max() < 3
+
+
 def test_features_differ_by_what_each_target_sees(tmp_path: Path) -> None:
     job = Job(tmp_path, **BOTH)
     job.run()
