@@ -42,8 +42,10 @@ class ComputeFailed(TakestreamError):
     """A worker could not compute features.
 
     Attributes:
-        failure: What the worker reported.
+        failure: What the worker reported, whose kind is the error's own.
     """
+
+    kind = ErrorKind.CRASH
 
     def __init__(self, failure: Failure) -> None:
         where = " ".join(filter(None, (failure.take, failure.stream)))

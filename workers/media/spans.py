@@ -20,7 +20,8 @@ def consistent(
     that share bytes, the one out of the order of the rest is wrong.
 
     Args:
-        position, size: int64 [packets] in bytes, in decode order.
+        position: int64 [packets] in bytes, in decode order.
+        size: int64 [packets] in bytes.
         key: bool [packets].
 
     Returns:

@@ -162,7 +162,7 @@ def test_a_cluster_knows_better_than_a_record_that_has_not_ended(tmp_path: Path)
         asked = 0
 
         def job(self, job_id: str) -> JobRecord:
-            self.request += 1
+            self.asked += 1
             return make_record(status="stopped")
 
     records, backend = Records(str(tmp_path)), RayBackend.__new__(RayBackend)

@@ -175,7 +175,7 @@ def test_a_job_of_another_service_is_followed_by_its_record(
     spec: ServeSpec, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test() -> None:
-        monkeypatch.setattr(ownership, "VIDEO_CHECK_SECONDS", 0.05)
+        monkeypatch.setattr(ownership, "LOOK_SECONDS", 0.05)
         far = left_behind(spec, owner=other_owner())
         book = Ownership(records_of(spec), lambda job_id: None)
         heard = []
