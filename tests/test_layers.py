@@ -22,8 +22,6 @@ def test_imports_flow_one_way() -> None:
 
 
 LONGEST = 400
-# Longer than that for now; each leaves this list when it is split.
-TOO_LONG = {"tests/workers/media/test_decode.py"}
 
 
 def test_no_python_file_is_long() -> None:
@@ -33,7 +31,7 @@ def test_no_python_file_is_long() -> None:
     files = [name for name in listed if (ROOT / name).is_file()]
     assert len(files) > 100
     found = {name for name in files if len((ROOT / name).read_text().splitlines()) > LONGEST}
-    assert found - TOO_LONG == set()
+    assert found == set()
 
 
 @pytest.mark.parametrize(
