@@ -4,6 +4,8 @@
 `load_encoder` builds it on a device.
 """
 
+import logging
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from models.memory import keep_freed_memory
 from models.preprocess import normalise
 from models.weights import Checkpoint, fetch, is_remote
 from takestream.storage import S3Options
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["Encoder", "ModelError", "load_encoder", "resolve_encoder"]
 
@@ -78,13 +82,22 @@ def load_encoder(
     device: torch.device,
     *,
     compile: bool = False,
+    batch: int = 1,
     s3: S3Options | None = None,
 ) -> Encoder:
     """The encoder that `spec` describes, on `device`, ready to run; its `spec` is resolved.
 
-    compile: run the network through `torch.compile`; the first call is slow, and CPU needs a C++
-        compiler.
-    Raises ModelError as `resolve_encoder` does, and when the network cannot be built.
+    Args:
+        spec: resolved or not.
+        device: where it runs.
+        compile: run the network through `torch.compile`; the first call is slow, and a C++
+            compiler is needed.
+        batch: clips of a pass that is compiled for on CUDA, where each number of clips is
+            compiled by itself, which gives faster kernels.
+        s3: how to reach the weights.
+
+    Raises:
+        ModelError: as `resolve_encoder` does, and when the network cannot be built.
     """
     if device.type == "cpu":
         keep_freed_memory()
@@ -93,7 +106,7 @@ def load_encoder(
         torch.backends.cudnn.allow_tf32 = False
     resolved, checkpoint = _resolve(spec, s3)
     network = FAMILIES[resolved.family].build(resolved, checkpoint)
-    return _LoadedEncoder(resolved, network, device, compile)
+    return _LoadedEncoder(resolved, network, device, batch if compile else 0)
 
 
 def _resolve(spec: EncoderSpec, s3: S3Options | None) -> tuple[EncoderSpec, Checkpoint]:
@@ -113,7 +126,7 @@ class _LoadedEncoder:
     """The one implementation of `Encoder`; families differ in their network only."""
 
     def __init__(
-        self, spec: EncoderSpec, network: nn.Module, device: torch.device, compile: bool
+        self, spec: EncoderSpec, network: nn.Module, device: torch.device, compiled_for: int
     ) -> None:
         assert spec.preprocess is not None
         assert spec.dim is not None
@@ -127,9 +140,17 @@ class _LoadedEncoder:
         if self._half:
             _hold_matrices_in_bfloat16(network)
         network = network.to(device)
-        self._network: Callable[[Tensor], Tensor] = torch.compile(network) if compile else network
-        if compile:
-            self._warm_up()
+        _move_plain_tensors(network, device)
+        self._network: Callable[[Tensor], Tensor] = network
+        self._graph: _Graph | None = None
+        if compiled_for:
+            if device.type == "cuda":
+                self._network = torch.compile(network, dynamic=False)
+                self._warm_up(compiled_for)
+                self._graph = _Graph.of(self._forward, (compiled_for, *self._clip_shape), device)
+            else:
+                self._network = torch.compile(network)
+                self._warm_up(1)
 
     def encode(self, clips: Tensor) -> Tensor:
         """As `Encoder.encode` says."""
@@ -141,6 +162,8 @@ class _LoadedEncoder:
             raise ValueError(f"clips are on {clips.device}, encoder on {self._device}")
         if len(clips) == 0:
             return torch.empty(0, self._dim, device=clips.device)
+        if self._graph is not None and len(clips) == self._graph.clips:
+            return self._graph(clips)
         size = max(1, CPU_FRAMES // self.spec.frames) if clips.device.type == "cpu" else len(clips)
         with torch.inference_mode():
             parts = [clips[start : start + size] for start in range(0, len(clips), size)]
@@ -154,8 +177,8 @@ class _LoadedEncoder:
         with half:
             return self._network(pixels).float()
 
-    def _warm_up(self) -> None:
-        clip = torch.zeros(1, *self._clip_shape, dtype=torch.uint8, device=self._device)
+    def _warm_up(self, clips: int) -> None:
+        clip = torch.zeros(clips, *self._clip_shape, dtype=torch.uint8, device=self._device)
         try:
             self.encode(clip)
         except Exception as error:
@@ -164,6 +187,62 @@ class _LoadedEncoder:
                 f"encoder '{self.spec.name}': torch.compile does not work here ({reason}); install"
                 " a C++ compiler or leave `compile` out"
             ) from error
+
+
+def _move_plain_tensors(network: nn.Module, device: torch.device) -> None:
+    """Move tensors that a network keeps as plain attributes, such as VideoMAE's positions.
+
+    `Module.to` does not move them, so the network would copy them to the GPU in each pass. Such a
+    copy waits for all earlier work on the stream, and cannot be part of a CUDA graph.
+    """
+    for module in network.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Tensor):
+                setattr(module, name, value.to(device))
+
+
+class _Graph:
+    """The kernels of one pass, recorded once as a CUDA graph and started together.
+
+    Starting them one by one takes the interpreter lock, which decode threads hold too, hundreds of
+    times in each pass. Has never been recorded successfully on a GPU so far; where it cannot be,
+    the kernels are started one by one.
+    """
+
+    def __init__(
+        self, forward: Callable[[Tensor], Tensor], shape: tuple[int, ...], device: torch.device
+    ) -> None:
+        self.clips = shape[0]
+        self._lock = threading.Lock()
+        self._idle = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.inference_mode():
+            self._into = torch.zeros(shape, dtype=torch.uint8, device=device)
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                self._out = forward(self._into)
+
+    @classmethod
+    def of(
+        cls, forward: Callable[[Tensor], Tensor], shape: tuple[int, ...], device: torch.device
+    ) -> "_Graph | None":
+        """The graph of a pass over clips of `shape`; None, with a warning, if it fails."""
+        try:
+            return cls(forward, shape, device)
+        except RuntimeError as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            _log.warning("no CUDA graph of the encoder (%s); its kernels start one by one", reason)
+            return None
+
+    def __call__(self, clips: Tensor) -> Tensor:
+        """The forward pass of `clips` on the current stream, after any other pass has ended."""
+        stream = torch.cuda.current_stream(clips.device)
+        with self._lock, torch.inference_mode():
+            stream.wait_event(self._idle)
+            self._into.copy_(clips)
+            self._graph.replay()
+            features = self._out.clone()
+            self._idle.record(stream)
+        return features.clone()
 
 
 def _hold_matrices_in_bfloat16(network: nn.Module) -> None:

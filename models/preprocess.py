@@ -10,6 +10,8 @@ resize is truncated, crop offsets are truncated, and a picture smaller than the 
 zeros.
 """
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from configs.schema import PreprocessSpec
+from models.fixed_resize import fixed_resize
 
 # Part of every `encoder_id`: raise it whenever the same picture and spec give other numbers.
 PREPROCESSING_VERSION = 1
@@ -45,21 +48,32 @@ def resized_shape(height: int, width: int, spec: PreprocessSpec) -> tuple[int, i
 
 
 def resize_and_crop(frames: Tensor, spec: PreprocessSpec) -> Tensor:
-    """Pictures uint8 [N, 3, H, W] on any device, resized and centre-cropped to uint8 [N, 3, h, w].
+    """Pictures resized and centre-cropped.
 
-    (h, w) is `spec.size`. The result owns its memory and keeps the layout of `frames`: on CPU give
-    channels-last frames (`frame_to_tensor`), which resize two to three times faster. One picture is
-    resized by one thread without the GIL, so one Python thread per stream uses the cores well.
-    Device and values: CPU uses torch's fixed-point uint8 kernel; CUDA, which has none, computes in
-    float32 and rounds. Both stay within one level of PIL.
-    Raises ValueError for another shape or dtype.
+    On CPU give channels-last frames (`frame_to_tensor`), which resize two to three times faster.
+    One picture is resized by one thread without the GIL, so one Python thread per stream uses the
+    cores well. Every device gives the values of torch's fixed-point CPU kernel
+    (`models.fixed_resize`), which stay within one level of PIL.
+
+    Args:
+        frames: uint8 [N, 3, H, W], on any device.
+        spec: the sizes.
+
+    Returns:
+        uint8 [N, 3, h, w], (h, w) being `spec.size`, on the device of `frames`. It owns its memory;
+        on CPU it keeps the layout of `frames`.
+
+    Raises:
+        ValueError: another shape or dtype.
     """
     if frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype != torch.uint8:
         raise ValueError(f"expected uint8 [N, 3, H, W], got {frames.dtype} {list(frames.shape)}")
     shape = resized_shape(frames.shape[2], frames.shape[3], spec)
+    if frames.device.type != "cpu":
+        return _on_device(frames, shape, spec)
     resized = frames if shape == tuple(frames.shape[2:]) else _resize(frames, shape, spec)
     cropped = resized if spec.crop is None else _centre_crop(resized, spec.crop)
-    shares = cropped.untyped_storage().data_ptr() == frames.untyped_storage().data_ptr()
+    shares = _shares(cropped, frames)
     # A crop is a view: without a copy it would keep the whole resized picture alive in the ring.
     return cropped.clone() if shares or cropped.shape != resized.shape else cropped
 
@@ -69,22 +83,40 @@ def normalise(clips: Tensor, spec: PreprocessSpec, dtype: torch.dtype = torch.fl
 
     Computed in float32 whatever `dtype`, so that bfloat16 rounds once.
     """
-    std = torch.tensor(spec.std, dtype=torch.float64)
-    gain = (spec.scale / std).to(clips.device, torch.float32).view(3, 1, 1)
-    offset = (-torch.tensor(spec.mean, dtype=torch.float64) / std).to(clips.device, torch.float32)
-    return clips.to(torch.float32).mul_(gain).add_(offset.view(3, 1, 1)).to(dtype)
+    gain, offset = _gain_and_offset(spec.scale, spec.mean, spec.std, clips.device)
+    return clips.to(torch.float32).mul_(gain).add_(offset).to(dtype)
+
+
+@lru_cache(maxsize=16)
+def _gain_and_offset(
+    scale: float, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    # Kept, because a copy to a GPU waits for all earlier work on its stream.
+    with torch.inference_mode(False):
+        deviation = torch.tensor(std, dtype=torch.float64)
+        gain = (scale / deviation).to(device, torch.float32)
+        offset = (-torch.tensor(mean, dtype=torch.float64) / deviation).to(device, torch.float32)
+        return gain.view(3, 1, 1), offset.view(3, 1, 1)
 
 
 def _resize(frames: Tensor, shape: tuple[int, int], spec: PreprocessSpec) -> Tensor:
-    if frames.device.type != "cpu":
-        return _resize_in_float(frames, shape, spec.interpolation)
     return F.interpolate(frames, shape, mode=spec.interpolation, antialias=True)
 
 
-def _resize_in_float(frames: Tensor, shape: tuple[int, int], interpolation: str) -> Tensor:
-    exact = F.interpolate(frames.float(), shape, mode=interpolation, antialias=True)
-    # Bicubic overshoots at edges, and a float outside 0..255 would wrap around.
-    return exact.round_().clamp_(0, 255).to(torch.uint8)
+def _on_device(frames: Tensor, shape: tuple[int, int], spec: PreprocessSpec) -> Tensor:
+    crop = spec.crop or shape
+    if crop[0] > shape[0] or crop[1] > shape[1]:
+        return _centre_crop(fixed_resize(frames, shape, spec.interpolation), crop)
+    window = tuple(
+        slice((have - want) // 2, (have - want) // 2 + want)
+        for have, want in zip(shape, crop, strict=True)
+    )
+    cut = fixed_resize(frames, shape, spec.interpolation, (window[0], window[1]))
+    return cut.clone() if _shares(cut, frames) else cut
+
+
+def _shares(one: Tensor, other: Tensor) -> bool:
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def _centre_crop(frames: Tensor, crop: tuple[int, int]) -> Tensor:

@@ -205,3 +205,14 @@ def test_a_compile_that_fails_is_said_at_once(monkeypatch):
         ModelError, match=r"does not work here \(InvalidCxxCompiler.*leave `compile`"
     ):
         load_encoder(SPEC, CPU, compile=True)
+
+
+def test_tensors_that_are_mere_attributes_move_with_their_network():
+    class Positions(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = torch.ones(2, 3)
+
+    network = torch.nn.Sequential(Positions(), torch.nn.Linear(3, 3))
+    encoder_module._move_plain_tensors(network, torch.device("meta"))
+    assert network[0].table.device.type == "meta"
