@@ -211,7 +211,7 @@ class RunSpec(Settings):
 
     device: `auto` is cuda where there is one.
     workers: actors; `auto` is one per GPU, or one per 4 CPU cores without a GPU.
-    batch_size: clips in one forward pass; `auto` is 64 frames' worth.
+    batch_size: clips in one forward pass; `auto` is 64 frames' worth, 256 on a GPU.
     compile: run the network through `torch.compile`.
     address: a Ray cluster; none starts Ray here. `auto` finds a running one.
     attempts: how often a unit may take its worker down before it is quarantined.

@@ -233,6 +233,16 @@ def _numbers(report: Report) -> Iterator[str]:
         retries = int(counts.get("retries", 0))
         again = f", {retries:,} of them tried again" if retries else ""
         yield f"{decimal(read)} read{requests}{again}; {decimal(written)} written"
+    if on_gpu := int(counts.get("frames_converted_gpu", 0)):
+        decoded, nvdec = (
+            int(counts.get(name, 0)) for name in ("frames_decoded", "frames_decoded_gpu")
+        )
+        yield (
+            f"{_count(on_gpu, 'picture')} made on the GPU;"
+            f" NVDEC decoded {nvdec:,} of {_count(decoded, 'frame')}"
+        )
+    if halved := int(counts.get("out_of_memory", 0)):
+        yield f"out of GPU memory {_count(halved, 'time')}: batches were halved"
     if lost := int(counts.get("workers_lost", 0)):
         yield f"{_count(lost, 'worker')} died or hung and had to be replaced"
     if progress.clips_done:

@@ -18,13 +18,12 @@ from torch import Tensor
 from takestream.schema import Reason
 from workers.clock.grid import Grid
 from workers.clock.timeline import NONE, Timeline
+from workers.media.pictures import Pictures, Wanted
 from workers.media.session import Decoded
 
-# One picture for each preprocessing, None where no target sees the frame with it.
-Pictures = tuple[Tensor | None, ...]
 # Decodes samples [first, last) of one stream, each exactly once; the sets name, by preprocessing,
 # the samples of which a picture is made.
-Decode = Callable[[int, int, Sequence[frozenset[int]]], Iterator[Decoded[Pictures]]]
+Decode = Callable[[int, int, Wanted], Iterator[Decoded[Pictures]]]
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ class ClipReader:
                     stream=name,
                     first=first,
                     reason=np.array([reason for reason, _ in results], dtype=np.uint8),
-                    clips=torch.stack(pictures).permute(0, 1, 4, 2, 3) if pictures else None,
+                    clips=_stacked(pictures) if pictures else None,
                 )
 
     def _batches(self) -> list[tuple[int, int, int]]:
@@ -226,15 +225,21 @@ class _StreamReader:
         self._next = self._oldest = self._range[0] if self._range else 0
         self._frames: dict[int, Decoded[Pictures]] = {}
         ahead = max(4, *(part.ahead for part in parts.values()))
-        self._queue: queue.Queue[Decoded[Pictures] | BaseException] = queue.Queue(ahead)
+        # A token for each frame that the thread may be ahead. Two C queues cost a tenth of one
+        # bounded queue, whose locks the threads of all streams would contend for at each frame.
+        self._queue: queue.SimpleQueue[Decoded[Pictures] | BaseException] = queue.SimpleQueue()
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(ahead):
+            self._room.put(None)
         self.thread = threading.Thread(target=self._run, name=f"decode {name}", daemon=True)
 
     def clip(self, request: int, number: int) -> tuple[Reason, Tensor | None]:
-        """A clip: why it is invalid, or its pictures uint8 [T, H, W, 3]."""
+        """A clip: why it is invalid, or its pictures uint8 [T, 3, H, W]."""
         part = self._parts[request]
         row = number - part.request.start
         while self._next < part.last[row]:
             item = self._queue.get()
+            self._room.put(None)
             if isinstance(item, BaseException):
                 raise item
             self._frames[item.frame] = item
@@ -243,9 +248,7 @@ class _StreamReader:
         reason = max([part.absent[row], *reasons])
         clip = None
         if reason is Reason.VALID:
-            pictures = [self._picture(part, sample) for sample in part.seen[row].tolist()]
-            # Channels last, as the pictures lie in memory: stacking them is a plain copy.
-            clip = torch.stack([picture.permute(1, 2, 0) for picture in pictures])
+            clip = _stacked([self._picture(part, sample) for sample in part.seen[row].tolist()])
         part.done(row)
         needed = min(part.needed for part in self._parts.values())
         while self._oldest < min(needed, self._next):
@@ -264,6 +267,7 @@ class _StreamReader:
         while self.thread.is_alive():
             try:
                 self._queue.get(timeout=0.05)
+                self._room.put(None)
             except queue.Empty:
                 self.thread.join(0.05)
 
@@ -281,8 +285,17 @@ class _StreamReader:
             for decoded in self._decode(*self._range, wanted):
                 if self._stopped.is_set():
                     return
+                self._room.get()
                 self._queue.put(decoded)
             # Read only if a frame is missing; without it the reader would wait for ever.
             self._queue.put(RuntimeError(f"{self.thread.name}: ended before its last frame"))
         except BaseException as error:  # noqa: BLE001 - handed to the reader, which raises it
             self._queue.put(error)
+
+
+def _stacked(pictures: Sequence[Tensor]) -> Tensor:
+    """[..., 3, H, W] stacked as they lie in memory, so that it is a plain copy."""
+    if pictures[0].device.type != "cpu":
+        return torch.stack(list(pictures))
+    # On CPU that is channels last.
+    return torch.stack([picture.movedim(-3, -1) for picture in pictures]).movedim(-1, -3)

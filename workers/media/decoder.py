@@ -156,6 +156,8 @@ class Decoder:
             self.refused = True
             return
         self._counters.add(frames_decoded=len(frames))
+        if frames and frames[0].format.name == "cuda":
+            self._counters.add(frames_decoded_gpu=len(frames))
         yield from frames
 
     def _keep(self, piece: Piece) -> None:

@@ -1,36 +1,38 @@
-"""NVDEC through PyAV: frames decoded on the GPU become tensors there without a copy to the host.
+"""Decoding on the GPU through PyAV's NVDEC, for the streams of which it gives the CPU's pictures.
 
-Written to PyAV's and FFmpeg's documented behaviour; has not run on a GPU yet. Falls back to the
-CPU decoder, with one log line, where the driver, the codec or the profile says no.
+That is 4:2:0 with 8 bits and even sides, in a matrix that swscale converts. `NotForNvdec` says what
+another stream is, or why NVDEC cannot be used.
 """
 
-import logging
+from __future__ import annotations
+
 from typing import Any
 
 import av
 import torch
 from av.codec.hwaccel import HWAccel
 from av.video.codeccontext import VideoCodecContext
-from av.video.frame import VideoFrame
-from torch import Tensor
 
 from workers.media.container import UnreadableVideo
-from workers.media.decoder import open_cpu_decoder
 from workers.media.index import Index
-from workers.media.orientation import frame_orientation
+from workers.media.yuv import PLANAR, Colours
 
-log = logging.getLogger(__name__)
-_said: set[str] = set()
 
-# (Kr, Kb) of the matrix by FFmpeg's AVColorSpace; BT.601 for everything else, as on the CPU.
-BT709 = 1
-COEFFICIENTS = {BT709: (0.2126, 0.0722)}
-BT601 = (0.299, 0.114)
-FULL_RANGE = 2
+class NotForNvdec(Exception):
+    """Why a stream is decoded on the CPU, in plain words."""
 
 
 def open_cuda_decoder(index: Index) -> tuple[Any, VideoCodecContext]:
-    """A decoder on the current CUDA device, or the CPU's where there is none."""
+    """A decoder on the current CUDA device; close the container after use.
+
+    Where the GPU lacks a codec or a profile, FFmpeg only notices at the first packet and goes on
+    in software: the format of such frames is not "cuda".
+
+    Raises:
+        NotForNvdec: there is no CUDA device, or FFmpeg cannot use it.
+    """
+    if not torch.cuda.is_available():
+        raise NotForNvdec("there is no CUDA device")
     # torch made the primary context first, so FFmpeg has to take it as it is.
     torch.zeros(1, device="cuda")
     accelerator = HWAccel(
@@ -42,47 +44,30 @@ def open_cuda_decoder(index: Index) -> tuple[Any, VideoCodecContext]:
     )
     try:
         container, stream = index.open(accelerator)
-    except (av.FFmpegError, OSError, RuntimeError, UnreadableVideo) as error:
-        _say_once(f"NVDEC is not to be had ({error}); decoding on the CPU")
-        return open_cpu_decoder(index)
+    except (av.FFmpegError, OSError, RuntimeError, NotImplementedError, UnreadableVideo) as error:
+        raise NotForNvdec(f"NVDEC cannot be used ({error})") from error
     codec = stream.codec_context
     codec.thread_count = 1
+    # As strict as the CPU's decoder; what the hardware overlooks inside a picture is its own.
+    codec.options = {"err_detect": "explode"}
     return container, codec
 
 
-def cuda_picture(frame: VideoFrame) -> Tensor:
-    """An NV12 frame on the GPU as RGB uint8 [1, 3, H, W] there, converted at once.
+def check_plain(index: Index) -> None:
+    """Check that the device makes the same pictures of a stream as the CPU.
 
-    The planes lie outside torch's allocator and go back to the decoder with the frame, so nothing
-    of them is kept. Runs on the default stream, on which FFmpeg's copies run too. Chroma is
-    repeated, not interpolated, as the CPU's plain conversion does.
+    Raises:
+        NotForNvdec: it does not.
     """
-    luma = _plane(frame, 0)
-    chroma = _plane(frame, 1)
-    height, width = luma.shape
-    u, v = (
-        chroma[..., i].repeat_interleave(2, 0).repeat_interleave(2, 1)[:height, :width]
-        for i in (0, 1)
-    )
-    kr, kb = COEFFICIENTS.get(int(frame.colorspace), BT601)
-    full = int(frame.color_range) == FULL_RANGE
-    y = luma.float() if full else (luma.float() - 16) * (255 / 219)
-    scale = 1.0 if full else 255 / 224
-    cb, cr = (u.float() - 128) * scale, (v.float() - 128) * scale
-    red = y + 2 * (1 - kr) * cr
-    blue = y + 2 * (1 - kb) * cb
-    green = (y - kr * red - kb * blue) / (1 - kr - kb)
-    picture = torch.stack([red, green, blue]).round_().clamp_(0, 255).to(torch.uint8)
-    return frame_orientation(frame).tensor(picture).unsqueeze(0)
-
-
-def _plane(frame: VideoFrame, number: int) -> Tensor:
-    # `torch.from_dlpack(plane)` passes a stream, which PyAV refuses; the capsule goes through.
-    capsule = frame.planes[number].__dlpack__()
-    return torch.utils.dlpack.from_dlpack(capsule)
-
-
-def _say_once(message: str) -> None:
-    if message not in _said:
-        _said.add(message)
-        log.warning(message)
+    if index.width % 2 or index.height % 2:
+        raise NotForNvdec(f"its size is odd ({index.width} x {index.height})")
+    if index.beside:
+        raise NotForNvdec("its parameters change on the way, which nobody has tried with NVDEC")
+    # A context that is opened with NVDEC calls its pixels "cuda", whatever they are.
+    container, stream = index.open()
+    with container:
+        codec = stream.codec_context
+        if codec.pix_fmt not in PLANAR:
+            raise NotForNvdec(f"its pixels are {codec.pix_fmt}")
+        if not Colours(int(codec.colorspace), False).known:
+            raise NotForNvdec("swscale has no plain conversion for its colour matrix")

@@ -94,7 +94,8 @@ class Video:
 class VideoReader:
     """A video stream, read by its index: only the packets that the samples need are fetched.
 
-    Where the stream proves not to be what its index says, the plain reader goes on.
+    Where the stream proves not to be what its index says, the plain reader goes on; with another
+    decoder than the CPU's, `Unproven` is raised instead.
 
     Attributes:
         source: where the bytes are.
@@ -132,6 +133,8 @@ class VideoReader:
                 at = decoded.frame + 1
             return
         except Unproven as doubt:
+            if self.open_decoder is not open_cpu_decoder:
+                raise  # it may be that decoder's doing
             log.warning("%s: %s; reading it from its beginning", self.source.uri, doubt)
             self.source.counters.add(streams_read_in_order=1)
         showing = self.video.shown(self.source)

@@ -2,22 +2,22 @@
 
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import numpy as np
 import torch
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
-from torch import Tensor
 
 from configs.schema import PreprocessSpec
 from models.encoder import Encoder
 from models.preprocess import frame_to_tensor, resize_and_crop
 from takestream.errors import StorageUnavailable
 from takestream.schema import Reason
-from workers.clock.clips import ClipReader, ClipRequest, Decode, Pictures, StreamInput
+from workers.clock.clips import ClipBatch, ClipReader, ClipRequest, Decode, StreamInput
 from workers.clock.grid import Grid, make_grid
 from workers.clock.probe import TakeProbe, probe_take
 from workers.clock.timeline import NONE, make_timeline
@@ -25,13 +25,14 @@ from workers.dataset.base import source_of
 from workers.dataset.take import Take
 from workers.media.counters import Counters
 from workers.media.decode import rgb
-from workers.media.decoder import open_cpu_decoder
-from workers.media.nvdec import cuda_picture, open_cuda_decoder
+from workers.media.decoders import read_pictures
+from workers.media.pictures import DevicePictures, Pictures, Wanted
 from workers.media.reader import Reader
 from workers.media.session import Decoded
 from workers.media.source import SourceChanged
 from workers.media.video import Video
 from workers.run.block import Block, no_features, unit_record, whole_units
+from workers.run.passes import Collect, Passes, clips_of_a_pass
 from workers.run.prepare import Probed, changed_streams, prepare, problems_of
 from workers.run.recipe import Recipe, Target
 from workers.run.tasks import ClipPart, ClipRange, FinishedTake, PreparedTake, Unit, UnitRecord
@@ -40,7 +41,6 @@ from workers.store.takestore import TakeStore
 
 # Takes whose indexes stay in memory: units of one take tend to follow each other.
 KEPT_TAKES = 8
-FRAMES_PER_PASS = 64
 
 
 class Stopped(Exception):
@@ -50,8 +50,8 @@ class Stopped(Exception):
 class UnitExtractor:
     """Runs units of one recipe on one device, with encoders that several recipes may share.
 
-    Methods may run in several threads at once; `encoding` is held for one batch at a time by
-    whoever uses an encoder.
+    Methods may run in several threads at once; whoever uses an encoder holds `encoding` for one
+    batch at a time.
 
     Args:
         recipe: the job's.
@@ -70,13 +70,19 @@ class UnitExtractor:
         self.recipe = recipe
         self.encoders = tuple(encoders)
         self.device = device
-        self._encoding = encoding or threading.Lock()
         self._lock = threading.Lock()
         self._probed: OrderedDict[str, Probed] = OrderedDict()
-        size = recipe.job.run.batch_size
-        self._batches = [
-            max(1, FRAMES_PER_PASS // target.encoder.frames) if size == "auto" else size
-            for target in recipe.targets
+        encoding = encoding or threading.Lock()
+        run = recipe.job.run
+        self._passes = [
+            Passes(
+                encoder,
+                device,
+                encoding,
+                clips_of_a_pass(run, target.encoder, device),
+                whole=run.compile,
+            )
+            for target, encoder in zip(recipe.targets, encoders, strict=True)
         ]
         # Targets that see frames in the same size share the pictures made of them.
         self._sizings = list(dict.fromkeys(map(_sizing, recipe.targets)))
@@ -195,7 +201,8 @@ class UnitExtractor:
         timeline, rate = self.recipe.job.timeline, float(probe.rate)
         inputs = {
             name: StreamInput(
-                self._decode(name, reader, counters), make_timeline(timeline, reader, rate)
+                self._decode(name, indexes[name], reader, len(readers)),
+                make_timeline(timeline, reader, rate),
             )
             for name, reader in readers.items()
         }
@@ -226,27 +233,39 @@ class UnitExtractor:
                 part.stop,
                 tuple(name for name in part.streams if name in inputs),
                 frames=self.recipe.targets[part.target].encoder.frames,
-                batch=self._batches[part.target],
+                batch=self._passes[part.target].clips,
                 preprocessing=self._sizings.index(_sizing(self.recipe.targets[part.target])),
             )
             for grid, part in zip(grids, ranges, strict=True)
         ]
         damaged: set[str] = set()
+        under_way: deque[tuple[ClipBatch, Collect | None]] = deque()
+
+        def encoded() -> tuple[int, ClipPart]:
+            batch, collect = under_way.popleft()
+            number, part = batch.request, ranges[batch.request]
+            features = no_features(len(batch.reason), stores[number].dim)
+            if collect is not None:
+                features[batch.reason == Reason.VALID] = collect()
+            counters.add(clips=len(batch.reason))
+            at = slice(batch.first - part.start, batch.first - part.start + len(batch.reason))
+            shown = times[number][batch.stream][at]
+            return number, ClipPart(batch.stream, batch.first, features, batch.reason, shown)
+
         with ClipReader(requests, inputs) as reader:
             for batch in reader:
-                number, part = batch.request, ranges[batch.request]
                 if stop():
                     raise Stopped(take.name)
-                features = no_features(len(batch.reason), stores[number].dim)
+                passes, collect = self._passes[ranges[batch.request].target], None
                 if batch.clips is not None:
-                    encoded = self._encode(part.target, batch.clips, counters)
-                    features[batch.reason == Reason.VALID] = encoded
+                    collect = passes.begin(batch.clips, counters)
                 if (batch.reason == Reason.DAMAGED_FRAME).any():
                     damaged.add(batch.stream)
-                counters.add(clips=len(batch.reason))
-                at = slice(batch.first - part.start, batch.first - part.start + len(batch.reason))
-                shown = times[number][batch.stream][at]
-                yield number, ClipPart(batch.stream, batch.first, features, batch.reason, shown)
+                under_way.append((replace(batch, clips=None), collect))
+                while len(under_way) > passes.ahead:
+                    yield encoded()
+        while under_way:
+            yield encoded()
         for name in sorted(damaged):
             readers[name].source.confirm()
         self._check_unchanged(take, set(names), indexes, counters)
@@ -269,45 +288,26 @@ class UnitExtractor:
                 error.uri = now.uri or ""
                 raise error
 
-    def _encode(self, target: int, clips: Tensor, counters: Counters) -> NDArray[np.float32]:
-        parts = []
-        at = 0
-        while at < len(clips):
-            part = clips[at : at + self._batches[target]]
-            try:
-                with self._encoding:
-                    began = time.monotonic()
-                    encoded = self.encoders[target].encode(part.to(self.device))
-                    parts.append(encoded.float().cpu().numpy())
-                    counters.add(encode_seconds=time.monotonic() - began)
-            except torch.cuda.OutOfMemoryError:
-                if len(part) == 1:
-                    raise
-                self._batches[target] = max(1, len(part) // 2)
-                torch.cuda.empty_cache()
-                continue
-            at += len(part)
-        return np.concatenate(parts)
-
     def _reader(self, take: Take, name: str, index: Video, counters: Counters) -> Reader:
         stream = next(s for s in take.streams if s.key == name)
         source = source_of(self.recipe.dataset, stream, counters)
         source.expect(index.identity)
-        on_gpu = self.device.type == "cuda"
-        return index.reader(source, open_cuda_decoder if on_gpu else open_cpu_decoder)
+        return index.reader(source)
 
-    def _decode(self, name: str, reader: Reader, counters: Counters) -> Decode:
+    def _decode(self, name: str, video: Video, reader: Reader, streams: int) -> Decode:
+        if self.device.type == "cpu":
+            return self._on_cpu(name, reader)
+        return self._on_device(name, video, reader, streams)
+
+    def _on_cpu(self, name: str, reader: Reader) -> Decode:
         turns = self.recipe.quarter_turns(name)
 
-        def run(
-            first: int, last: int, wanted: Sequence[frozenset[int]]
-        ) -> Iterator[Decoded[Pictures]]:
+        def run(first: int, last: int, wanted: Wanted) -> Iterator[Decoded[Pictures]]:
             def convert(number: int, frame: VideoFrame) -> Pictures:
-                nv12 = frame.format.name == "cuda"
-                picture = cuda_picture(frame) if nv12 else frame_to_tensor(rgb(frame))
+                picture = frame_to_tensor(rgb(frame))
                 if turns:
                     picture = torch.rot90(picture, turns, (-2, -1))
-                counters.add(frames_converted=1)
+                reader.source.counters.add(frames_converted=1)
                 return tuple(
                     resize_and_crop(picture, spec)[0] if number in seen else None
                     for spec, seen in zip(self._sizings, wanted, strict=False)
@@ -315,6 +315,15 @@ class UnitExtractor:
 
             anywhere = frozenset[int]().union(*wanted)
             return reader.read(first, last, anywhere.__contains__, convert)
+
+        return run
+
+    def _on_device(self, name: str, video: Video, reader: Reader, streams: int) -> Decode:
+        turns, source = self.recipe.quarter_turns(name), reader.source
+
+        def run(first: int, last: int, wanted: Wanted) -> Iterator[Decoded[Pictures]]:
+            pictures = DevicePictures(self._sizings, self.device, turns, source.counters)
+            return read_pictures(video, source, pictures, streams, first, last, wanted)
 
         return run
 

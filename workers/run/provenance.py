@@ -4,6 +4,7 @@ import platform
 from collections.abc import Sequence
 from fractions import Fraction
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import av
@@ -67,11 +68,11 @@ def stream_facts(take: Take, name: str, probe: TakeProbe) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the features' values can depend on."""
+    """Versions of what the features' values can depend on, as far as it is installed."""
     libav = ".".join(str(part) for part in av.library_versions["libavcodec"])
     return {
         "python": platform.python_version(),
         "libavcodec": libav,
         "takestream": own_version(),
-        **{name: version(name) for name in RECORDED},
+        **{name: version(name) for name in RECORDED if find_spec(name)},
     }

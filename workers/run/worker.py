@@ -1,6 +1,7 @@
 """The Ray actor that holds encoders and runs tasks: one of a batch, and urgent ones in between."""
 
 import logging
+import sys
 import threading
 import time
 from collections import OrderedDict, deque
@@ -16,6 +17,7 @@ from models.search.joint import Joint, load_joint
 from takestream.errors import ErrorKind
 from workers.media.counters import Counters
 from workers.run.extract import Stopped, UnitExtractor
+from workers.run.passes import SWITCH_SECONDS, clips_of_a_pass
 from workers.run.recipe import Recipe
 from workers.run.tasks import (
     ClipPart,
@@ -58,6 +60,10 @@ class Worker:
     def __init__(self, device: str, threads: int) -> None:
         av.logging.set_level(av.logging.PANIC)
         self._device = torch.device(device)
+        if self._device.type == "cuda":
+            # The thread that starts the GPU's kernels would wait up to Python's usual five
+            # milliseconds for decode threads.
+            sys.setswitchinterval(SWITCH_SECONDS)
         # Ray sets OMP_NUM_THREADS=1 for actors; the encoder is meant to use this worker's share.
         self._threads = threads
         self._loading = threading.Lock()
@@ -201,8 +207,13 @@ class Worker:
                 _, old = self._encoders.popitem(last=False)
                 for name in [k for k, e in self._extractors.items() if old in e.encoders]:
                     del self._extractors[name]
+            run = recipe.job.run
             self._encoders[key] = load_encoder(
-                spec, self._device, compile=recipe.job.run.compile, s3=recipe.output_s3
+                spec,
+                self._device,
+                compile=run.compile,
+                batch=clips_of_a_pass(run, spec, self._device),
+                s3=recipe.output_s3,
             )
         return [self._encoders[target.encoder.model_dump_json()] for target in recipe.targets]
 

@@ -156,6 +156,22 @@ def test_summary_says_what_was_done_and_what_is_next():
         assert absent not in text
 
 
+def test_summary_says_what_a_gpu_did():
+    assert "GPU" not in summary(make_recipe(), make_report())
+    counts = {
+        "frames_decoded": 1240.0,
+        "frames_decoded_gpu": 1000.0,
+        "frames_converted": 620.0,
+        "frames_converted_gpu": 620.0,
+        "out_of_memory": 1.0,
+    }
+    report = make_report(counts=counts)
+    text = " ".join(summary(make_recipe(), report).split())
+    assert "620 pictures made on the GPU; NVDEC decoded 1,000 of 1,240 frames" in text
+    assert "out of GPU memory 1 time: batches were halved" in text
+    assert report_facts(make_recipe(), report)["counts"] == counts
+
+
 def test_summary_tells_how_to_reach_s3():
     recipe = make_recipe("s3://mine/out", s3={"profile": "ego", "endpoint_url": "http://h:1"})
     text = summary(recipe, make_report(stores=["s3://mine/out/e/a.zarr"]))

@@ -1,0 +1,141 @@
+"""Batches of clips through an encoder; a GPU is given the next ones before it is done."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from configs.schema import EncoderSpec, RunSpec
+from models.encoder import Encoder
+from workers.media.counters import Counters
+
+log = logging.getLogger(__name__)
+
+# Frames of one pass. With fewer a GPU is not busy; with more a CPU is no faster.
+CPU_FRAMES, GPU_FRAMES = 64, 256
+
+# Python's switch interval, in a process that feeds a GPU: how long a thread waits for the
+# interpreter before the one that holds it has to let go.
+SWITCH_SECONDS = 0.0005
+# Batches that are queued on a GPU before the first is collected, so that it does not wait for them.
+AHEAD = 2
+
+Collect = Callable[[], NDArray[np.float32]]
+
+
+def clips_of_a_pass(run: RunSpec, encoder: EncoderSpec, device: torch.device) -> int:
+    """How many clips go through the encoder together."""
+    if run.batch_size != "auto":
+        return run.batch_size
+    return max(1, (GPU_FRAMES if device.type == "cuda" else CPU_FRAMES) // encoder.frames)
+
+
+class Passes:
+    """Runs batches through one encoder; after a lack of GPU memory, smaller ones from then on.
+
+    On a GPU the encoder has a stream of its own, so that its kernels and the conversions and copies
+    on the default stream do not wait for each other.
+
+    Attributes:
+        clips: most clips of a pass.
+        ahead: how many batches may be begun before the first is collected.
+
+    Args:
+        encoder: the encoder.
+        device: where it is.
+        encoding: held while kernels of a pass are started, and on CPU while they run.
+        clips: most clips of a pass.
+        whole: fill smaller batches up to `clips` on a GPU, for networks compiled for one size.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        device: torch.device,
+        encoding: AbstractContextManager[object],
+        clips: int,
+        *,
+        whole: bool = False,
+    ) -> None:
+        self.clips = clips
+        self._encoder, self._device, self._encoding, self._whole = encoder, device, encoding, whole
+        self._stream = _stream(device) if device.type == "cuda" else None
+        self.ahead = 0 if self._stream is None else AHEAD
+
+    def begin(self, clips: Tensor, counters: Counters) -> Collect:
+        """Start a batch.
+
+        Args:
+            clips: uint8 [B, T, 3, H, W], on any device.
+            counters: count the seconds of encoding, and lacks of memory.
+
+        Returns:
+            What waits for the batch and gives its features, float32 [B, D].
+
+        Raises:
+            torch.cuda.OutOfMemoryError: one clip alone is too much.
+        """
+        waiting: list[Collect] = []
+        at = 0
+        while at < len(clips):
+            part = clips[at : at + self.clips]
+            try:
+                waiting.append(self._pass(part, counters))
+            except torch.cuda.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                self.clips = max(1, len(part) // 2)
+                log.warning("out of GPU memory: %d clips in a pass from now on", self.clips)
+                counters.add(out_of_memory=1)
+                torch.cuda.empty_cache()
+                continue
+            at += len(part)
+        return lambda: np.concatenate([collect() for collect in waiting])
+
+    def _pass(self, part: Tensor, counters: Counters) -> Collect:
+        if self._stream is None:
+            with self._encoding:
+                began = time.monotonic()
+                features = self._encoder.encode(part.to(self._device)).float().cpu().numpy()
+                counters.add(encode_seconds=time.monotonic() - began)
+            return lambda: features
+        return self._queued(part, self._stream, counters)
+
+    def _queued(self, part: Tensor, stream: torch.cuda.Stream, counters: Counters) -> Collect:
+        count = len(part)
+        part = part.to(self._device)
+        if self._whole and count < self.clips:
+            part = torch.cat([part, part[-1:].expand(self.clips - count, *part.shape[1:])])
+        began, ended = _event(), _event()
+        # The clips were put together on this thread's stream; their memory may be used again there
+        # only when the encoder has read it.
+        stream.wait_stream(torch.cuda.current_stream(self._device))
+        part.record_stream(stream)
+        with self._encoding, torch.cuda.stream(stream):
+            began.record(stream)
+            features = self._encoder.encode(part)[:count].float()
+            there = torch.empty(features.shape, dtype=torch.float32, pin_memory=True)
+            there.copy_(features, non_blocking=True)
+            ended.record(stream)
+
+        def collect() -> NDArray[np.float32]:
+            ended.synchronize()
+            counters.add(encode_seconds=began.elapsed_time(ended) / 1000)
+            return there.numpy()
+
+        return collect
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
