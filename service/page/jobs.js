@@ -33,9 +33,9 @@ async function learnNames(jobs, signal) {
   const uids = new Set(jobs.flatMap((job) => job.spec?.select?.uids || []));
   const unknown = [...uids].filter((uid) => !names.has(uid)).slice(0, LEARNED);
   for (const uid of unknown) {
-    names.set(uid, uid);
+    // Noted once it is answered: a page that is left before asks for it anew when it comes back.
     const { takes } = await getJson("v1/takes", { q: uid, limit: 1 }, signal);
-    if (takes[0]?.take_uid === uid) names.set(uid, takes[0].take_name || uid);
+    names.set(uid, (takes[0]?.take_uid === uid && takes[0].take_name) || uid);
   }
   return unknown.length > 0;
 }
