@@ -45,7 +45,7 @@ class ErrorKind(StrEnum):
         row.fatal = fatal
         return row
 
-    # What somebody asked for.
+    # Faults of the request.
     INVALID = "invalid", 2, 422  # a setting, a flag, a URI or a request that makes no sense
     NOT_FOUND = "not_found", 2, 404  # no take, encoder, stream or job of that name
     FORBIDDEN = "forbidden", 2, 403  # the service does not allow it

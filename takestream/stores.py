@@ -190,7 +190,7 @@ def choose_streams(takes: Sequence[StoredTake], patterns: Sequence[str] | None) 
 
 
 def find_stores(uri: str, s3: S3Options | None = None) -> list[str]:
-    """As `list_stores`, sorted, of a path or URI as somebody gave it.
+    """The stores that `list_stores` finds at a path or URI, sorted.
 
     Raises:
         StorageNotFound: There are none.

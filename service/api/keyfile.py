@@ -113,7 +113,7 @@ def _write(path: Path, text: str, file: str) -> None:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Nobody else changes a keys file in the folder; the file itself is replaced, so no lock."""
+    """Hold the lock of the folder while a keys file changes: the file itself is replaced."""
     try:
         number = os.open(folder, os.O_RDONLY)
     except OSError as error:

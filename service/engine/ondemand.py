@@ -1,4 +1,4 @@
-"""Features computed for somebody who waits: in front of any batch, each window once."""
+"""Features computed for a request that waits: before any batch, each window once."""
 
 import asyncio
 import uuid
@@ -62,7 +62,7 @@ class OnDemand:
             yield item
 
     def close(self) -> None:
-        """Whoever waits for something hears Busy: it will not come any more."""
+        """End all windows under way; requests that wait for one get Busy."""
         for shared in self._under_way.values():
             shared.end()
 

@@ -31,7 +31,7 @@ PARTING_SECONDS = 5.0
 
 @dataclass
 class _Owned:
-    """A job of this service. `changed` is set, and made anew, at every change."""
+    """A job of this service. At each change `changed` is set and replaced by a new event."""
 
     claim: Claim
     changed: asyncio.Event = field(default_factory=asyncio.Event)

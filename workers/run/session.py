@@ -196,7 +196,7 @@ def _signals_wait() -> Iterator[None]:
 
 
 def _check_answers(address: str) -> None:
-    """Raise RayUnavailable for an address nobody listens at: Ray itself would try for minutes."""
+    """Raise RayUnavailable at once where nothing listens; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         if address in ("auto", "local"):

@@ -186,6 +186,10 @@ def test_a_damaged_frame_that_no_segment_shows_costs_nothing(tmp_path: Path) -> 
     path.write_bytes(data)
     job.run()
     assert job.dataset().valid.all()
+    # On the ordinary grid the same damage is seen.
+    job.recipe = job.with_settings()
+    job.run()
+    assert not job.dataset(job.recipe.target.encoder_id).valid[:, 0].all()
 
 
 def test_frames_by_their_time(tmp_path: Path) -> None:
