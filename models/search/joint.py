@@ -30,6 +30,7 @@ from configs.schema import EncoderSpec
 from models.encoder import Encoder, load_encoder
 from models.errors import ModelError
 from models.families import huggingface
+from models.families.huggingface_network import load_model
 from models.preprocess import frame_to_tensor, resize_and_crop, resized_shape
 from models.search.query import MAX_PIXELS, QueryError, decode_picture
 from models.search.tokenizer import Tokenizer, load_tokenizer
@@ -243,7 +244,7 @@ def _towers(
     if kind == "clip":
         # The towers' own entry is often left at its default; the whole network reads this one.
         whole.text_config.projection_dim = whole.projection_dim
-    tower = huggingface._load(spec, _TEXT[kind], whole.text_config, checkpoint)
+    tower = load_model(spec, _TEXT[kind], whole.text_config, checkpoint)
     if kind == "siglip":
         dim = int(whole.text_config.projection_size)
         if dim != spec.dim:

@@ -13,12 +13,10 @@ from configs.load import encoder_presets, load_job, parse
 from configs.schema import Selection, ServeSpec
 from service.cli.flags import limits, overrides
 from service.cli.jobs import jobs, logs, perform, stop, submit
-from service.demo.run import run_demo
 from service.jobs.choose import choose, choose_takes
 from service.jobs.driver import run_here
 from service.report.console import print_json, result_console
 from service.report.inspect import describe_store, print_store
-from service.report.picture import draw_store
 from service.report.progress import progress_display
 from service.report.summary import print_summary, report_facts
 from takestream.storage import S3Options
@@ -154,6 +152,8 @@ def inspect(found: Namespace) -> int:
     """Describe a store, and draw it when asked to."""
     facts = describe_store(found.store, _s3(found))
     if found.picture:
+        from service.report.picture import draw_store  # matplotlib takes a while
+
         draw_store(found.store, Path(found.picture), _s3(found))
     if found.json:
         print_json(facts)
@@ -204,6 +204,8 @@ def serve_demo(found: Namespace) -> int:
 
 def demo(found: Namespace) -> int:
     """Run the demo."""
+    from service.demo.run import run_demo
+
     return run_demo(Path(found.dir), as_json=found.json)
 
 

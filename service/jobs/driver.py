@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from configs.load import SettingsError, parse
 from configs.schema import JobSpec
@@ -26,10 +27,13 @@ from service.report.progress import progress_display
 from service.report.summary import print_summary, write_report
 from takestream.errors import StorageError
 from takestream.storage import S3Options
-from workers.run.job import Progress, Report, run_job
-from workers.run.pool import Pool
-from workers.run.session import ray_session
+from workers.run.ahead import Done, done_already
+from workers.run.report import Progress, Report
 from workers.run.tasks import Record
+from workers.store.objects import probe_writable
+
+if TYPE_CHECKING:
+    from workers.run.pool import Pool
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +60,13 @@ class Finished:
     end: JobEnd
 
 
-async def drive(pool: Pool, chosen: ChosenJob, *watchers: Watcher, owner: str = "job") -> Finished:
+async def drive(
+    pool: "Pool",
+    chosen: ChosenJob,
+    *watchers: Watcher,
+    owner: str = "job",
+    done: Done | None = None,
+) -> Finished:
     """Run a job on the workers of `pool` and write its report.
 
     Args:
@@ -64,17 +74,26 @@ async def drive(pool: Pool, chosen: ChosenJob, *watchers: Watcher, owner: str = 
         chosen: The job.
         watchers: Called with the progress, and the records that came in, twice a second or so.
         owner: Under which name the workers count and cancel the job's work.
+        done: Takes that are known to be complete.
 
     Raises:
         StorageError: The output cannot be written.
     """
+
+    from workers.run.job import run_job  # loads Ray and torch
 
     def tell(progress: Progress, records: Sequence[Record]) -> None:
         for watcher in watchers:
             watcher(progress, records)
 
     report = await run_job(
-        pool, chosen.recipe, chosen.takes, tell, owner=owner, interval=TELL_SECONDS
+        pool,
+        chosen.recipe,
+        chosen.takes,
+        tell,
+        owner=owner,
+        interval=TELL_SECONDS,
+        done={} if done is None else done.takes,
     )
     where = await asyncio.to_thread(write_report, chosen.recipe, report)
     return Finished(report, where, end_of(report))
@@ -83,17 +102,31 @@ async def drive(pool: Pool, chosen: ChosenJob, *watchers: Watcher, owner: str = 
 def run_here(chosen: ChosenJob, *watchers: Watcher) -> Finished:
     """Run a job in a Ray session of its own, or on the cluster that it names.
 
+    An output that cannot be written, and a job with nothing left to do, are found before Ray is
+    loaded.
+
     Raises:
         StorageError: The output cannot be written.
         RayUnavailable: Ray did not start, or no worker fits.
         KeyboardInterrupt: It was interrupted; what was written is kept.
     """
 
-    async def run() -> Finished:
-        async with Pool(chosen.recipe.job.run) as pool:
-            return await drive(pool, chosen, *watchers)
+    recipe = chosen.recipe
+    probe_writable(recipe.job.output, recipe.output_s3)
+    done = done_already(recipe, chosen.takes)
+    if (report := done.report(len(chosen.takes))) is not None:
+        for watcher in watchers:
+            watcher(report.progress, ())
+        return Finished(report, write_report(recipe, report), end_of(report))
 
-    with ray_session(chosen.recipe.job.run):
+    from workers.run.pool import Pool
+    from workers.run.session import ray_session
+
+    async def run() -> Finished:
+        async with Pool(recipe.job.run) as pool:
+            return await drive(pool, chosen, *watchers, done=done)
+
+    with ray_session(recipe.job.run):
         return asyncio.run(run())
 
 

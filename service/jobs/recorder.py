@@ -11,7 +11,7 @@ from service.jobs.claim import Claim, NotOwner
 from service.jobs.records import Records, now
 from service.report.ending import JobEnd, progress_facts
 from takestream.errors import StorageError
-from workers.run.job import Progress
+from workers.run.report import Progress
 from workers.run.tasks import FinishedTake, Record
 
 log = logging.getLogger(__name__)

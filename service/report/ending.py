@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from takestream.errors import TakestreamError
-from workers.run.job import Progress, Report
+from workers.run.report import Progress, Report
 
 # Failures that a record keeps; the report keeps them all.
 KEPT_FAILURES = 200

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from workers.run.job import Progress
+from workers.run.report import Progress
 from workers.run.tasks import Record
 
 PLAIN_SECONDS = 30.0

@@ -18,9 +18,9 @@ from service.report.ending import failures_of, why_not_ok
 from service.report.progress import rates
 from takestream.errors import ErrorKind, StorageError
 from takestream.storage import join
-from workers.run.job import Report
 from workers.run.provenance import versions
 from workers.run.recipe import Recipe
+from workers.run.report import Report
 from workers.store.objects import PROBE_PATIENCE, Objects
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,7 @@
 """The encoder protocol, on the default encoder with its real weights."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -188,7 +189,7 @@ def test_resolving_builds_no_network(monkeypatch):
     def build(*args):
         raise AssertionError("built")
 
-    family = encoder_module._Family(encoder_module.efficientnet_lite.resolve, build)
+    family = replace(encoder_module.FAMILIES["efficientnet_lite"], build=build)
     monkeypatch.setitem(encoder_module.FAMILIES, "efficientnet_lite", family)
     assert resolve_encoder(SPEC).dim == 1280
 

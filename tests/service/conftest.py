@@ -9,6 +9,7 @@ from configs.schema import ServeSpec
 from service.jobs import driver, manager, ownership
 from service.jobs.choose import ChosenJob
 from tests.support.jobs import Work, spec_of
+from workers.run import job
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     recipe = SimpleNamespace(encoder_ids=("enc-0123456789",))
     monkeypatch.setattr(manager, "choose", lambda job: ChosenJob(recipe, []))
     monkeypatch.setattr(driver, "write_report", lambda recipe, report: "report.json")
-    monkeypatch.setattr(driver, "run_job", work)
+    monkeypatch.setattr(job, "run_job", work)
     monkeypatch.setattr(ownership, "RETRY_SECONDS", 0.02)
     return work
 

@@ -12,7 +12,7 @@ from configs.schema import ServeSpec
 from service.jobs.claim import has_ended, pid_namespace, start_of
 from service.jobs.manager import Jobs
 from service.jobs.records import JobRecord, Records, new_job_id, now
-from workers.run.job import Progress, Report
+from workers.run.report import Progress, Report
 
 
 class FakePool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:  # a plan probes videos too, and should not wait for torch
+    from torch import Tensor
 
 # 16.16 fixed point; the third column is 2.30. A matrix that turns by 90 degrees is written with
 # sines, which need not be exactly 0.
@@ -47,7 +48,7 @@ class Orientation:
         """`picture`, [..., H, W], as it is shown."""
         shown = picture.transpose(-2, -1) if self.transposed else picture
         axes = [-2] * self.upside_down + [-1] * self.mirrored
-        return torch.flip(shown, axes) if axes else shown
+        return shown.flip(axes) if axes else shown
 
 
 STORED = Orientation()

@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from types import MappingProxyType
 
 from takestream.errors import ErrorKind, StorageError, StorageUnavailable
 from takestream.storage import storage_of
@@ -12,6 +13,7 @@ from workers.dataset.layouts import dataset_of
 from workers.dataset.take import Take
 from workers.run.pool import Pool
 from workers.run.recipe import Recipe
+from workers.run.report import Progress, Report
 from workers.run.tasks import (
     Extract,
     Failure,
@@ -32,50 +34,6 @@ IN_A_ROW = 2
 AHEAD = 4
 
 
-@dataclass
-class Progress:
-    """Where a job stands. Clips are counted per stream; all sums run up from zero.
-
-    clips: of the takes prepared so far; clips_skipped: found in the store already;
-    clips_done: written by this run; clips_failed: given up.
-    """
-
-    takes: int
-    takes_prepared: int = 0
-    takes_done: int = 0
-    units: int = 0
-    units_done: int = 0
-    units_failed: int = 0
-    clips: int = 0
-    clips_skipped: int = 0
-    clips_done: int = 0
-    clips_failed: int = 0
-    clips_invalid: int = 0
-    seconds: float = 0.0
-    counts: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def clips_seen(self) -> float:
-        """Clips encoded so far, those of unfinished units too."""
-        return max(self.counts.get("clips", 0.0), float(self.clips_done))
-
-
-@dataclass
-class Report:
-    """How a job ended: what the summary shows and the report file keeps."""
-
-    progress: Progress
-    stores: list[str] = field(default_factory=list)
-    untouched: int = 0
-    problems: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything that could be extracted was."""
-        return not self.failures and not self.progress.units_failed
-
-
 async def run_job(
     pool: Pool,
     recipe: Recipe,
@@ -84,16 +42,18 @@ async def run_job(
     *,
     owner: str = "job",
     interval: float = 0.5,
+    done: Mapping[str, PreparedTake] = MappingProxyType({}),
 ) -> Report:
     """Extract the named streams of each take; take values carry all their streams.
 
     Resumes by itself: what stores hold already is skipped. `on_progress` is called at least every
     `interval` seconds or so, with the records that came in. Cancelling it leaves a resumable state.
+    `done` holds takes that are known to be complete, by uid; they are not looked at again.
     Raises StorageError when the output cannot be written.
     """
     await asyncio.to_thread(probe_writable, recipe.job.output, recipe.output_s3)
     records: asyncio.Queue[Record] = asyncio.Queue()
-    job = _Job(recipe, takes, lambda tasks: pool.submit(tasks, records.put_nowait), owner)
+    job = _Job(recipe, takes, lambda tasks: pool.submit(tasks, records.put_nowait), owner, done)
     ahead = pool.workers * AHEAD
     try:
         job.advance(ahead)
@@ -158,11 +118,13 @@ class _Job:
         takes: Sequence[tuple[Take, tuple[str, ...]]],
         submit: Callable[[list[Task]], None],
         owner: str,
+        done: Mapping[str, PreparedTake] = MappingProxyType({}),
     ) -> None:
         self.progress = Progress(len(takes))
         self.report = Report(self.progress)
         self.began = time.monotonic()
         self._recipe, self._submit, self._owner = recipe, submit, owner
+        self._done = done
         self._coming = iter(takes)
         self._preparing = 0
         # Per take under way, how many of its clips (times streams) no record has come for yet.
@@ -189,9 +151,12 @@ class _Job:
             if item is None:
                 self._exhausted = True
                 break
+            self._preparing += 1
+            if (complete := self._done.get(item[0].uid)) is not None:
+                self._prepared(complete)
+                continue
             tasks.append(Prepare(self._recipe, item[0], self._owner, item[1]))
             self._asked[item[0].uid] = set(item[1])
-            self._preparing += 1
         self._submit(tasks)
 
     def take_in(self, record: Record) -> None:

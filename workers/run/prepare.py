@@ -44,17 +44,7 @@ def prepare(
         StorageError: The videos' or the stores' storage fails.
     """
     before = counters.snapshot()
-    stores = [
-        _existing(recipe.store_uri(take.uid, target), recipe.output_s3) for target in recipe.targets
-    ]
-    now: dict[str, ObjectIdentity | None] = {}
-    if any(store and store.status == COMPLETE for store in stores):
-        now = _identities(take, streams, recipe.dataset, counters)
-    ready = {
-        number: store
-        for number, store in enumerate(stores)
-        if store is not None and _is_up_to_date(store, streams, now)
-    }
+    ready = _ready(recipe, take, streams, counters)
     probed = None
     found = _Found({}, {}, [])
     if len(ready) < len(recipe.targets):
@@ -81,6 +71,45 @@ def prepare(
         counts={name: after[name] - before.get(name, 0) for name in after},
     )
     return prepared, probed
+
+
+def complete_already(
+    recipe: Recipe, take: Take, streams: Sequence[str], counters: Counters
+) -> PreparedTake | None:
+    """What `prepare` gives for a take that has nothing left to do; None when something is.
+
+    Raises:
+        StorageError: The videos' or the stores' storage fails.
+    """
+    ready = _ready(recipe, take, streams, counters)
+    if len(ready) < len(recipe.targets):
+        return None
+    clips = sum(store.clips for store in ready.values()) * len(streams)
+    return PreparedTake(
+        take=take,
+        stores=tuple(store.uri for store in ready.values()),
+        units=(),
+        clips=clips,
+        clips_done=clips,
+        problems=problems_of([(store, recipe.targets[n]) for n, store in ready.items()]),
+    )
+
+
+def _ready(
+    recipe: Recipe, take: Take, streams: Sequence[str], counters: Counters
+) -> dict[int, TakeStore]:
+    """By number of the target, the stores that are complete and whose videos are the same."""
+    stores = [
+        _existing(recipe.store_uri(take.uid, target), recipe.output_s3) for target in recipe.targets
+    ]
+    now: dict[str, ObjectIdentity | None] = {}
+    if any(store and store.status == COMPLETE for store in stores):
+        now = _identities(take, streams, recipe.dataset, counters)
+    return {
+        number: store
+        for number, store in enumerate(stores)
+        if store is not None and _is_up_to_date(store, streams, now)
+    }
 
 
 @dataclass

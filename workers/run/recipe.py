@@ -11,8 +11,7 @@ from pathlib import Path
 
 from configs.load import SettingsError, choose_encoder
 from configs.schema import EncoderChoice, EncoderSpec, GridSpec, JobSpec, SegmentGridSpec
-from models.encoder import resolve_encoder
-from models.preprocess import PREPROCESSING_VERSION
+from models.resolve import PREPROCESSING_VERSION, resolve_encoder
 from takestream.storage import S3Options, absolute
 from takestream.stores import make_encoder_id, store_uri
 from workers.dataset.base import Dataset

@@ -14,7 +14,7 @@ import torch
 from configs.schema import PreprocessSpec
 from models.encoder import load_encoder, resolve_encoder
 from models.errors import ModelError
-from models.families import huggingface
+from models.families import huggingface_network
 from tests.support.checkpoints import (
     BY_ID,
     CASES,
@@ -120,7 +120,7 @@ def test_resolving_builds_no_network(tmp_path, monkeypatch):
     def build(*args):
         raise AssertionError("built")
 
-    monkeypatch.setattr(huggingface, "_load", build)
+    monkeypatch.setattr(huggingface_network, "load_model", build)
     found = resolve_encoder(spec(case, str(tmp_path)))
     assert found.dim == 32
     assert found.sha256 is not None

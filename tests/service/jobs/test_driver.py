@@ -20,7 +20,8 @@ from service.jobs.records import JobRecord, Records, new_job_id, now
 from service.report.ending import STOPPED, end_of_error
 from takestream.errors import ErrorKind
 from tests.support.jobs import FakePool
-from workers.run.job import Progress, Report
+from workers.run import job, pool, session
+from workers.run.report import Progress, Report
 from workers.run.tasks import Failure
 from workers.store.errors import StoreError
 
@@ -43,9 +44,9 @@ class Ran:
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
     ran = Ran()
-    monkeypatch.setattr(driver, "ray_session", lambda run: nullcontext())
-    monkeypatch.setattr(driver, "Pool", FakePool)
-    monkeypatch.setattr(driver, "run_job", ran)
+    monkeypatch.setattr(session, "ray_session", lambda run: nullcontext())
+    monkeypatch.setattr(pool, "Pool", FakePool)
+    monkeypatch.setattr(job, "run_job", ran)
     return ran
 
 

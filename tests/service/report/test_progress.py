@@ -3,7 +3,7 @@
 import pytest
 
 from service.report.progress import progress_display, rates, seconds_left
-from workers.run.job import Progress
+from workers.run.report import Progress
 
 
 def half_way() -> Progress:

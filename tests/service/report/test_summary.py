@@ -16,8 +16,8 @@ from configs.schema import JobSpec
 from service.report.summary import print_summary, report_facts, write_report
 from takestream.errors import ErrorKind
 from takestream.stores import find_stores
-from workers.run.job import Progress, Report
 from workers.run.recipe import Recipe, Target
+from workers.run.report import Progress, Report
 from workers.run.tasks import Failure
 from workers.store.layout import StoreLayout
 from workers.store.takestore import TakeStore

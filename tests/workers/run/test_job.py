@@ -5,8 +5,9 @@ from typing import Any
 
 from workers.dataset.take import Stream, Take
 from workers.media.counters import Counters
-from workers.run.job import Progress, Report, _Job, _waiting
+from workers.run.job import _Job, _waiting
 from workers.run.pool import Counts, _fold_in
+from workers.run.report import Progress, Report
 from workers.run.tasks import (
     ClipRange,
     Failure,

@@ -11,8 +11,9 @@ import pytest
 from configs.load import load_job
 from takestream.errors import ErrorKind
 from workers.dataset.take import Stream, Take
-from workers.run.job import Report, run_job
+from workers.run.job import run_job
 from workers.run.recipe import Recipe, make_recipe
+from workers.run.report import Report
 from workers.run.tasks import Failure, Prepare, PreparedTake, Record, Task
 
 TAKES = [
