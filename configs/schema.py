@@ -159,9 +159,18 @@ class EncoderChoice(Settings):
 class Selection(Settings):
     """Which takes and streams, in the data set's own words. Empty means all.
 
+    uids: of takes, or of captures, whose takes are then all meant.
+    captures: names or uids of captures; shell patterns are allowed here and in the next three.
+    tasks, parent_tasks, universities: in the data set's words.
+    splits, benchmarks: by the release's manifest, or `annotations/splits.json`. As for the
+        downloader, a take passes of which the manifest says nothing (null).
+    narrated, validated: only takes that the data set says so of.
+    best_exo: of the cameras that are not worn, only the one that shows the take best.
     views: `ego` or `exo`, from `capture.cameras[].is_ego`.
     streams: stream keys as the official features name them (`aria01_rgb`, `cam01_0`); shell
         patterns (`cam*`) are allowed.
+    kinds: `rgb`, `slam` and `et` of Aria glasses, `gopro`, `other`, or a word of a table. Without
+        any, and without `streams`, all but `et`: of three frames of an eye camera two are black.
     resolution: `full`, or `448` for `frame_aligned_videos/downscaled/448`.
     """
 
@@ -169,8 +178,16 @@ class Selection(Settings):
     take_names: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     universities: tuple[str, ...] = ()
+    captures: tuple[str, ...] = ()
+    parent_tasks: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+    benchmarks: tuple[str, ...] = ()
+    narrated: bool = False
+    validated: bool = False
+    best_exo: bool = False
     views: tuple[View, ...] = ()
     streams: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
     resolution: Resolution = "full"
 
     @model_validator(mode="before")
@@ -232,7 +249,11 @@ class RunSpec(Settings):
 class JobSpec(Settings):
     """One extraction job: the whole content of a job file.
 
-    dataset: URI of the folder that holds `takes.json`.
+    dataset: URI of the folder that holds `takes.json`: the root of the release (`egoexo://v2` is
+        the official one) or of a mirror; or of a table of cameras.
+    mirror: a partial mirror of that release: what is there whole is read from it.
+    buckets: how to reach some of the release's buckets, by patterns of their names, where `s3`
+        does not reach them all: `{"egoexo-*": {profile: other}}`.
     output: URI under which the stores are written.
     encoders: one or more; all are fed from one decoding, each writes stores of its own. `encoder`
         is another word for it where there is only one: a preset's name, or settings.
@@ -241,7 +262,8 @@ class JobSpec(Settings):
         the place of the encoders' grids.
     timeline: which frame of a stream shows a moment; its kind alone may stand for it.
     rotate: degrees (90, 180, 270, counter-clockwise) by stream pattern, for example
-        `{"aria*_rgb": 270}`; pictures are used as stored (display metadata applied) otherwise.
+        `{"cam05_0": 90}`; pictures are used as stored (display metadata applied) otherwise. Aria's
+        are upright already.
     output_s3: how to reach the output when that differs from the data set's `s3`.
     """
 
@@ -255,6 +277,8 @@ class JobSpec(Settings):
     timeline: TimelineSpec = TimelineSpec()
     select: Selection = Selection()
     rotate: dict[str, Literal[0, 90, 180, 270]] = Field(default_factory=dict)
+    mirror: Annotated[str, Field(min_length=1)] | None = None
+    buckets: dict[str, S3Options] = Field(default_factory=dict)
     store: StoreSpec = StoreSpec()
     s3: S3Options = S3Options()
     output_s3: S3Options | None = None

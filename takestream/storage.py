@@ -68,6 +68,7 @@ class S3Options:
             (environment, shared files, instance role).
         endpoint_url: An S3-compatible endpoint, for example `http://127.0.0.1:8333`.
         patience: Seconds for which one object of a storage that does not answer is tried.
+        region: The region of the bucket; without one the usual AWS chain decides.
 
     Raises:
         InvalidStorage: The endpoint is no URL, or holds a password; the patience is negative.
@@ -79,6 +80,7 @@ class S3Options:
     profile: str | None = None
     endpoint_url: str | None = None
     patience: float = PATIENCE
+    region: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.patience <= MAX_PATIENCE:
@@ -122,6 +124,8 @@ class S3Options:
             options["profile"] = self.profile
         if self.endpoint_url:
             options["endpoint_url"] = self.endpoint_url
+        if self.region:
+            options["client_kwargs"] = {"region_name": self.region}
         return options
 
 

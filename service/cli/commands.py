@@ -2,29 +2,35 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
 from configs.load import encoder_presets, load_job, parse
-from configs.schema import Selection, ServeSpec
+from configs.schema import JobSpec, Selection, ServeSpec
 from service.cli.flags import limits, overrides
 from service.cli.jobs import jobs, logs, perform, stop, submit
 from service.jobs.choose import choose, choose_takes
 from service.jobs.driver import run_here
-from service.report.console import print_json, result_console
+from service.report.console import print_json, print_json_list, result_console
 from service.report.inspect import describe_store, print_store
+from service.report.listing import (
+    PLAN,
+    TAKES,
+    plan_facts,
+    planned_facts,
+    planned_row,
+    print_rows,
+    take_facts,
+    take_row,
+)
 from service.report.progress import progress_display
 from service.report.summary import print_summary, report_facts
 from takestream.storage import S3Options
 from takestream.stores import find_stores
-from workers.dataset.layouts import open_dataset
-from workers.dataset.selection import select
-from workers.dataset.take import Take
-from workers.run.plan import PlannedTake
+from workers.dataset.layouts import dataset_of
+from workers.dataset.selection import select, selection_notes
 from workers.run.plan import plan as make_plan
 from workers.run.recipe import make_recipe
 from workers.store.verify import verify as verify_store
@@ -38,39 +44,35 @@ __all__ = [
 def takes(found: Namespace) -> int:
     """List takes and streams with sizes; what is missing is marked."""
     selection = parse(Selection, overrides(found).get("select", {}), "filters")
-    s3 = _s3(found)
-    dataset = open_dataset(found.dataset, selection.resolution, s3)
+    release = {name: overrides(found).get(name) for name in ("mirror", "buckets")}
+    job = parse(
+        JobSpec,
+        {
+            "dataset": found.dataset,
+            "output": "unused",
+            "select": selection,
+            "s3": _s3(found),
+            **{name: value for name, value in release.items() if value},
+        },
+        "takes",
+    )
+    dataset = dataset_of(job)
     everything = dataset.takes()
     chosen = select(everything, selection)
     sizes = dataset.sizes(chosen)
+    for note in (*dataset.notes(), *selection_notes(everything, selection)):
+        print(f"note: {note}", file=sys.stderr)
     if found.json:
-        print_json([_take_facts(take, sizes) for take in chosen])
+        print_json_list(take_facts(take, sizes) for take in chosen)
         return 0
     console = result_console()
-    table = Table(box=None)
-    # Names and uids are there to be copied: never cut.
-    table.add_column("take", no_wrap=True)
-    for heading in ("task", "university", "s", "streams", "MB", "missing"):
-        table.add_column(heading, overflow="fold")
-    for take in chosen:
-        there = {s.key: sizes.get(s.uri) for s in take.streams if s.uri}
-        missing = [s.key for s in take.streams if there.get(s.key) is None]
-        table.add_row(
-            f"{take.name}\n[dim]{take.uid}[/dim]",
-            take.task or "",
-            take.university or "",
-            "" if take.duration is None else f"{take.duration:.0f}",
-            " ".join(s.key for s in take.streams),
-            f"{sum(size or 0 for size in there.values()) / 1e6:.1f}",
-            f"[red]{' '.join(missing)}[/red]" if missing else "",
-        )
-    console.print(table)
+    print_rows(TAKES, [take_row(take, sizes) for take in chosen], console)
     total = sum(size or 0 for size in sizes.values())
     streams = sum(len(take.streams) for take in chosen)
     console.print(f"{len(chosen)} takes, {streams} streams, {total / 1e6:.1f} MB")
     if empty := [take.name for take in everything if not take.streams]:
         console.print(f"without any camera stream in takes.json: {', '.join(empty)}")
-    _hint_resolution(found.dataset, selection, sizes, s3)
+    _hint_resolution(selection, sizes)
     return 0
 
 
@@ -79,26 +81,13 @@ def plan(found: Namespace) -> int:
     job = load_job(found.job, overrides(found))
     recipe = make_recipe(job)
     planned = make_plan(recipe, choose_takes(job), probe=found.probe)
-    facts = _plan_facts(planned, found)
+    facts = plan_facts(planned, found.clips_per_second, found.price_per_hour)
     if found.json:
-        print_json({"encoder_id": recipe.target.encoder_id, **facts})
+        each = [planned_facts(take) for take in planned]
+        print_json({"encoder_id": recipe.target.encoder_id, "takes": each, **facts})
         return 0
     console = result_console()
-    table = Table(box=None)
-    for heading in ("take", "frames", "clips", "done", "units", "MB to read", "absent"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "take")
-    for take in planned:
-        sign = "" if take.exact else "~"
-        table.add_row(
-            take.take.name,
-            f"{sign}{take.frames}",
-            f"{sign}{take.clips}",
-            str(take.clips_done),
-            f"{sign}{take.units}",
-            f"{take.bytes / 1e6:.1f}",
-            " ".join(take.absent),
-        )
-    console.print(table)
+    print_rows(PLAN, [planned_row(take) for take in planned], console)
     sign = "" if facts["exact"] else "about "
     console.print(
         f"{', '.join(recipe.encoder_ids)}: {sign}{facts['clips_left']} of {facts['clips']} clips"
@@ -213,42 +202,7 @@ def _s3(found: Namespace) -> S3Options:
     return S3Options(found.s3_profile, found.endpoint_url)
 
 
-def _take_facts(take: Take, sizes: dict[str, int | None]) -> dict[str, Any]:
-    facts = {k: v for k, v in asdict(take).items() if k != "streams"}
-    streams = [{**asdict(s), "size": sizes.get(s.uri) if s.uri else None} for s in take.streams]
-    return {**facts, "streams": streams}
-
-
-def _plan_facts(planned: Sequence[PlannedTake], found: Namespace) -> dict[str, Any]:
-    clips = sum(take.clips for take in planned)
-    left = clips - sum(take.clips_done for take in planned)
-    hours = left / found.clips_per_second / 3600 if found.clips_per_second else None
-    price = found.price_per_hour
-    return {
-        "takes": [
-            {**asdict(take), "take": take.take.name, "take_uid": take.take.uid} for take in planned
-        ],
-        "encoders": [
-            {
-                "encoder_id": encoder_id,
-                "clips": sum(take.targets[encoder_id][0] for take in planned),
-                "clips_done": sum(take.targets[encoder_id][1] for take in planned),
-            }
-            for encoder_id in (planned[0].targets if planned else ())
-        ],
-        "clips": clips,
-        "clips_left": left,
-        "units": sum(take.units for take in planned),
-        "bytes_left": sum(take.bytes for take in planned),
-        "exact": all(take.exact for take in planned),
-        "hours": hours,
-        "cost": None if hours is None or price is None else hours * price,
-    }
-
-
-def _hint_resolution(
-    dataset: str, selection: Selection, sizes: dict[str, int | None], s3: S3Options
-) -> None:
+def _hint_resolution(selection: Selection, sizes: dict[str, int | None]) -> None:
     if sizes and all(size is None for size in sizes.values()):
         other = "448" if selection.resolution == "full" else "full"
         print(f"no video is there at resolution {selection.resolution}; try --resolution {other}")

@@ -30,10 +30,20 @@ SETTINGS = {
     "take_names": "select.take_names",
     "tasks": "select.tasks",
     "universities": "select.universities",
+    "captures": "select.captures",
+    "parent_tasks": "select.parent_tasks",
+    "splits": "select.splits",
+    "benchmarks": "select.benchmarks",
+    "narrated": "select.narrated",
+    "validated": "select.validated",
+    "best_exo": "select.best_exo",
+    "kinds": "select.kinds",
     "views": "select.views",
     "streams": "select.streams",
     "resolution": "select.resolution",
     "rotate": "rotate",
+    "mirror": "mirror",
+    "bucket_profiles": "buckets",
     "dtype": "store.dtype",
     "unit_frames": "store.unit_frames",
     "s3_profile": "s3.profile",
@@ -47,6 +57,8 @@ SETTINGS = {
     "address": "run.address",
     "max_wait": "run.max_wait",
 }
+
+DATASET = "the folder that holds takes.json, a table of cameras, or egoexo://v2"
 
 
 class Parser(argparse.ArgumentParser):
@@ -112,7 +124,21 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--take-names", nargs="+", metavar="NAME")
     group.add_argument("--tasks", nargs="+", metavar="TASK", help="task names or patterns")
     group.add_argument("--universities", nargs="+", metavar="NAME")
+    group.add_argument("--captures", nargs="+", metavar="NAME", help="names or uids of captures")
+    group.add_argument("--parent-tasks", nargs="+", metavar="TASK", help="such as Cooking")
+    group.add_argument("--splits", nargs="+", metavar="SPLIT", help="train, val, test")
+    group.add_argument("--benchmarks", nargs="+", metavar="NAME", help="as the manifest has them")
+    for flag, words in (
+        ("--narrated", "only takes with narrations"),
+        ("--validated", "only validated takes"),
+        ("--best-exo", "of cameras that are not worn, the one that shows the take best"),
+    ):
+        group.add_argument(flag, action="store_true", default=None, help=words)
     group.add_argument("--views", nargs="+", choices=("ego", "exo"))
+    group.add_argument(
+        "--kinds", nargs="+", metavar="KIND",
+        help="rgb, slam, et, gopro, other; default: all but et, the eye cameras",
+    )  # fmt: skip
     group.add_argument(
         "--streams", nargs="+", metavar="KEY", help="for example aria01_rgb, or a pattern: 'cam*'"
     )
@@ -121,12 +147,24 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_release(parser: argparse.ArgumentParser) -> None:
+    """What a release has that a mirror has not."""
+    group = parser.add_argument_group("the release on S3")
+    group.add_argument(
+        "--mirror", metavar="PATH", help="a partial mirror: what is there whole is read from it"
+    )
+    group.add_argument(
+        "--bucket-profiles", nargs="+", metavar="BUCKET=PROFILE",
+        help="profiles for some buckets, patterns allowed: 'egoexo-*=other'",
+    )  # fmt: skip
+
+
 def add_job(
     parser: argparse.ArgumentParser, address: str = "a Ray cluster (default: Ray starts here)"
 ) -> None:
     """Everything that a job file can say."""
     parser.add_argument("--job", metavar="FILE.yaml", help="a job file; flags win over it")
-    parser.add_argument("--dataset", metavar="URI", help="the folder that holds takes.json")
+    parser.add_argument("--dataset", metavar="URI", help=DATASET)
     parser.add_argument("--output", metavar="URI", help="where the stores go")
     add_filters(parser)
     group = parser.add_argument_group("encoder and grid")
@@ -159,7 +197,10 @@ def add_job(
         "--tolerance", type=float, metavar="FRAMES", help="of --timeline pts; default: 0.5"
     )
     group.add_argument(
-        "--rotate", nargs="+", metavar="STREAM=DEG", help="turn pictures, e.g. 'aria*_rgb=270'"
+        "--rotate",
+        nargs="+",
+        metavar="STREAM=DEG",
+        help="turn pictures counter-clockwise, e.g. cam05_0=90; Aria's are upright already",
     )
     group = parser.add_argument_group("store")
     group.add_argument("--dtype", choices=("float16", "float32"))
@@ -175,6 +216,7 @@ def add_job(
         help="end when no worker came up for so long, as on a cluster without nodes",
     )  # fmt: skip
     add_storage(parser)
+    add_release(parser)
     group = parser.add_argument_group("S3 of the output, where it differs")
     group.add_argument("--output-s3-profile", metavar="NAME")
     group.add_argument("--output-endpoint-url", metavar="URL")
@@ -244,6 +286,8 @@ def limits(given: Sequence[str] | None) -> dict[str, Any]:
 
 
 def _value(flag: str, value: Any) -> Any:
+    if flag == "bucket_profiles":
+        return dict(_profile(item) for item in value)
     if flag == "rotate":
         return dict(_turn(item) for item in value)
     if flag in ("workers", "batch_size", "fps") and value != "auto":
@@ -262,5 +306,12 @@ def _number(flag: str, text: str) -> int | float:
 def _turn(item: str) -> tuple[str, int]:
     pattern, _, degrees = item.rpartition("=")
     if not pattern or not degrees.isdigit():
-        raise SettingsError(f"--rotate: '{item}' is not STREAM=DEGREES, such as aria01_rgb=270")
+        raise SettingsError(f"--rotate: '{item}' is not STREAM=DEGREES, such as cam05_0=90")
     return pattern, int(degrees)
+
+
+def _profile(item: str) -> tuple[str, dict[str, str]]:
+    pattern, _, profile = item.rpartition("=")
+    if not pattern or not profile:
+        raise SettingsError(f"--bucket-profiles: '{item}' is not BUCKET=PROFILE")
+    return pattern, {"profile": profile}

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from service.cli.flags import (
+    DATASET,
     Parser,
     add_filters,
     add_job,
     add_keys,
     add_place,
+    add_release,
     add_serve,
     add_storage,
 )
@@ -101,9 +103,10 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     takes = commands.add_parser("takes", help="list takes and streams, sizes, what is missing")
-    takes.add_argument("dataset", metavar="DATASET", help="the folder that holds takes.json")
+    takes.add_argument("dataset", metavar="DATASET", help=DATASET)
     add_filters(takes)
     add_storage(takes)
+    add_release(takes)
 
     plan = commands.add_parser("plan", help="what a job would do, and what is done already")
     add_job(plan)

@@ -1,13 +1,17 @@
 """From a job's settings to what it will do: its recipe, and the takes with their streams."""
 
+import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from configs.schema import JobSpec, Resolution
 from workers.dataset.layouts import dataset_of
 from workers.dataset.segments import read_segments
-from workers.dataset.selection import select
+from workers.dataset.selection import select, selection_notes
 from workers.dataset.take import DatasetError, Take
 from workers.run.recipe import Recipe, make_recipe
+
+log = logging.getLogger(__name__)
 
 Chosen = list[tuple[Take, tuple[str, ...]]]
 
@@ -49,9 +53,12 @@ def choose_takes(job: JobSpec) -> Chosen:
 
     Raises DatasetError, also when nothing is selected, and StorageError.
     """
-    takes = dataset_of(job).takes()
+    dataset = dataset_of(job)
+    takes = dataset.takes()
     whole = {take.uid: take for take in takes}
     selected = select(takes, job.select)
+    for note in (*dataset.notes(), *selection_notes(takes, job.select)):
+        log.warning("%s", note)
     if job.segments and selected:
         selected = read_segments(job.segments, job.s3).of(selected)
     chosen = [
@@ -81,7 +88,9 @@ def _refuse_wrong_resolution(job: JobSpec, takes: Chosen) -> None:
     other: Resolution = "448" if job.select.resolution == "full" else "full"
     names = [take.name for take in first]
     dataset = dataset_of(job, other)
-    elsewhere = [take for take in dataset.takes() if take.name in names]
+    elsewhere: list[Take] = []
+    with suppress(DatasetError):  # a release without that part
+        elsewhere = [take for take in dataset.takes() if take.name in names]
     if any(size is not None for size in dataset.sizes(elsewhere).values()):
         raise DatasetError(
             f"{job.dataset}: no video at resolution {job.select.resolution}; it holds "

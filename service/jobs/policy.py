@@ -11,7 +11,7 @@ from takestream.storage import absolute
 from workers.dataset.layouts import is_file_layout
 
 # What a job cannot set for itself on a service.
-BY_SERVICE = ("run", "s3", "output_s3")
+BY_SERVICE = ("run", "s3", "output_s3", "mirror", "buckets")
 WEIGHTS = frozenset({"weights", "revision", "sha256"})
 
 
@@ -58,6 +58,8 @@ def checked_job(body: dict[str, Any], spec: ServeSpec, presets: Sequence[str]) -
         "run": own.run,
         "s3": own.s3,
         "output_s3": own.output_s3,
+        "mirror": own.mirror,
+        "buckets": own.buckets,
         "encoders": encoders,
     }
     if [choice.preset for choice in encoders] == [own.encoder.preset] and "grid" not in body:

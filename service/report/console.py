@@ -2,9 +2,14 @@
 
 import json
 import sys
+import textwrap
+from collections.abc import Iterable
 from typing import Any
 
+import orjson
 from rich.console import Console
+
+_OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
 def result_console(*, to_stderr: bool = False) -> Console:
@@ -18,4 +23,20 @@ def result_console(*, to_stderr: bool = False) -> Console:
 
 def print_json(value: Any) -> None:
     """`value` on stdout as JSON."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(_dumped(value))
+
+
+def print_json_list(values: Iterable[Any]) -> None:
+    """The list of the values on stdout as JSON, one after the other: it may be long."""
+    between = "[\n"
+    for value in values:
+        sys.stdout.write(between + textwrap.indent(_dumped(value), "  "))
+        between = ",\n"
+    print("[]" if between == "[\n" else "\n]")
+
+
+def _dumped(value: Any) -> str:
+    try:
+        return orjson.dumps(value, option=_OPTIONS).decode()
+    except (TypeError, ValueError):  # half a character, or more than 64 bits
+        return json.dumps(value, indent=2, ensure_ascii=False)

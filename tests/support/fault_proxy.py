@@ -182,6 +182,20 @@ def refused(status: int, code: str, **headers: str) -> Act:
     return lambda exchange: exchange.answer(status, named, ERROR.format(code=code).encode())
 
 
+def in_region(region: str) -> Act:
+    """As of a bucket in that region: requests signed for another are redirected, as S3 does it."""
+
+    def act(exchange: Exchange) -> None:
+        signed = re.search(r"/\d{8}/([^/]+)/s3/", exchange.headers.get("authorization", ""))
+        if signed is not None and signed[1] == region:
+            status, headers, body = exchange.forward()
+            exchange.answer(status, {**headers, "x-amz-bucket-region": region}, body)
+        else:
+            refused(301, "PermanentRedirect", x_amz_bucket_region=region)(exchange)
+
+    return act
+
+
 def reset(exchange: Exchange) -> None:
     """The connection is reset before an answer."""
     exchange.hang_up()

@@ -19,6 +19,8 @@ from workers.media.video import Video, probe_video
 
 # Frames per second of every video of the release.
 USUAL_RATE = 30.0
+# Of a probe, what stands elsewhere in a store.
+_NOT_KEPT = frozenset({"reason", "note", "listed"})
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class StreamProbe:
     read_by: "index" where the container's index tells the frames, "order" where the stream is
         decoded from its beginning instead.
     drift: largest distance in frames between a PTS and `frame / rate of the take`.
+    note: what is odd about it although it can be read, in plain words.
+    listed: size of its object as the data set has it, where it does.
     """
 
     uri: str | None
@@ -46,6 +50,8 @@ class StreamProbe:
     track: int | None = None
     read_by: str | None = None
     drift: float = 0.0
+    note: str = ""
+    listed: int | None = None
 
     @property
     def identity(self) -> ObjectIdentity | None:
@@ -54,7 +60,9 @@ class StreamProbe:
 
     def provenance(self) -> dict[str, Any]:
         """The JSON-able facts that the store keeps."""
-        facts = {k: v for k, v in asdict(self).items() if v is not None and k != "reason"}
+        facts = {
+            k: v for k, v in asdict(self).items() if v is not None and k not in ("reason", "note")
+        }
         return {**facts, "drift": round(self.drift, 3)}
 
 
@@ -71,6 +79,8 @@ class TakeProbe:
         found = {}
         for key, probe in self.streams.items():
             words = [probe.fault] if probe.fault else []
+            if probe.note and probe.note not in probe.fault:
+                words.append(probe.note)
             if probe.reason is Reason.VALID:
                 if probe.frames != self.frames:
                     what = "shorter" if probe.frames < self.frames else "longer"
@@ -124,15 +134,16 @@ def _probe(
     stream: Stream, dataset: Dataset, counters: Counters
 ) -> tuple[StreamProbe, Video | None]:
     if stream.uri is None:
-        fault = "listed in takes.json without a file"
+        fault = stream.note or "listed in takes.json without a file"
         return StreamProbe(None, Reason.STREAM_ABSENT, fault), None
     source = source_of(dataset, stream, counters)
     try:
         identity = source.identity()
     except FileNotFoundError:
-        return StreamProbe(
-            stream.uri, Reason.STREAM_ABSENT, "listed, but the object is absent"
-        ), None
+        said = "; ".join(
+            words for words in ("listed, but the object is absent", stream.note) if words
+        )
+        return StreamProbe(stream.uri, Reason.STREAM_ABSENT, said), None
     source.expect(identity)
     try:
         video = PROBES[stream.kind](source, identity, track=stream.track, span=stream.span)
@@ -141,7 +152,13 @@ def _probe(
     except UnreadableVideo as error:
         source.confirm()
         probe = StreamProbe(
-            stream.uri, Reason.STREAM_UNREADABLE, str(error), identity.size, identity.etag
+            uri=stream.uri,
+            reason=Reason.STREAM_UNREADABLE,
+            fault=str(error),
+            size=identity.size,
+            etag=identity.etag,
+            note=_odd(stream, identity.size, 0, 0),
+            listed=stream.size,
         )
         return probe, None
     probe = StreamProbe(
@@ -157,8 +174,23 @@ def _probe(
         height=video.index.height,
         track=video.index.track,
         read_by=video.read_by,
+        note=_odd(stream, identity.size, video.index.width, video.index.height),
+        listed=stream.size,
     )
     return probe, video
+
+
+def _odd(stream: Stream, size: int, width: int, height: int) -> str:
+    """What the data set says of a stream that its object, or its pictures, do not bear out."""
+    words = [stream.note] if stream.note else []
+    if stream.size is not None and stream.size != size:
+        words.append(f"the data set says it has {stream.size} bytes, its object has {size}")
+    if stream.camera_kind == "slam" and width > height:
+        words.append(
+            f"its pictures are {width}x{height}: SLAM cameras are upright (480x640), and some takes"
+            " ship them stretched"
+        )
+    return "; ".join(words)
 
 
 def _likely_rate(take: Take, frames: int) -> float:

@@ -35,6 +35,10 @@ class Dataset(Protocol):
         """
         ...
 
+    def notes(self) -> tuple[str, ...]:
+        """What is odd about the data set as a whole, in sentences; known once `takes` was read."""
+        ...
+
     def sizes(self, takes: Sequence[Take]) -> dict[str, int | None]:
         """Size in bytes of every stream's object by URI, None where it is absent.
 
@@ -63,18 +67,35 @@ def object_sizes(takes: Sequence[Take], s3: S3Options | None = None) -> dict[str
     folders = sorted({posixpath.dirname(uri) for uri in uris})
 
     def listing(folder: str) -> dict[str, int]:
-        try:
-            with translated(folder, "list", s3):
-                fs, path = open_filesystem(folder, s3)
-                found = fs.ls(path, detail=True)
-        except FileNotFoundError:
-            return {}
-        return {
-            join(folder, posixpath.basename(entry["name"])): int(entry["size"])
-            for entry in found
-            if entry["type"] == "file"
-        }
+        return {join(folder, name): size for name, size in list_files(folder, s3).items()}
 
     with ThreadPoolExecutor(32) as pool:
         sizes = {uri: size for part in pool.map(listing, folders) for uri, size in part.items()}
     return {uri: sizes.get(uri) for uri in uris}
+
+
+def list_files(
+    folder: str, s3: S3Options | None = None, *, folders: bool = False
+) -> dict[str, int]:
+    """Size in bytes of the files of a folder by name; empty where there is no such folder.
+
+    Args:
+        folder: its URI.
+        s3: how to reach it.
+        folders: list its folders instead.
+
+    Raises:
+        StorageError: the storage cannot be reached.
+    """
+    wanted = "directory" if folders else "file"
+    try:
+        with translated(folder, "list", s3):
+            fs, path = open_filesystem(folder, s3)
+            found = fs.ls(path, detail=True)
+    except FileNotFoundError:
+        return {}
+    return {
+        posixpath.basename(entry["name"].rstrip("/")): int(entry["size"] or 0)
+        for entry in found
+        if entry["type"] == wanted
+    }

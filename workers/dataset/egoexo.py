@@ -12,6 +12,10 @@ from typing import Any
 from configs.schema import Resolution
 from takestream.storage import S3Options, join
 from workers.dataset.base import object_sizes
+from workers.dataset.manifests import find_manifest
+from workers.dataset.regions import Reach
+from workers.dataset.release import SCHEME, Mirror, measured, placed, release_root
+from workers.dataset.splits import with_splits
 from workers.dataset.take import DatasetError, Stream, Take, is_plain_name
 from workers.media.source import ObjectIdentity, Source
 
@@ -20,35 +24,77 @@ NOT_CAMERAS = frozenset({"collage", "best_exo"})
 
 
 class EgoExo:
-    """A data set in the layout that the `egoexo` downloader writes: `takes.json` at its root.
+    """A data set of Ego-Exo4D: the release itself, or what the `egoexo` downloader wrote of it.
+
+    Both have `takes.json` at their root. A release also has manifests, which say where each video
+    is; a mirror has none, and its videos lie where `takes.json` says.
 
     Args:
-        uri: the root.
+        uri: the root, or `egoexo://v2` for the official release.
         resolution: `full`, or `448` for the downscaled videos.
         s3: how to reach it.
+        mirror: of a release, a partial copy whose whole files are read instead.
+        buckets: how to reach some buckets, by patterns of their names.
+        annotated: read `annotations/splits.json` too.
     """
 
     def __init__(
-        self, uri: str, resolution: Resolution = "full", s3: S3Options | None = None
+        self,
+        uri: str,
+        resolution: Resolution = "full",
+        s3: S3Options | None = None,
+        *,
+        mirror: str | None = None,
+        buckets: Mapping[str, S3Options] | None = None,
+        annotated: bool = False,
     ) -> None:
-        self._uri, self._resolution, self._s3 = uri, resolution, s3 or S3Options()
+        self._official = uri.startswith(SCHEME)
+        self._uri, self._resolution = release_root(uri), resolution
+        self._mirror, self._annotated = mirror, annotated
+        self._reach = Reach(self._uri, s3 or S3Options(), buckets or {})
+        self._notes: tuple[str, ...] = ()
 
     def identity(self) -> ObjectIdentity:
         """As `Dataset.identity` says."""
-        return Source(join(self._uri, "takes.json"), self._s3).identity()
+        return Source(join(self._uri, "takes.json"), self._reach(self._uri)).identity()
 
     def takes(self) -> list[Take]:
         """As `Dataset.takes` says."""
-        return read_takes(self._uri, self._resolution, self._s3)
+        s3 = self._reach(self._uri)
+        manifest = find_manifest(self._uri, self._resolution, s3, needed=self._official)
+        takes = read_takes(self._uri, self._resolution, s3)
+        odd: list[str] = []
+        if manifest is not None:
+            mirror = Mirror(self._mirror, self._reach(self._mirror)) if self._mirror else None
+            takes = placed(takes, self._uri, manifest, mirror)
+            odd = manifest.odd
+        elif self._mirror:
+            raise DatasetError(
+                f"{self._uri}: it has no manifests, so it is no release that a mirror could be"
+                " laid over; leave --mirror out"
+            )
+        if self._annotated:
+            takes = with_splits(takes, self._uri, s3, released=manifest is not None)
+        self._notes = tuple(odd)
+        return takes
+
+    def notes(self) -> tuple[str, ...]:
+        """As `Dataset.notes` says."""
+        return self._notes
 
     def sizes(self, takes: Sequence[Take]) -> dict[str, int | None]:
-        """As `Dataset.sizes` says: one listing for each folder."""
-        return object_sizes(takes, self._s3)
+        """As `Dataset.sizes` says: of a release from its manifest, else one listing per folder."""
+        streams = [stream for take in takes for stream in take.streams if stream.uri]
+        known = {str(s.uri): s.size for s in streams if s.size is not None}
+        if known or any(not str(s.uri).startswith(self._uri) for s in streams):
+            unknown = [stream for stream in streams if stream.size is None]
+            return {**known, **dict(measured(unknown, self._reach))}
+        return object_sizes(takes, self._reach(self._uri))
 
     def where(self, stream: Stream) -> tuple[str, S3Options]:
         """As `Dataset.where` says."""
         assert stream.uri is not None
-        return stream.uri, self._s3
+        return stream.uri, self._reach(stream.uri)
 
 
 def read_takes(
@@ -68,7 +114,8 @@ def read_takes(
         raise DatasetError(f"{uri}: not valid JSON ({error})") from error
     except FileNotFoundError:
         raise DatasetError(
-            f"{uri}: no such object; --dataset is the folder that holds takes.json"
+            f"{uri}: no such object; --dataset is the folder that holds takes.json. The downloader"
+            " writes it with --parts metadata, and not where --uids chooses takes alone"
         ) from None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise DatasetError(f"{uri}: expected a JSON list of takes")
@@ -124,6 +171,7 @@ def _documented_take(
                         if ego is None
                         else str(ego).lower() == "true"
                     ),
+                    camera_kind=camera_kind(cam_id, name),
                 )
             )
     duration = entry.get("duration_sec")
@@ -135,7 +183,25 @@ def _documented_take(
         capture=_text(capture.get("capture_name")),
         duration=float(duration) if isinstance(duration, int | float) and duration >= 0 else None,
         streams=tuple(streams),
+        capture_uid=_text(entry.get("capture_uid")) or _text(capture.get("capture_uid")),
+        parent_task=_text(entry.get("parent_task_name")),
+        best_exo=_text(entry.get("best_exo")),
+        narrated=_flag(entry.get("is_narrated")),
+        validated=_flag(entry.get("validated")),
     )
+
+
+def camera_kind(cam_id: str, name: str) -> str:
+    """What sort of picture a stream holds, by the data set's names; `other` for none of them."""
+    if name == "rgb" or name == "et":
+        return name
+    if name.startswith("slam"):
+        return "slam"
+    return "gopro" if cam_id.lower().startswith(("cam", "gp", "gopro")) else "other"
+
+
+def _flag(value: Any) -> bool | None:
+    return {"true": True, "1": True, "false": False, "0": False}.get(str(value).lower())
 
 
 def _video_uri(

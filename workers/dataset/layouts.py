@@ -1,16 +1,17 @@
 """Which layouts of data sets there are, and which one a URI is of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from configs.schema import JobSpec, Resolution
+from configs.schema import JobSpec, Resolution, Selection
 from takestream.storage import S3Options
 from workers.dataset.base import Dataset
 from workers.dataset.egoexo import EgoExo
 from workers.dataset.table import CameraTable
+from workers.dataset.take import DatasetError
 
 # By the end of the URI; a folder is Ego-Exo4D's.
-LAYOUTS: dict[str, Callable[[str, Resolution, S3Options], Dataset]] = {
-    ".csv": lambda uri, resolution, s3: CameraTable(uri, s3),
+LAYOUTS: dict[str, Callable[[str, S3Options], Dataset]] = {
+    ".csv": CameraTable,
 }
 
 
@@ -19,14 +20,48 @@ def is_file_layout(uri: str) -> bool:
     return any(uri.lower().endswith(ending) for ending in LAYOUTS)
 
 
-def open_dataset(uri: str, resolution: Resolution = "full", s3: S3Options | None = None) -> Dataset:
-    """The data set at `uri`, by its layout; nothing is read yet."""
+def open_dataset(
+    uri: str,
+    resolution: Resolution = "full",
+    s3: S3Options | None = None,
+    *,
+    mirror: str | None = None,
+    buckets: Mapping[str, S3Options] | None = None,
+    annotated: bool = False,
+) -> Dataset:
+    """The data set at `uri`, by its layout; nothing is read yet.
+
+    Args:
+        uri: of its root or file.
+        resolution: of the videos.
+        s3: how to reach it.
+        mirror: a partial copy of a release; see `EgoExo`.
+        buckets: how to reach some buckets; see `EgoExo`.
+        annotated: whether splits and benchmarks are asked for.
+
+    Raises:
+        DatasetError: there is no release of that name, or the layout takes no mirror.
+    """
     for ending, layout in LAYOUTS.items():
         if uri.lower().endswith(ending):
-            return layout(uri, resolution, s3 or S3Options())
-    return EgoExo(uri, resolution, s3)
+            if mirror:
+                raise DatasetError(f"{uri}: a table has no mirror; leave --mirror out")
+            return layout(uri, s3 or S3Options())
+    return EgoExo(uri, resolution, s3, mirror=mirror, buckets=buckets, annotated=annotated)
 
 
 def dataset_of(job: JobSpec, resolution: Resolution | None = None) -> Dataset:
     """The data set of a job, at its own resolution or another."""
-    return open_dataset(job.dataset, resolution or job.select.resolution, job.s3)
+    return open_dataset(
+        job.dataset,
+        resolution or job.select.resolution,
+        job.s3,
+        mirror=job.mirror,
+        buckets=job.buckets,
+        annotated=needs_annotations(job.select),
+    )
+
+
+def needs_annotations(selection: Selection) -> bool:
+    """Whether a selection asks for what `annotations/splits.json` says."""
+    return bool(selection.splits or selection.benchmarks)

@@ -56,6 +56,10 @@ class CameraTable:
             for name, found in streams.items()
         ]
 
+    def notes(self) -> tuple[str, ...]:
+        """As `Dataset.notes` says."""
+        return ()
+
     def sizes(self, takes: Sequence[Take]) -> dict[str, int | None]:
         """As `Dataset.sizes` says: one listing for each folder."""
         return object_sizes(takes, self._s3)

@@ -19,7 +19,7 @@ class Kind(StrEnum):
     VIDEO = "video"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stream:
     """One stream of samples of a take: what one camera shows.
 
@@ -32,6 +32,10 @@ class Stream:
         kind: what its samples are, and so which reader reads it.
         track: which of the object's tracks it is; the one that a player would show by default.
         span: seconds `[start, end)` of the object that are this take's, where takes share one.
+        camera_kind: what sort of picture it is: `rgb`, `slam`, `et` (of the glasses), `gopro`, or
+            a word of the data set's own; empty where nothing says.
+        size: bytes of its object, where the data set itself says so.
+        note: what the data set says that is odd about it, in plain words; without a uri, why.
     """
 
     key: str
@@ -42,6 +46,9 @@ class Stream:
     kind: Kind = Kind.VIDEO
     track: int | None = None
     span: tuple[float, float] | None = None
+    camera_kind: str = ""
+    size: int | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,11 +67,18 @@ class Segment:
     label: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Take:
     """One activity seen by several cameras. Every word but uid and name may be missing (None).
 
-    segments: in time order; only where a job asks for them.
+    Attributes:
+        segments: in time order; only where a job asks for them.
+        capture, capture_uid: the session of filming that it is cut from.
+        parent_task: the scenario that its task belongs to.
+        best_exo: the camera that shows it best from outside.
+        narrated, validated: as the data set says.
+        splits, benchmarks: that it belongs to; None where the data set does not say, which a
+            release's manifest means as "of any".
     """
 
     uid: str
@@ -75,6 +89,13 @@ class Take:
     duration: float | None
     streams: tuple[Stream, ...]
     segments: tuple[Segment, ...] = ()
+    capture_uid: str | None = None
+    parent_task: str | None = None
+    best_exo: str | None = None
+    narrated: bool | None = None
+    validated: bool | None = None
+    splits: tuple[str, ...] | None = ()
+    benchmarks: tuple[str, ...] | None = ()
 
     def only(self, keys: Iterable[str]) -> "Take":
         """This take with just the streams in `keys`."""

@@ -33,8 +33,9 @@ from workers.media.source import SourceChanged
 from workers.media.video import Video
 from workers.run.block import Block, no_features, unit_record, whole_units
 from workers.run.passes import Collect, Passes, clips_of_a_pass
-from workers.run.prepare import Probed, changed_streams, prepare, problems_of
+from workers.run.prepare import Probed, prepare, problems_of
 from workers.run.recipe import Recipe, Target
+from workers.run.sources import changed_streams
 from workers.run.tasks import ClipPart, ClipRange, FinishedTake, PreparedTake, Unit, UnitRecord
 from workers.store.errors import StoreNotFound
 from workers.store.takestore import TakeStore

@@ -4,13 +4,14 @@ Lengths come from `duration_sec` until a take was probed or has a store, so coun
 a clip or two; `exact` probes every take.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
 from takestream.schema import COMPLETE
+from takestream.storage import join
 from workers.clock.grid import make_grid
 from workers.clock.probe import probe_take
 from workers.dataset.take import Take
@@ -18,9 +19,12 @@ from workers.media.counters import Counters
 from workers.run.prepare import clips_per_unit
 from workers.run.recipe import Recipe, Target
 from workers.store.errors import StoreNotFound
+from workers.store.objects import Objects
 from workers.store.takestore import TakeStore
 
 NOMINAL_RATE = 30
+# Of so many takes the stores are listed; of fewer each is looked for.
+MANY_TAKES = 100
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,22 @@ def plan(
     """The plan of every take. Raises StorageError when the storage fails."""
     chosen = [take.only(streams) for take, streams in takes]
     sizes = recipe.dataset.sizes(chosen)
+    there = _stores_there(recipe) if len(takes) > MANY_TAKES else None
+
+    def planned(item: tuple[Take, tuple[str, ...]]) -> PlannedTake:
+        return _planned(recipe, item[0], item[1], sizes, there, probe)
+
     with ThreadPoolExecutor(16) as pool:
-        return list(pool.map(lambda item: _planned(recipe, item[0], item[1], sizes, probe), takes))
+        return list(pool.map(planned, takes))
+
+
+def _stores_there(recipe: Recipe) -> frozenset[str]:
+    """URIs of all stores of the recipe's targets, by one listing for each."""
+    return frozenset(
+        join(recipe.job.output, encoder_id, name)
+        for encoder_id in recipe.encoder_ids
+        for name in Objects(join(recipe.job.output, encoder_id), recipe.output_s3).folders()
+    )
 
 
 def _planned(
@@ -76,12 +94,13 @@ def _planned(
     take: Take,
     streams: tuple[str, ...],
     sizes: dict[str, int | None],
+    there: Container[str] | None,
     probe: bool,
 ) -> PlannedTake:
     size = {s.key: sizes.get(s.uri) if s.uri else None for s in take.streams if s.key in streams}
     length = cache(lambda: _length(recipe, take, probe))
     shares = {
-        target.encoder_id: _share(recipe, target, take, streams, length, probe)
+        target.encoder_id: _share(recipe, target, take, streams, length, there, probe)
         for target in recipe.targets
     }
     waiting = frozenset[str]().union(*(share.waiting for share in shares.values()))
@@ -105,19 +124,23 @@ def _share(
     take: Take,
     streams: tuple[str, ...],
     length: Callable[[], tuple[int, Fraction]],
+    there: Container[str] | None,
     probe: bool,
 ) -> _Share:
+    uri = recipe.store_uri(take.uid, target)
     try:
-        store = TakeStore.open(recipe.store_uri(take.uid, target), recipe.output_s3)
+        if there is not None and uri not in there:
+            raise StoreNotFound(uri)
+        store = TakeStore.open(uri, recipe.output_s3)
     except StoreNotFound:
         frames, rate = length()
         grid = make_grid(frames, rate, target.grid, take.segments)
         per_unit = clips_per_unit(recipe.job.store.unit_frames, target.grid, rate, grid)
         units = -(-grid.clips // per_unit)
         return _Share(grid.frames, grid.clips * len(streams), 0, units, frozenset(streams), probe)
-    there = [name for name in streams if name in store.streams]
-    gaps = [] if store.status == COMPLETE else store.missing(there)
-    new = [name for name in streams if name not in there]
+    kept = [name for name in streams if name in store.streams]
+    gaps = [] if store.status == COMPLETE else store.missing(kept)
+    new = [name for name in streams if name not in kept]
     missing = sum((gap.stop - gap.start) * len(gap.streams) for gap in gaps)
     missing += store.clips * len(new)
     units = max(len(gaps), -(-store.clips // store.unit_clips) if new else 0)

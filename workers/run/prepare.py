@@ -12,13 +12,13 @@ from takestream.schema import COMPLETE
 from takestream.storage import S3Options
 from workers.clock.grid import Grid, make_grid
 from workers.clock.probe import TakeProbe, probe_take
-from workers.dataset.base import Dataset, source_of
+from workers.dataset.base import Dataset
 from workers.dataset.take import Take
 from workers.media.counters import Counters
-from workers.media.source import ObjectIdentity
 from workers.media.video import Video
 from workers.run.provenance import store_attributes, stream_facts
 from workers.run.recipe import Recipe, Target
+from workers.run.sources import SourceObject, changed_streams, differ, objects_now
 from workers.run.tasks import ClipRange, Failure, PreparedTake, Unit
 from workers.store.errors import StoreMismatch, StoreNotFound
 from workers.store.layout import StoreLayout, unit_clips
@@ -102,9 +102,9 @@ def _ready(
     stores = [
         _existing(recipe.store_uri(take.uid, target), recipe.output_s3) for target in recipe.targets
     ]
-    now: dict[str, ObjectIdentity | None] = {}
+    now: dict[str, SourceObject] = {}
     if any(store and store.status == COMPLETE for store in stores):
-        now = _identities(take, streams, recipe.dataset, counters)
+        now = objects_now(take, streams, recipe.dataset, counters)
     return {
         number: store
         for number, store in enumerate(stores)
@@ -185,11 +185,11 @@ def _existing(uri: str, s3: S3Options) -> TakeStore | None:
 
 
 def _is_up_to_date(
-    store: TakeStore, streams: Sequence[str], now: Mapping[str, ObjectIdentity | None]
+    store: TakeStore, streams: Sequence[str], now: Mapping[str, SourceObject]
 ) -> bool:
     if store.status != COMPLETE or not set(streams) <= set(store.streams):
         return False
-    return not _differ(store, now) and not store.missing(list(streams))
+    return not differ(store, now) and not store.missing(list(streams))
 
 
 def videos_changed(
@@ -202,34 +202,7 @@ def videos_changed(
     Raises:
         StorageError: the storage fails.
     """
-    return _differ(store, _identities(take, streams, dataset, counters))
-
-
-def _identities(
-    take: Take, streams: Sequence[str], dataset: Dataset, counters: Counters
-) -> dict[str, ObjectIdentity | None]:
-    """By stream with an object, which version of it is there now; None where it is gone."""
-    found: dict[str, ObjectIdentity | None] = {}
-    for stream in take.streams:
-        if stream.key in streams and stream.uri is not None:
-            try:
-                found[stream.key] = source_of(dataset, stream, counters).identity()
-            except FileNotFoundError:
-                found[stream.key] = None
-    return found
-
-
-def _differ(store: TakeStore, now: Mapping[str, ObjectIdentity | None]) -> bool:
-    known = _known_identities(store)
-    return any(there is not None and known.get(key) != there for key, there in now.items())
-
-
-def _known_identities(store: TakeStore) -> dict[str, ObjectIdentity | None]:
-    facts = store.attributes.get("provenance", {}).get("streams", {})
-    return {
-        name: ObjectIdentity(known["size"], known["etag"]) if known.get("etag") else None
-        for name, known in facts.items()
-    }
+    return differ(store, objects_now(take, streams, dataset, counters))
 
 
 def _store(
@@ -287,16 +260,6 @@ def _forget_changed(store: TakeStore, take: Take, streams: Sequence[str], probe:
             provenance={"streams": {name: stream_facts(take, name, probe)}},
             problems={name: list(probe.problems().get(name, ()))},
         )
-
-
-def changed_streams(store: TakeStore, probe: TakeProbe) -> set[str]:
-    """The streams whose object is another one than the store was made from."""
-    known = _known_identities(store)
-    return {
-        name
-        for name, now in probe.streams.items()
-        if name in store.streams and now.identity is not None and known.get(name) != now.identity
-    }
 
 
 def problems_of(stores: Sequence[tuple[TakeStore, Target]]) -> dict[str, tuple[str, ...]]:

@@ -105,6 +105,8 @@ def make_recipe(job: JobSpec) -> Recipe:
     places = {"dataset": absolute(job.dataset), "output": absolute(job.output)}
     if job.segments is not None:
         places["segments"] = absolute(job.segments)
+    if job.mirror is not None:
+        places["mirror"] = absolute(job.mirror)
     job = job.model_copy(update=places)
     for name, place in places.items():
         if place.startswith("memory://"):

@@ -145,7 +145,7 @@ def test_mistakes_exit_2_in_one_line(arguments: tuple[str, ...], words: str, say
 def test_an_unexpected_fault_is_one_line_too(
     dataset: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.cli.commands.open_dataset", lambda *_: 1 / 0)
+    monkeypatch.setattr("service.cli.commands.dataset_of", lambda *_: 1 / 0)
     code, _, err = say("takes", dataset)
     assert code == 1
     assert "ZeroDivisionError" in err
@@ -156,12 +156,21 @@ def test_every_setting_has_a_flag_that_goes_where_it_says() -> None:
     found = build_parser().parse_args(
         ["extract", "--dataset", "d", "--workers", "auto", "--fps", "29.97", "--batch-size", "4",
          "--rotate", "aria*_rgb=270", "cam01_0=90", "--views", "ego", "exo", "--compile",
+         "--splits", "train", "val", "--best-exo", "--kinds", "rgb", "--mirror", "m",
+         "--bucket-profiles", "egoexo-*=other",
          "--output-s3-profile", "mine"]
     )  # fmt: skip
     assert overrides(found) == {
         "dataset": "d",
         "grid": {"fps": 29.97},
-        "select": {"views": ["ego", "exo"]},
+        "select": {
+            "views": ["ego", "exo"],
+            "splits": ["train", "val"],
+            "best_exo": True,
+            "kinds": ["rgb"],
+        },
+        "mirror": "m",
+        "buckets": {"egoexo-*": {"profile": "other"}},
         "rotate": {"aria*_rgb": 270, "cam01_0": 90},
         "output_s3": {"profile": "mine"},
         "run": {"workers": "auto", "batch_size": 4, "compile": True},

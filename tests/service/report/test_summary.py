@@ -106,7 +106,9 @@ def test_facts_hold_every_number_under_stable_keys():
             "fatal": False,
         }
     ]
-    assert facts["job"]["s3"] == {"profile": "ego", "endpoint_url": None, "patience": 60}
+    assert facts["job"]["s3"] == {
+        "profile": "ego", "endpoint_url": None, "patience": 60, "region": None,
+    }  # fmt: skip
     # The settings are whole: a script can run the same job again.
     assert JobSpec.model_validate(facts["job"]) == recipe.job
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import fsspec
 import pytest
@@ -330,7 +331,7 @@ def test_a_name_that_is_not_there_gets_the_nearest_that_is(takes, selection, wor
 
 
 def test_of_thousands_of_names_only_a_near_one_is_told(takes):
-    many = [takes[0].__class__(**{**vars(takes[0]), "uid": f"take-{n:04}"}) for n in range(500)]
+    many = [replace(takes[0], uid=f"take-{n:04}") for n in range(500)]
     with pytest.raises(DatasetError, match=r"no uid 'take-99999'; did you mean 'take-0?\d+'\?$"):
         select(many, Selection(uids=("take-99999",)))
     with pytest.raises(DatasetError, match=r"no uid 'zebra'; the nearest of 500 names is 'take-"):
