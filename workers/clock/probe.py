@@ -60,9 +60,7 @@ class StreamProbe:
 
     def provenance(self) -> dict[str, Any]:
         """The JSON-able facts that the store keeps."""
-        facts = {
-            k: v for k, v in asdict(self).items() if v is not None and k not in ("reason", "note")
-        }
+        facts = {k: v for k, v in asdict(self).items() if v is not None and k not in _NOT_KEPT}
         return {**facts, "drift": round(self.drift, 3)}
 
 

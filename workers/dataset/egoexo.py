@@ -3,7 +3,6 @@
 Layout and fields: https://docs.ego-exo4d-data.org/data/metadata and …/data/takes.
 """
 
-import json
 import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from configs.schema import Resolution
 from takestream.storage import S3Options, join
 from workers.dataset.base import object_sizes
+from workers.dataset.jsonlist import json_entries
 from workers.dataset.manifests import find_manifest
 from workers.dataset.regions import Reach
 from workers.dataset.release import SCHEME, Mirror, measured, placed, release_root
@@ -109,17 +109,22 @@ def read_takes(
     try:
         source = Source(uri, s3)
         size = source.identity().size
-        entries = json.loads(source.read(0, size) if size else b"")
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DatasetError(f"{uri}: not valid JSON ({error})") from error
+        data = source.read(0, size) if size else b""
     except FileNotFoundError:
         raise DatasetError(
             f"{uri}: no such object; --dataset is the folder that holds takes.json. The downloader"
             " writes it with --parts metadata, and not where --uids chooses takes alone"
         ) from None
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DatasetError(f"{uri}: expected a JSON list of takes")
-    takes = [_take(dataset, entry, resolution, i, uri) for i, entry in enumerate(entries)]
+    takes = []
+    try:
+        for number, entry in enumerate(json_entries(data, "takes")):
+            if not isinstance(entry, dict):
+                raise DatasetError(f"{uri}: expected a JSON list of takes; entry {number} is none")
+            takes.append(_take(dataset, entry, resolution, number, uri))
+    except DatasetError:
+        raise
+    except ValueError as error:
+        raise DatasetError(f"{uri}: {error}") from error
     doubles = [uid for uid, count in Counter(take.uid for take in takes).items() if count > 1]
     if doubles:
         raise DatasetError(f"{uri}: take_uid {min(doubles)} stands there more than once")

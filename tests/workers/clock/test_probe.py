@@ -14,8 +14,8 @@ from workers.media.counters import Counters
 from workers.media.source import Source
 
 
-def probe(streams):
-    """The probe of a take with these streams: a source, a URI, or none."""
+def probe(streams, **more):
+    """The probe of a take with these streams: a source, a URI, or none; `more` of each of them."""
     take = Take(
         uid="u",
         name="n",
@@ -24,7 +24,7 @@ def probe(streams):
         capture=None,
         duration=None,
         streams=tuple(
-            Stream(key, key, "0", getattr(source, "uri", source), False)
+            Stream(key, key, "0", getattr(source, "uri", source), False, **more)
             for key, source in streams.items()
         ),
     )
@@ -134,3 +134,28 @@ def test_an_outage_is_not_a_broken_video(films, monkeypatch):
     monkeypatch.setattr(Source, "read", refuse)
     with pytest.raises(StorageDenied):
         probe(streams)
+
+
+def test_what_a_data_set_says_is_compared_with_the_object(films):
+    film = films("plain")
+    size = film.identity().size
+    found, _ = probe({"a": film}, size=size + 1, note="odd", camera_kind="slam")
+    assert found.problems() == {
+        "a": (
+            f"odd; the data set says it has {size + 1} bytes, its object has {size}; its pictures"
+            " are 160x120: SLAM cameras are upright (480x640), and some takes ship them stretched",
+        )
+    }
+    facts = found.streams["a"].provenance()
+    assert not {"note", "listed"} & set(facts)
+    assert probe({"a": film}, size=size, camera_kind="rgb")[0].problems() == {}
+    found, _ = probe({"a": None, "b": "memory://none.mp4"}, note="why")
+    assert found.problems() == {"a": ("why",), "b": ("listed, but the object is absent; why",)}
+
+
+def test_upright_slam_and_full_size_are_ordinary(encode, stored):
+    slam = stored(encode(count=4, size=(480, 640)))
+    assert probe({"a": slam}, camera_kind="slam")[0].problems() == {}
+    found, _ = probe({"a": stored(encode(count=4, size=(3840, 2160)))}, camera_kind="gopro")
+    assert (found.streams["a"].width, found.streams["a"].height) == (3840, 2160)
+    assert found.problems() == {}
