@@ -96,5 +96,8 @@ def guard_streams() -> Stream:
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", closefd=False)
     guarded = Stream(sys.stdout)
-    sys.stdout, sys.stderr = guarded, Stream(sys.stderr)
+    # A descriptor of its own: what libraries write to the standard error themselves can then be
+    # told from what we say.
+    words = os.fdopen(os.dup(sys.stderr.fileno()), "w", 1, sys.stderr.encoding, "backslashreplace")
+    sys.stdout, sys.stderr = guarded, Stream(words)
     return guarded

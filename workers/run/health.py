@@ -9,7 +9,7 @@ from pathlib import Path
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 
 from configs.schema import RunSpec
-from workers.run.session import node_lost
+from workers.run.session import full_folder, node_lost
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +46,10 @@ class Health:
             if self._lost is not None:
                 return self._lost
             if self._failed >= FAILED_STARTS:
+                why = full_folder() or f"{_free_words()}. Use fewer --workers or a larger machine"
                 return (
                     f"workers do not come up here: {self._failed} in a row died while they started "
-                    f"({self._how}); {_free_words()}. Use fewer --workers or a larger machine"
+                    f"({self._how}); {why}"
                 )
             return None
 

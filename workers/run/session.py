@@ -6,17 +6,17 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import Any
 
 # Set before Ray is imported: it reads them then.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
 
 import ray
 from ray._private import worker as ray_worker
@@ -24,16 +24,20 @@ from ray._private.ray_constants import PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAY
 
 from configs.schema import RunSpec
 from takestream.errors import ErrorKind, TakestreamError
+from workers.run.node import START_SECONDS, local_node, only_what_is_needed
 from workers.run.watchdog import marked_processes
 
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
+STDERR = 2
 # How long the head of a cluster must not answer: it may be restarted, but a driver without one for
 # 60 s is ended by Ray, without a word.
 LOST_SECONDS, ASK_SECONDS = 25.0, 5.0
 # What Ray needs in its temporary folder; with little shared memory it uses that folder instead.
 LEAST_MIB, LEAST_SHM_MIB = 128, 16
+# With less in its temporary folder its processes cannot even write their logs.
+HOPELESS_MIB = 8
 # What may interrupt a session.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -52,21 +56,54 @@ def ray_session(run: RunSpec) -> Iterator[None]:
         return
     if run.address:
         _check_answers(run.address)
-    with nullcontext(_nowhere) if run.address else marked_processes() as writing_to:
-        _start(run.address)
-        if (node := ray_worker._global_node) is not None:
-            writing_to(node.get_session_dir_path())
-        # Ray prints what it thinks of dead workers and nodes to stdout and stderr, some of it only
-        # while it shuts down.
-        with redirect_stdout(_RayMessages()):
+    # Ray prints what it thinks of dead workers and nodes to stdout and stderr, some of it only
+    # while it shuts down.
+    with ExitStack() as around:
+        around.enter_context(_quiet_stderr())
+        around.enter_context(redirect_stdout(_RayMessages()))
+        if run.address:
+            _join(run.address)
+        else:
+            # Processes of a cluster that was joined are not ours to end, nor is it ours to close.
+            if full := full_folder(HOPELESS_MIB):
+                raise RayUnavailable(f"Ray cannot be started: {full}")
             try:
-                yield
-            finally:
-                ray.shutdown()
+                options = around.enter_context(local_node())
+            except OSError as error:
+                raise RayUnavailable(_why_not(error)) from error
+            writing_to = around.enter_context(marked_processes())
+            _start_here(options)
+            if (node := ray_worker._global_node) is not None:
+                writing_to(node.get_session_dir_path())
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
-def _nowhere(folder: str) -> None:
-    """Processes of a cluster that was joined are not ours to end."""
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keep what Ray's compiled part writes to the standard error from the reader of ours.
+
+    It writes to the descriptor itself. Python's `sys.stderr` is left alone where it is another
+    descriptor, as on our command line; where it is the same one nothing is done.
+    """
+    try:
+        same = sys.stderr.fileno() == STDERR
+        kept = None if same or os.environ.get("TAKESTREAM_DEBUG") else os.dup(STDERR)
+    except (AttributeError, OSError, ValueError):
+        kept = None
+    if kept is None:
+        yield
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, STDERR)
+    os.close(null)
+    try:
+        yield
+    finally:
+        os.dup2(kept, STDERR)
+        os.close(kept)
 
 
 def node_lost(*, ask: bool = True) -> str | None:
@@ -96,55 +133,70 @@ def node_lost(*, ask: bool = True) -> str | None:
     )
 
 
-def _start(address: str | None) -> None:
-    """Start Ray here, at a second try if need be, or join the cluster at `address`.
-
-    Raises RayUnavailable.
-    """
-    local: dict[str, Any] = {} if address else {"include_dashboard": False}
-    for last in (bool(address), True):
+def _start_here(options: dict[str, Any]) -> None:
+    """Start Ray here, at a second try if need be. Raises RayUnavailable."""
+    for last in (False, True):
         try:
-            with _signals_wait():
-                ray.init(
-                    address=address or "local",
-                    namespace="takestream",
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    **local,
-                )
-        except KeyboardInterrupt:
-            ray.shutdown()
-            raise
+            with only_what_is_needed():
+                _init("local", **options)
         except Exception as error:
-            ray.shutdown()
-            if last or _full_folder():
-                raise RayUnavailable(_why_not(address, error)) from error
+            if last or full_folder():
+                raise RayUnavailable(_why_not(error)) from error
             log.warning("Ray did not start; trying once more")
         else:
             return
 
 
-def _why_not(address: str | None, error: Exception) -> str:
-    words = " ".join(str(error).split())[:300]
-    if address:
-        return (
+def _join(address: str) -> None:
+    """Join the cluster at `address`. Raises RayUnavailable."""
+    try:
+        _init(address)
+    except Exception as error:
+        raise RayUnavailable(
             f"no Ray cluster lets us in at {address} (set RAY_AUTH_MODE=token if it uses token "
-            f"authentication): {words}"
-        )
-    if full := _full_folder():
+            f"authentication): {_in_short(error)}"
+        ) from error
+
+
+def _init(address: str, **options: Any) -> None:
+    try:
+        with _signals_wait():
+            ray.init(
+                address=address,
+                namespace="takestream",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **options,
+            )
+    except BaseException:
+        ray.shutdown()
+        raise
+
+
+def _in_short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _why_not(error: Exception) -> str:
+    words = _in_short(error)
+    if full := full_folder():
         return f"Ray did not start: {full}"
     if "timed out during startup" in words:
         return (
-            "Ray did not start in a minute: this machine is busy, or short of memory. Try again "
-            "when less runs on it"
+            f"Ray did not start in {START_SECONDS:.0f} s: this machine is busy, or short of memory."
+            " Try again when less runs on it"
         )
     return f"Ray did not start: {words}"
 
 
-def _full_folder() -> str | None:
-    """Which folder that Ray needs has no space left, in words."""
+def full_folder(temporary_mib: int = LEAST_MIB) -> str | None:
+    """Which folder that Ray needs has no space left, in words.
+
+    Args:
+        temporary_mib: What the folder for temporary files must have left.
+    """
     for folder, least, other in (
-        (tempfile.gettempdir(), LEAST_MIB, ", or name another folder by TMPDIR"),
+        (tempfile.gettempdir(), temporary_mib, ", or name another folder by TMPDIR"),
         ("/dev/shm", LEAST_SHM_MIB, ""),
     ):
         try:

@@ -3,18 +3,23 @@
 Ray ties its own processes to ours, but its agents look for their node once a minute only. Run as a
 program, this reads from its stdin the folder of the session, until the pipe closes; then it kills
 every process that has a log open there, or whose environment carries the session's mark (which
-those that change their title may lose). Its parent, which has logs open as well, is left alone. It
-imports nothing of ours, so that it starts in moments.
+those that change their title may lose), and removes the private folder around that of the session.
+Its parent, which has logs open as well, is left alone. It imports nothing of ours, so that it
+starts in moments.
 """
 
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+
+PRIVATE = "ts-"
+"""How the name of a session's private folder begins."""
 
 MARK = "TAKESTREAM_SESSION"
 """The variable that marks all processes of a session."""
@@ -99,6 +104,15 @@ def main(mark: str) -> None:
     while piece := os.read(0, 4096):
         told += piece
     folder = told.decode(errors="replace").strip()
+    try:
+        _end(mark, folder, spared)
+    finally:
+        private = os.path.dirname(os.path.dirname(folder))
+        if os.path.basename(private).startswith(PRIVATE):
+            shutil.rmtree(private, ignore_errors=True)
+
+
+def _end(mark: str, folder: str, spared: set[int]) -> None:
     until = time.monotonic() + GRACE_SECONDS
     while marked(mark, folder, spared) and time.monotonic() < until:
         time.sleep(0.1)

@@ -1,4 +1,10 @@
-"""The Ray actor that holds encoders and runs tasks: one of a batch, and urgent ones in between."""
+"""The Ray actor that holds encoders and runs tasks: one of a batch, and urgent ones in between.
+
+What takes long to import, torch above all, is imported in the actor's process alone: the process
+that starts actors needs none of it.
+"""
+
+from __future__ import annotations
 
 import logging
 import sys
@@ -7,17 +13,14 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import av
 import ray
-import torch
 
-from models.encoder import Encoder, ModelError, load_encoder
-from models.search.joint import Joint, load_joint
+from models.errors import ModelError
 from takestream.errors import ErrorKind
 from workers.media.counters import Counters
-from workers.run.extract import Stopped, UnitExtractor
-from workers.run.passes import SWITCH_SECONDS, clips_of_a_pass
 from workers.run.recipe import Recipe
 from workers.run.tasks import (
     ClipPart,
@@ -30,6 +33,11 @@ from workers.run.tasks import (
     Task,
     Window,
 )
+
+if TYPE_CHECKING:
+    from models.encoder import Encoder
+    from models.search.joint import Joint
+    from workers.run.extract import UnitExtractor
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +66,10 @@ class Worker:
     """
 
     def __init__(self, device: str, threads: int) -> None:
+        import torch
+
+        from workers.run.passes import SWITCH_SECONDS
+
         av.logging.set_level(av.logging.PANIC)
         self._device = torch.device(device)
         if self._device.type == "cuda":
@@ -89,8 +101,10 @@ class Worker:
     @ray.method(concurrency_group="urgent", num_returns="streaming")
     def window(self, task: Window) -> Iterator[ClipPart | Record]:
         """The parts of a window as they are ready, then its record."""
+        from workers.run.extract import Stopped
+
         with self._urgent.under_way():
-            torch.set_num_threads(self._threads)
+            self._take_threads()
             counters = self._counted(task.owner)
             try:
                 yield from self._extractor(task.recipe).window(
@@ -133,8 +147,15 @@ class Worker:
         """Give the running tasks of `owner` back at their next batch, and refuse coming ones."""
         self._cancelled.append(owner)
 
+    def _take_threads(self) -> None:
+        import torch
+
+        torch.set_num_threads(self._threads)  # of the thread that calls
+
     def _run(self, task: Prepare | Extract | Finish, *, in_between: bool) -> Record:
-        torch.set_num_threads(self._threads)
+        from workers.run.extract import Stopped
+
+        self._take_threads()
         counters = self._counted(task.owner)
 
         def stop() -> bool:
@@ -174,6 +195,8 @@ class Worker:
             return counters
 
     def _extractor(self, recipe: Recipe) -> UnitExtractor:
+        from workers.run.extract import UnitExtractor
+
         with self._loading:
             if recipe.key not in self._extractors:
                 encoders = self._loaded(recipe)
@@ -186,6 +209,8 @@ class Worker:
             return self._extractors[recipe.key]
 
     def _joint(self, recipe: Recipe) -> Joint:
+        from models.search.joint import load_joint
+
         encoder = self._extractor(recipe).encoders[0]
         spec = recipe.target.encoder
         key = spec.model_dump_json()
@@ -197,6 +222,9 @@ class Worker:
 
     def _loaded(self, recipe: Recipe) -> list[Encoder]:
         """The recipe's encoders, target by target; those used last stay on the device."""
+        from models.encoder import load_encoder
+        from workers.run.passes import clips_of_a_pass
+
         specs = {target.encoder.model_dump_json(): target.encoder for target in recipe.targets}
         kept = max(KEPT_ENCODERS, len(specs))
         for key, spec in specs.items():

@@ -28,7 +28,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return time
 
 
-def test_three_starts_that_fail_in_a_row_end_it_and_new_work_tries_again() -> None:
+def test_three_starts_that_fail_in_a_row_end_it_and_new_work_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     pool = Health(RunSpec())
     for _ in range(FAILED_STARTS - 1):
         pool.start_failed(WorkerCrashedError())
@@ -43,6 +45,8 @@ def test_three_starts_that_fail_in_a_row_end_it_and_new_work_tries_again() -> No
     assert "3 in a row died while they started (its process died)" in pool.lost
     assert f"worker takes about {health.WORKER_MIB} MiB" in pool.lost
     assert (free_mib() or 0) > 0
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(10**6, 10**6, 0))
+    assert "has 0 MiB left, and Ray needs" in pool.lost
     pool.renew()
     assert pool.lost is None
 
@@ -98,7 +102,8 @@ SLOW = "The current node timed out during startup. This could happen because …
         ([SLOW], 10**12, None),
         ([SLOW, SLOW], 10**12, "this machine is busy, or short of memory"),
         (["boom", "boom"], 10**12, "Ray did not start: boom"),
-        ([SLOW], 10**6, "has 0 MiB left"),
+        ([SLOW], 20 * 2**20, "has 20 MiB left"),
+        ([], 10**6, "cannot be started: .* has 0 MiB left"),
     ],
 )
 def test_ray_is_started_once_more_and_says_why_it_cannot(
