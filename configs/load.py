@@ -1,21 +1,20 @@
 """Job files and presets into validated settings, with errors a person can act on."""
 
-import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from configs.faults import did_you_mean, fault_lines
 from configs.schema import EncoderChoice, EncoderSpec, JobSpec, Settings, in_full
 from takestream.errors import ErrorKind, StorageError, TakestreamError
 from takestream.storage import open_filesystem, translated
 
 PRESETS = Path(__file__).parent / "encoders"
-# Names that a message lists; of more it tells the nearest.
-LISTED = 12
+NO_FLAGS: Mapping[str, str] = MappingProxyType({})
 S = TypeVar("S", bound=Settings)
 
 
@@ -28,47 +27,37 @@ class SettingsError(TakestreamError, ValueError):
     kind = ErrorKind.INVALID
 
 
-def did_you_mean(word: str, valid: Iterable[str]) -> str:
-    """A hint to follow a message about an unknown name.
+def parse(model: type[S], data: Any, where: str, flags: Mapping[str, str] = NO_FLAGS) -> S:
+    """`data` as `model`. Raises SettingsError, one line for each fault, prefixed with `where`.
 
     Args:
-        word: The unknown name.
-        valid: The names that there are.
-
-    Returns:
-        `; did you mean 'x'?` for a near name; without one the names, or the nearest of many.
+        model: What it should be.
+        data: Settings.
+        where: What they were read from, for messages.
+        flags: By setting, the flag that gave it.
     """
-    names = sorted(valid)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean '{near[0]}'?"
-    if len(names) > LISTED:
-        nearest = difflib.get_close_matches(word, names, n=1, cutoff=0.0)[0]
-        return f"; the nearest of {len(names)} names is '{nearest}'"
-    return f"; valid names: {', '.join(names)}" if names else ""
-
-
-def parse(model: type[S], data: Any, where: str) -> S:
-    """`data` as `model`. Raises SettingsError, one line for each fault, prefixed with `where`."""
     if not isinstance(data, Mapping):
         raise SettingsError(f"{where}: expected settings (key: value), got {type(data).__name__}")
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        lines = [_line(model, fault) for fault in error.errors()]
+        lines = fault_lines(model, error.errors(), flags)
         raise SettingsError("\n".join(f"{where}: {line}" for line in lines)) from None
 
 
-def load_job(uri: str | None, overrides: Mapping[str, Any]) -> JobSpec:
+def load_job(
+    uri: str | None, overrides: Mapping[str, Any], flags: Mapping[str, str] = NO_FLAGS
+) -> JobSpec:
     """The job file at `uri` (YAML; may be none) with `overrides` put over it, key by key.
 
+    `flags` says which flag gave a setting, for messages.
     Raises SettingsError for an unreadable file, unknown or missing settings and wrong values.
     """
     data: Any = {} if uri is None else read_yaml(uri)
     if not isinstance(data, Mapping):
         raise SettingsError(f"{uri}: a job file holds settings (key: value)")
     where = uri or "job"
-    return parse(JobSpec, over_job(data, overrides, where), where)
+    return parse(JobSpec, over_job(data, overrides, where), where, flags)
 
 
 def over_job(data: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -146,49 +135,6 @@ def choose_encoder(choice: EncoderChoice) -> EncoderSpec:
             void["preprocess"] = None
         changes = {**void, **changes}
     return preset.model_copy(update=changes)
-
-
-def _line(model: type[BaseModel], fault: Any) -> str:
-    path = ".".join(str(part) for part in fault["loc"]).replace("encoders.0", "encoder", 1)
-    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        owner = _model_at(model, fault["loc"][:-1])
-        hint = did_you_mean(str(fault["loc"][-1]), _fields(owner) if owner else {})
-        return f"unknown setting '{path}'{hint}"
-    if fault["type"] == "literal_error":
-        return f"{path}: '{fault['input']}' is not one of {fault['ctx']['expected']}" + (
-            did_you_mean(str(fault["input"]), _words(fault["ctx"]["expected"]))
-        )
-    if fault["type"] == "missing":
-        flag = f" (--{path})" if path in ("dataset", "output") else ""
-        return f"'{path}'{flag} is missing"
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    return f"{path}: {message}" if path else message
-
-
-def _model_at(model: type[Any], loc: tuple[Any, ...]) -> type[Any] | None:
-    for part in loc:
-        if isinstance(part, int):
-            continue
-        kind = _fields(model).get(str(part))
-        kinds = (kind, *get_args(kind))
-        below = [k for k in kinds if isinstance(k, type) and _fields(k)]
-        if not below:
-            return None
-        model = below[0]
-    return model
-
-
-def _fields(model: type[Any]) -> Mapping[str, Any]:
-    """The settings of a model and their types; some are plain dataclasses of the wheel."""
-    if is_dataclass(model):
-        return {field.name: field.type for field in fields(model)}
-    if issubclass(model, BaseModel):
-        return {name: field.annotation for name, field in model.model_fields.items()}
-    return {}
-
-
-def _words(expected: str) -> list[str]:
-    return [word.strip(" '") for word in expected.replace(" or ", ",").split(",")]
 
 
 def _one_line(error: BaseException) -> str:

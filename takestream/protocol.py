@@ -110,6 +110,19 @@ class JobFailure(Record):
     kind: str | None = None
 
 
+def clips_of(progress: Mapping[str, Any] | None) -> tuple[int, int] | None:
+    """How far a job is: clips reached, also within a unit, of the clips asked for.
+
+    Args:
+        progress: Of a job's state; services before this one sent sums alone.
+    """
+    if not progress or "clips" not in progress:
+        return None
+    sums = progress.get("clips_skipped", 0) + progress.get("clips_done", 0)
+    reached = progress.get("clips_reached", sums)
+    return int(reached), int(progress.get("clips_asked", progress["clips"]))
+
+
 @dataclass(frozen=True)
 class JobState(Record):
     """A job at one moment.
@@ -123,8 +136,9 @@ class JobState(Record):
         encoder_id: The first of them, None before it has begun.
         error: Why it failed.
         spec: The job's settings, as a job file holds them.
-        progress: Counts (takes, takes_done, units, units_done, units_failed, clips, clips_done, …)
-            and seconds, None before it has begun.
+        progress: Sums (takes, takes_done, units, units_done, units_failed, clips, clips_done, …),
+            how far it is (clips_reached of clips_asked, also within a unit), seconds, clips_per_s
+            and seconds_left; None before it has begun.
         failures: What could not be extracted; at most some hundred.
     """
 

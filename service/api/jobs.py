@@ -17,20 +17,38 @@ from service.api.problems import Problem, responses
 from service.errors import Unknown
 from service.features.encoding import dumped
 from service.jobs.policy import checked_job
-from service.jobs.records import JobRecord
-from takestream.protocol import END_EVENT, EVENTS, JOBS_PER_PAGE, NAMES, PROGRESS_EVENT, TEXT
+from service.jobs.records import JobRecord, is_short_id, whole_id
+from takestream.protocol import (
+    END_EVENT,
+    EVENTS,
+    JOBS_PER_PAGE,
+    NAME_LENGTH,
+    NAMES,
+    PROGRESS_EVENT,
+    TEXT,
+)
 from workers.dataset.selection import select
 from workers.dataset.take import DatasetError
 
 router = APIRouter(tags=["jobs"])
 # Entries of one list in a job, duplicates not counted. Records are read and listed whole.
 LIST_LENGTH = 500
-JobId = Annotated[str, Path(pattern=r"^[0-9]{8}-[0-9]{6}-[0-9a-f]{6}$")]
+JobId = Annotated[
+    str,
+    Path(
+        max_length=NAME_LENGTH,
+        description="A job's id, its beginning, or the beginning of its last part",
+        examples=["20261124-054233-a1b2c3", "a1b2c3"],
+    ),
+]
 
 
 async def _known(job_id: JobId, context: Context) -> JobRecord:
     """The job of the path. Raises Unknown."""
     record = await context.engine.job(job_id)
+    if record is None and is_short_id(job_id):
+        newest = await context.engine.job_list(JOBS_PER_PAGE)
+        record = await context.engine.job(whole_id(job_id, [one.job_id for one in newest]))
     if record is None:
         raise _no_job(job_id)
     return record
@@ -126,11 +144,11 @@ async def job(caller: JobReader, known: KnownJob) -> dict[str, Any]:
     status_code=202,
     responses={202: {"description": "Stops"}, **responses(409)},
 )
-async def stop(job_id: JobId, context: Context, caller: Submitter) -> JSONResponse:
+async def stop(caller: Submitter, known: KnownJob, context: Context) -> JSONResponse:
     """Stop a job at its next batch; what it wrote is kept, and the same job again goes on."""
-    record = await context.engine.job_stop(job_id)
+    record = await context.engine.job_stop(known.job_id)
     if record is None:
-        raise _no_job(job_id)
+        raise _no_job(known.job_id)
     return JSONResponse(facts(record), 202, {"Cache-Control": "no-store"})
 
 

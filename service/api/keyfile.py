@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from configs.load import SettingsError, did_you_mean
+from configs.faults import did_you_mean
+from configs.load import SettingsError
 from service.api.keys import KeyEntry, parse_entries, read_text, refuse_twice
 
 

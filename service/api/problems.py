@@ -1,21 +1,25 @@
 """Errors over HTTP, as RFC 9457 `application/problem+json`."""
 
 import logging
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
-from configs.load import did_you_mean
+from configs.faults import did_you_mean, fault_line
 from configs.schema import GridChoice, JobSpec, Selection, StoreSpec
 from service.api.metrics import METHODS
 from service.engine.client import EngineBusy
 from takestream.errors import ErrorKind, TakestreamError
-from takestream.protocol import PROBLEM, RETRY_AFTER_HEADER, STATUS_KINDS, ProblemBody
+from takestream.protocol import JSON, PROBLEM, RETRY_AFTER_HEADER, STATUS_KINDS, ProblemBody
 
 log = logging.getLogger("takestream.service")
 
@@ -90,7 +94,7 @@ def install(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        lines = [_line(fault) for fault in error.errors()][:20]
+        lines = _lines(request, error.errors())
         return respond(request, Problem(422, "; ".join(lines), errors=lines))
 
     async def plain(request: Request, error: Exception) -> JSONResponse:
@@ -138,17 +142,47 @@ def _methods(request: Request) -> list[str]:
     return [method for method in METHODS if method in found]
 
 
-def _line(fault: Any) -> str:
-    path = ".".join(str(part) for part in fault["loc"][1:]) or str(fault["loc"][0])
+def _lines(request: Request, faults: Sequence[Any]) -> list[str]:
+    """A line for each fault of a request, twenty at most."""
+    if _form(request) and any(fault["loc"] == ("body",) for fault in faults):
+        return [f"the body is not read as JSON: send it with Content-Type: {JSON}"]
+    lines = [_line(request, fault) for fault in faults]
+    return list(dict.fromkeys(lines))[:20]
+
+
+def _form(request: Request) -> bool:
+    """Whether the body came as something else than JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind != JSON and not kind.endswith("+json")
+
+
+def _line(request: Request, fault: Any) -> str:
+    place, *names = fault["loc"]
+    path = ".".join(str(part) for part in names) or str(place)
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         owner, _, name = path.rpartition(".")
-        valid = FIELDS.get(str(fault["loc"][0]), ()) or JOB_FIELDS.get(owner, ())
-        return f"unknown setting '{path[:100]}'{did_you_mean(name[:100], valid)}"
-    return f"{path[:100]}: {fault['msg']}"
+        what = "parameter" if place == "query" else "setting"
+        valid = _parameters(request) if place == "query" else JOB_FIELDS.get(owner, ())
+        return f"unknown {what} '{path[:100]}'{did_you_mean(name[:100], valid)}"
+    return fault_line(path[:100], fault)
 
 
-# For hints: the parameters of the queries.
-FIELDS = {"query": ("encoder", "streams", "start", "end", "fps", "q", "task", "limit", "offset")}
+def _parameters(request: Request) -> list[str]:
+    """The query parameters that the route of the request takes."""
+    route = request.scope.get("route")
+    return _query_names(route.dependant) if isinstance(route, APIRoute) else []
+
+
+def _query_names(dependant: Dependant) -> list[str]:
+    names = [name for below in dependant.dependencies for name in _query_names(below)]
+    for field in dependant.query_params:
+        annotation = field.field_info.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            names += [given.alias or name for name, given in annotation.model_fields.items()]
+        else:
+            names.append(field.alias)
+    return names
+
 
 JOB_FIELDS: dict[str, tuple[str, ...]] = {
     "": tuple(JobSpec.model_fields),

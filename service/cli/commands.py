@@ -9,7 +9,7 @@ from rich.table import Table
 
 from configs.load import encoder_presets, load_job, parse
 from configs.schema import JobSpec, Selection, ServeSpec
-from service.cli.flags import limits, overrides
+from service.cli.flags import flags_of, limits, overrides
 from service.cli.jobs import jobs, logs, perform, stop, submit
 from service.jobs.choose import choose, choose_takes
 from service.jobs.driver import run_here
@@ -78,7 +78,7 @@ def takes(found: Namespace) -> int:
 
 def plan(found: Namespace) -> int:
     """Say what a job would do."""
-    job = load_job(found.job, overrides(found))
+    job = load_job(found.job, overrides(found), flags_of(found))
     recipe = make_recipe(job)
     planned = make_plan(recipe, choose_takes(job), probe=found.probe)
     facts = plan_facts(planned, found.clips_per_second, found.price_per_hour)
@@ -105,7 +105,7 @@ def plan(found: Namespace) -> int:
 
 def extract(found: Namespace) -> int:
     """Run a job."""
-    chosen = choose(load_job(found.job, overrides(found)))
+    chosen = choose(load_job(found.job, overrides(found), flags_of(found)))
     with progress_display(quiet=found.json) as show:
         finished = run_here(chosen, show)
     if found.json:
@@ -174,7 +174,7 @@ def serve(found: Namespace) -> int:
     """Serve until interrupted."""
     from service.serve import SERVE_FLAGS, run_service  # Ray Serve takes seconds to import
 
-    job = load_job(found.job, overrides(found))
+    job = load_job(found.job, overrides(found), flags_of(found))
     given = {name: getattr(found, name) for name in SERVE_FLAGS}
     settings = {name: value for name, value in given.items() if value is not None}
     settings |= {"job": job.model_dump(mode="json"), **limits(found.limits)}

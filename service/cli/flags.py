@@ -5,7 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from configs.load import SettingsError, did_you_mean
+from configs.faults import did_you_mean
+from configs.load import SettingsError
 from configs.schema import LimitsSpec
 
 # Flag → where its value goes in a JobSpec.
@@ -108,6 +109,15 @@ def overrides(found: argparse.Namespace) -> dict[str, Any]:
             at = at.setdefault(part, {})
         at[last] = _value(flag, value)
     return settings
+
+
+def flags_of(found: argparse.Namespace) -> dict[str, str]:
+    """By setting, the flag that was given for it."""
+    return {
+        where: f"--{flag.replace('_', '-')}"
+        for flag, where in SETTINGS.items()
+        if getattr(found, flag, None) is not None
+    }
 
 
 def add_storage(parser: argparse.ArgumentParser) -> None:

@@ -27,8 +27,9 @@ from service.jobs.backends import (
     Watch,
     pauses,
 )
-from service.jobs.records import ENDED, Records
+from service.jobs.records import ENDED, Records, is_short_id, whole_id
 from service.report.console import print_json, result_console
+from takestream.protocol import JOBS_PER_PAGE, clips_of
 from takestream.storage import S3Options
 
 # A job that is told to stop is gone after this, by force if need be.
@@ -69,7 +70,7 @@ def jobs(found: Namespace) -> int:
     """List jobs, or show one."""
     backend, words = _backend(found)
     if found.job_id:
-        facts = backend.job(found.job_id)
+        facts = backend.job(_whole(backend, found.job_id))
         print_json(facts) if found.json else _print_job(facts, words)
         return 0
     listed = backend.list(found.limit)
@@ -97,23 +98,24 @@ def logs(found: Namespace) -> int:
     if found.follow and found.json:
         raise SettingsError("--follow shows a log as it grows; --json waits for all of it")
     backend, _ = _backend(found)
+    job_id = _whole(backend, found.job_id)
 
     def write(text: str) -> None:
         print(text, end="", flush=True)
 
     if found.follow:
-        backend.follow(found.job_id, write)
+        backend.follow(job_id, write)
     elif found.json:
-        print_json({"job_id": found.job_id, "log": backend.logs(found.job_id)})
+        print_json({"job_id": job_id, "log": backend.logs(job_id)})
     else:
-        write(backend.logs(found.job_id))
+        write(backend.logs(job_id))
     return 0
 
 
 def stop(found: Namespace) -> int:
     """Stop a job and wait until it has; what it wrote is kept."""
     backend, _ = _backend(found)
-    facts = backend.stop(found.job_id)
+    facts = backend.stop(_whole(backend, found.job_id))
     if facts["status"] not in ENDED:
         print("stopping …", file=sys.stderr, flush=True)
         facts = _wait(backend, facts, lambda facts: None, STOP_SECONDS)
@@ -157,6 +159,13 @@ def _backend(found: Namespace) -> tuple[Backend, list[str]]:
     records = Records(given_output, _s3(found)) if given_output else None
     backend = RayBackend(address, records, working_dir=not getattr(found, "no_working_dir", False))
     return backend, ["--address", found.address] if found.address else []
+
+
+def _whole(backend: Backend, given: str) -> str:
+    """The id that `given` is short for. Raises Unknown."""
+    if not is_short_id(given):
+        return given
+    return whole_id(given, [facts["job_id"] for facts in backend.list(JOBS_PER_PAGE)])
 
 
 def _wait(
@@ -215,15 +224,12 @@ def _print_job(facts: Facts, words: Sequence[str]) -> None:
 
 
 def _progress(facts: Facts) -> tuple[str, str]:
-    """Takes complete of all; clips done, found and expected, counted per stream."""
-    progress = facts["progress"]
-    if not progress:
+    """Takes complete of all; clips reached of those asked for, counted per stream."""
+    progress, far = facts["progress"], clips_of(facts["progress"])
+    if not progress or far is None:
         return "", ""
-    done = progress.get("clips_skipped", 0) + max(
-        progress.get("clips_done", 0), progress.get("clips_seen", 0)
-    )
     takes = f"{progress.get('takes_done', 0)}/{progress.get('takes', 0)}"
-    return takes, f"{done}/{progress.get('clips', 0)}"
+    return takes, f"{far[0]}/{far[1]}"
 
 
 def _encoder(facts: Facts) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from configs.load import SettingsError, did_you_mean
+from configs.faults import did_you_mean
+from configs.load import SettingsError
 from configs.schema import EncoderChoice, GridChoice, JobSpec, ServeSpec
 from service.errors import Unknown
 from service.features.refreshed import RefreshedValue

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from configs.load import did_you_mean
+from configs.faults import did_you_mean
 from service.errors import Unknown
 from service.features.block import Array, Block, Clips
 from service.features.cache import OpenStore

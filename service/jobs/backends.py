@@ -9,7 +9,8 @@ from dataclasses import asdict
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from configs.load import SettingsError, did_you_mean, load_job, over_job, read_yaml
+from configs.faults import did_you_mean
+from configs.load import SettingsError, load_job, over_job, read_yaml
 from service.jobs.records import ENDED, Records
 from takestream.errors import ErrorKind, StorageDenied, StorageError, TakestreamError
 from takestream.storage import S3Options, absolute, open_filesystem, translated

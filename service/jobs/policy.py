@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from configs.load import SettingsError, did_you_mean, over_job, parse
+from configs.faults import did_you_mean
+from configs.load import SettingsError, over_job, parse
 from configs.schema import EncoderChoice, JobSpec, ServeSpec, in_full
 from service.errors import Unknown
 from takestream.errors import ErrorKind

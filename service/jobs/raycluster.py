@@ -22,7 +22,8 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
 
-from configs.load import choose_encoder, did_you_mean
+from configs.faults import did_you_mean
+from configs.load import choose_encoder
 from configs.schema import JobSpec
 from service.jobs.rayjob import ray_sees
 from service.jobs.records import JobRecord, Records, new_job_id, now

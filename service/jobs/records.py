@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from configs.faults import did_you_mean
+from service.errors import Unknown
 from takestream.protocol import ENDED as ENDED
 from takestream.protocol import JOB_FIELDS, JobStatus
 from takestream.storage import S3Options, join
@@ -47,6 +49,27 @@ def new_job_id() -> str:
 def is_job_id(text: str) -> bool:
     """Whether `text` is a job id of ours, and so may become part of a path."""
     return re.fullmatch(_ID, text) is not None
+
+
+def is_short_id(text: str) -> bool:
+    """Whether `text` may be short for a job id."""
+    return not is_job_id(text) and re.fullmatch("[0-9a-f-]{3,21}", text) is not None
+
+
+def whole_id(given: str, ids: Iterable[str]) -> str:
+    """The one job id of `ids` that `given` is short for: its beginning, or that of its last part.
+
+    Raises:
+        Unknown: None, or several.
+    """
+    known = list(ids)
+    found = [one for one in known if one.startswith(given) or one.split("-")[-1].startswith(given)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        some = ", ".join(found[:3]) + (" …" if len(found) > 3 else "")
+        raise Unknown(f"'{given[:100]}' is short for {len(found)} jobs: {some}")
+    raise Unknown(f"there is no job '{given[:100]}'{did_you_mean(given[:100], known)}")
 
 
 def now() -> str:

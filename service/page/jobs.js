@@ -14,15 +14,18 @@ const SYMBOLS = { queued: "◌", running: "▶", stopping: "◼", succeeded: "�
 /** A job's status, by symbol and word. */
 const statusChip = (job) => h("span", { class: `status ${SYMBOLS[job.status] ? job.status : ""}` }, h("span", { "aria-hidden": "true" }, SYMBOLS[job.status] || "·"), ` ${job.status}`);
 
+// How fast a job goes lately, and what is left of it.
+const pace = (p) => (p.clips_per_s ? `, ${p.clips_per_s.toFixed(1)} clips/s` : "") + (p.seconds_left === undefined ? "" : `, about ${duration(p.seconds_left)} left`);
+
 /** A bar with words: how far the clips are. */
 export function progressBar(job) {
   const p = job.progress;
-  const written = p ? p.clips_done + p.clips_skipped + p.clips_failed : 0;
-  // Clips inside an unfinished unit are encoded but not written.
-  const seen = p?.counts?.clips ? Math.max(written, p.clips_skipped + p.counts.clips) : written;
-  const prepared = p && p.takes_prepared >= p.takes;
-  const share = !p || !p.clips ? (job.status === "succeeded" ? 1 : 0) : Math.min(1, (seen / p.clips) * (p.takes ? Math.max(p.takes_prepared, 1) / p.takes : 1));
-  const words = !p ? { queued: "waiting for its turn", running: "starting" }[job.status] || "" : `${Math.round(seen)} of ${prepared ? "" : "at least "}${count(p.clips, "clip")}, ${p.takes_done} of ${count(p.takes, "take")}${p.clips_failed ? `, ${p.clips_failed} failed` : ""}`;
+  // As the terminal and the client have it; services before this one sent sums alone.
+  const reached = p ? (p.clips_reached ?? p.clips_done + p.clips_skipped) : 0;
+  const asked = p ? (p.clips_asked ?? p.clips) : 0;
+  const about = p && p.takes_prepared < p.takes ? "about " : "";
+  const share = asked ? Math.min(1, reached / asked) : job.status === "succeeded" ? 1 : 0;
+  const words = !p ? { queued: "waiting for its turn", running: "starting" }[job.status] || "" : `${reached} of ${about}${count(asked, "clip")}, ${p.takes_done} of ${count(p.takes, "take")}${p.clips_failed ? `, ${p.clips_failed} failed` : ""}${job.status === "running" ? pace(p) : ""}`;
   return h("div", { class: "progress" }, statusChip(job), h("progress", { max: 1, value: share, "aria-label": "Clips done" }), h("span", { class: "hint" }, words));
 }
 

@@ -87,6 +87,15 @@ def failures_of(report: Report) -> list[dict[str, Any]]:
 
 
 def progress_facts(progress: Progress) -> dict[str, Any]:
-    """Where a job stands, JSON-able."""
-    facts = {k: v for k, v in asdict(progress).items() if k != "counts"}
-    return {**facts, "seconds": round(progress.seconds, 1), "clips_seen": int(progress.clips_seen)}
+    """Where a job stands, JSON-able: its sums, how far it is, how fast, and what is left."""
+    sums = {k: v for k, v in asdict(progress).items() if k not in ("counts", "_lately")}
+    left = progress.seconds_left
+    return {
+        **sums,
+        "seconds": round(progress.seconds, 1),
+        "clips_seen": int(progress.clips_seen),
+        "clips_asked": progress.clips_asked,
+        "clips_reached": progress.clips_reached,
+        "clips_per_s": round(progress.clips_per_s, 2),
+        **({} if left is None else {"seconds_left": round(left, 1)}),
+    }

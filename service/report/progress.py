@@ -63,33 +63,21 @@ def rates(progress: Progress) -> dict[str, float]:
     }
 
 
-def seconds_left(progress: Progress) -> float | None:
-    """Estimated seconds to the end, None as long as nothing is known.
-
-    Takes not prepared yet are taken to be as long as the others.
-    """
-    if not progress.takes_prepared or not progress.clips_seen:
-        return None
-    known = progress.clips - progress.clips_skipped
-    expected = known * progress.takes / progress.takes_prepared
-    left = max(0.0, expected - progress.clips_seen - progress.clips_failed)
-    return left * progress.seconds / progress.clips_seen
-
-
 def _facts(progress: Progress) -> dict[str, str]:
-    left = seconds_left(progress)
+    left = progress.seconds_left
+    lately = {**rates(progress), "clips_per_s": progress.clips_per_s}
     return {
         "takes": f"{progress.takes_done}/{progress.takes}",
         "units": f"{progress.units_done}/{progress.units}",
         "failed": str(progress.units_failed),
-        "clips": str(int(progress.clips_seen)),
-        **{name: f"{value:.1f}" for name, value in rates(progress).items()},
+        "clips": f"{progress.clips_reached}/{progress.clips_asked}",
+        **{name: f"{value:.1f}" for name, value in lately.items()},
+        "elapsed_s": f"{progress.seconds:.0f}",
         "eta_s": "?" if left is None else f"{left:.0f}",
     }
 
 
 def _panel(progress: Progress) -> Table:
-    known = max(1, progress.clips - progress.clips_skipped)
     table = Table.grid(padding=(0, 1))
     table.add_row(
         "takes",
@@ -98,22 +86,32 @@ def _panel(progress: Progress) -> Table:
     )
     table.add_row(
         "clips",
-        ProgressBar(total=known, completed=min(known, progress.clips_seen), width=28),
-        f"{int(progress.clips_seen)}/{progress.clips - progress.clips_skipped}"
+        ProgressBar(max(1, progress.clips_asked), progress.clips_reached, width=28),
+        f"{_about(progress)}{progress.clips_reached}/{progress.clips_asked}"
         + (f" ({progress.clips_skipped} there already)" if progress.clips_skipped else ""),
     )
-    speed, left = rates(progress), seconds_left(progress)
+    speed, left = rates(progress), progress.seconds_left
     failed = f"  [red]{progress.units_failed} units failed[/red]" if progress.units_failed else ""
     table.add_row(
         "speed",
         "",
-        f"{speed['clips_per_s']:.1f} clips/s  {speed['frames_per_s']:.0f} frames/s  "
-        f"{speed['mb_per_s']:.1f} MB/s  " + ("" if left is None else f"{_clock(left)} left"),
+        f"{progress.clips_per_s:.1f} clips/s  {speed['frames_per_s']:.0f} frames/s  "
+        f"{speed['mb_per_s']:.1f} MB/s",
+    )
+    table.add_row(
+        "time",
+        "",
+        f"{_clock(progress.seconds)} so far"
+        + ("" if left is None else f", about {_clock(left)} left"),
     )
     table.add_row(
         "units", "", Text.from_markup(f"{progress.units_done}/{progress.units} done{failed}")
     )
     return table
+
+
+def _about(progress: Progress) -> str:
+    return "" if progress.takes_prepared >= progress.takes else "about "
 
 
 def _clock(seconds: float) -> str:

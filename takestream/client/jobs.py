@@ -13,7 +13,7 @@ import httpx
 from takestream import errors
 from takestream.client.problems import as_object, unexpected
 from takestream.client.transport import Transport, lines
-from takestream.protocol import END_EVENT, EVENTS, TEXT, JobFailure, JobState
+from takestream.protocol import END_EVENT, EVENTS, TEXT, JobFailure, JobState, clips_of
 
 # Connections in a row that bring nothing new before `events` gives up. After some seconds of
 # silence the connection is made anew: the service says at least that it is there.
@@ -62,8 +62,8 @@ class Job:
         return self.state.spec
 
     def __repr__(self) -> str:
-        done = self.progress or {}
-        count = f", {done['clips_done']}/{done['clips']} clips" if "clips_done" in done else ""
+        far = clips_of(self.progress)
+        count = f", {far[0]}/{far[1]} clips" if far else ""
         return f"<takestream Job {self.id} {self.status}{count}>"
 
     def refresh(self) -> "Job":

@@ -29,8 +29,10 @@ def test_a_flag_wins_over_the_file_key_by_key(tmp_path: Path) -> None:
         ({"grid": {"windw": 3}}, "unknown setting 'grid.windw'; did you mean 'window'?"),
         ({"outptu": "x"}, "unknown setting 'outptu'; did you mean 'output'?"),
         ({"run": {"device": "gpu"}}, "did you mean 'cpu'?"),
-        ({"grid": {"window": 0}}, "grid.window"),
-        ({"grid": {"window": "many"}}, "grid.window"),
+        ({"grid": {"window": 0}}, "grid.window: must be at least 1, not 0"),
+        ({"grid": {"window": "many"}}, "grid.window: must be a whole number, not 'many'"),
+        ({"run": {"workers": 0}}, "run.workers: must be 'auto' or at least 1, not 0"),
+        ({"run": {"workers": "x"}}, "run.workers: must be 'auto' or a whole number, not 'x'"),
         ({"grid": {"window": 10**9}}, "grid.window"),
         ({"grid": {"stride": 100_001}}, "grid.stride"),
         ({"grid": {"fps": 1e-9}}, "grid.fps"),
@@ -84,3 +86,17 @@ def test_other_weights_forget_the_digest_of_the_presets_own() -> None:
     assert preset.sha256
     assert choose_encoder(EncoderChoice()).sha256 == preset.sha256
     assert choose_encoder(EncoderChoice(weights="s3://other/weights")).sha256 is None
+
+
+def test_a_fault_names_the_flag_and_is_told_once() -> None:
+    places = {"dataset": "s3://a", "output": "s3://b"}
+    with pytest.raises(SettingsError) as caught:
+        load_job(
+            None,
+            {**places, "run": {"workers": 0}, "encoder": {"frames": 0}},
+            {"run.workers": "--workers", "encoder.frames": "--frames"},
+        )
+    assert str(caught.value).splitlines() == [
+        "job: --frames: must be at least 1, not 0",
+        "job: --workers: must be 'auto' or at least 1, not 0",
+    ]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from takestream.protocol import ENDED, ClipCounts, JobState, ProblemBody
+from takestream.protocol import ENDED, ClipCounts, JobState, ProblemBody, clips_of
 
 
 def test_it_needs_the_standard_library_alone() -> None:
@@ -60,3 +60,11 @@ def test_a_problem_leaves_out_what_it_does_not_say() -> None:
         "kind": "not_found",
     }  # fmt: skip
     assert ProblemBody.of(body).kind == "not_found"
+
+
+def test_how_far_a_job_is() -> None:
+    assert clips_of(None) is clips_of({}) is None
+    now = {"clips": 10, "clips_done": 2, "clips_skipped": 1, "clips_reached": 5, "clips_asked": 20}
+    assert clips_of(now) == (5, 20)
+    # What services sent before there was a count within a unit.
+    assert clips_of({"clips": 10, "clips_done": 2, "clips_skipped": 1}) == (3, 10)

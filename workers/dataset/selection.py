@@ -3,7 +3,7 @@
 import fnmatch
 from collections.abc import Collection, Iterable, Sequence
 
-from configs.load import did_you_mean
+from configs.faults import did_you_mean
 from configs.schema import Selection
 from workers.dataset.take import DatasetError, Stream, Take
 

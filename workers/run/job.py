@@ -67,8 +67,7 @@ async def run_job(
                 else:
                     job.stop(storage)
             job.advance(ahead)
-            job.progress.counts = pool.counts(owner)
-            job.progress.seconds = time.monotonic() - job.began
+            job.progress.tick(time.monotonic() - job.began, pool.counts(owner))
             on_progress(job.progress, came)
             if not job.over and (why := pool.lost):
                 job.report.failures.append(pool_failure(None, why))

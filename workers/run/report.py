@@ -1,8 +1,13 @@
 """How a job stands and how it ended, counted."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from workers.run.tasks import Failure
+
+# Rate and time left follow about the last half minute: a job's streams differ in size.
+SMOOTHING_SECONDS = 30.0
 
 
 @dataclass
@@ -11,6 +16,8 @@ class Progress:
 
     clips: of the takes prepared so far; clips_skipped: found in the store already;
     clips_done: written by this run; clips_failed: given up.
+
+    How far the job is, wherever that is shown, is `clips_reached` of `clips_asked`.
     """
 
     takes: int
@@ -26,11 +33,54 @@ class Progress:
     clips_invalid: int = 0
     seconds: float = 0.0
     counts: dict[str, float] = field(default_factory=dict)
+    _lately: tuple[float, float] = (0.0, 0.0)
 
     @property
     def clips_seen(self) -> float:
         """Clips encoded so far, those of unfinished units too."""
         return max(self.counts.get("clips", 0.0), float(self.clips_done))
+
+    @property
+    def clips_asked(self) -> int:
+        """Clips of all takes; those not prepared yet are taken to be as long as the others."""
+        if not self.takes_prepared:
+            return 0
+        return round(self.clips * max(self.takes, self.takes_prepared) / self.takes_prepared)
+
+    @property
+    def clips_reached(self) -> int:
+        """Clips that are in the stores, or encoded for them in a unit that is under way."""
+        return min(self.clips_asked, self.clips_skipped + int(self.clips_seen))
+
+    @property
+    def clips_per_s(self) -> float:
+        """Clips encoded per second lately; 0 before the first."""
+        clips, seconds = self._lately
+        return clips / seconds if seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated seconds to the end, by the rate lately; None as long as nothing is known."""
+        if not self.clips_per_s:
+            return None
+        return max(0, self.clips_asked - self.clips_reached - self.clips_failed) / self.clips_per_s
+
+    def tick(self, seconds: float, counts: Mapping[str, float]) -> None:
+        """Time has passed and work was done.
+
+        Args:
+            seconds: Since the job began.
+            counts: All work done since then.
+        """
+        before, passed = self.clips_seen, seconds - self.seconds
+        self.seconds, self.counts = seconds, dict(counts)
+        gained = max(0.0, self.clips_seen - before)
+        if not before and not self._lately[1]:
+            # What came before the first clip is the start, not the rate.
+            passed = min(passed, 1.0) if gained else 0.0
+        fade = math.exp(-passed / SMOOTHING_SECONDS)
+        clips, lately = self._lately
+        self._lately = clips * fade + gained, lately * fade + passed
 
 
 @dataclass

@@ -36,8 +36,8 @@ class Engine(EngineClient):
         self.submitted: Any = record("queued")
         self.calls: list[Sequence[JobRecord]] = [[record("succeeded")]]
 
-    async def job(self, job_id: str) -> JobRecord:
-        return record()
+    async def job(self, job_id: str) -> JobRecord | None:
+        return record() if job_id == ID else None
 
     async def job_list(self, limit: int) -> Sequence[JobRecord]:
         return [record()]
@@ -174,3 +174,17 @@ def test_what_fails_while_a_job_is_followed_is_counted_as_what_it_is(
     client = client_of(tmp_path, engine)
     client.get(f"{JOB}/events")
     assert 'takestream_errors_total{kind="store"} 1.0' in client.get("/metrics").text
+
+
+def test_a_job_s_id_may_be_short_and_a_wrong_one_is_told_in_words(
+    engine: Engine, tmp_path: Path
+) -> None:
+    client = client_of(tmp_path, engine)
+    for short in ("abcdef", "abc", ID[:10]):
+        assert client.get(f"/v1/jobs/{short}").json()["job_id"] == ID
+        assert client.get(f"/v1/jobs/{short}/logs").text == "a line\n"
+    for wrong in ("abd", "what-is-this", "x" * 150, ID.replace("a", "b")):
+        answer = client.get(f"/v1/jobs/{wrong}")
+        assert answer.status_code == 404
+        assert answer.json()["detail"].startswith(f"there is no job '{wrong[:100]}")
+        assert "pattern" not in answer.text

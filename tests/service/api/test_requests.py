@@ -188,3 +188,28 @@ def test_a_misspelt_encoder_is_told_the_nearest_of_many(served: Served, tmp_path
         assert len(detail) < 200, detail
     assert "did you mean" not in detail
     assert "the nearest of 41 names" in detail
+
+
+def test_an_unknown_parameter_is_answered_with_those_of_its_route(served: Served) -> None:
+    for path, given, words in (
+        ("/v1/jobs", "limt", "unknown parameter 'limt'; did you mean 'limit'?"),
+        ("/v1/jobs", "encoder", "unknown parameter 'encoder'; valid names: limit"),
+        ("/v1/takes", "ofset", "did you mean 'offset'?"),
+        ("/v1/takes/one/features", "fsp", "did you mean 'fps'?"),
+    ):
+        answer = served.client.get(f"{path}?{given}=1")
+        assert answer.status_code == 422
+        assert words in answer.json()["detail"], path
+        for name in answer.json()["detail"].partition("valid names: ")[2].split(", "):
+            again = served.client.get(path, params={name: "1"}).text if name else ""
+            assert "unknown parameter" not in again
+
+
+def test_json_that_is_not_said_to_be_json_is_told(served: Served) -> None:
+    for kind in ("", "application/x-www-form-urlencoded", "text/plain"):
+        answer = served.client.post("/v1/jobs", content="{}", headers={"Content-Type": kind})
+        assert answer.status_code == 422, kind
+        assert "Content-Type: application/json" in answer.json()["detail"]
+        assert "dictionary" not in answer.text
+    answer = served.client.post("/v1/jobs", json=[1])
+    assert answer.json()["detail"] == "body: must be settings (key: value), not [1]"

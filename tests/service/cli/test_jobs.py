@@ -213,6 +213,23 @@ def test_the_records_of_an_output(say: Say, tmp_path: Path) -> None:
     code, _, err = say("stop", ID, "--output", tmp_path)
     assert code == 2
     assert "where it runs" in err
-    code, _, err = say("jobs", ID[:-1], "--output", tmp_path)
+    code, _, err = say("jobs", f"x{ID[1:]}", "--output", tmp_path)
     assert code == 2
     assert f"did you mean '{ID}'" in err
+
+
+def test_a_job_s_id_may_be_short(say: Say, tmp_path: Path) -> None:
+    records = Records(str(tmp_path))
+    other = f"{ID[:15]}-fedcba"
+    for one in (ID, other):
+        records.save(make_record(status="succeeded").model_copy(update={"job_id": one}))
+        records.append_log(one, [one])
+    for short in ("fedcba", "fed", f"{other[:-2]}"):
+        assert say("logs", short, "--output", tmp_path)[1] == f"{other}\n"
+        assert json.loads(say("jobs", short, "--output", tmp_path, "--json")[1])["job_id"] == other
+    code, out, _ = say("stop", "fedc", "--output", tmp_path)
+    assert (code, out) == (0, "nothing to stop: it had ended already, succeeded\n")
+    code, _, err = say("jobs", ID[:15], "--output", tmp_path)
+    assert code == 2
+    assert f"'{ID[:15]}' is short for 2 jobs: {other}, {ID}" in err
+    assert "there is no job '123'" in say("jobs", "123", "--output", tmp_path)[2]

@@ -125,7 +125,14 @@ def test_encoders_lists_what_one_has_to_know(say: Say) -> None:
         (("plan",), "--dataset"),
         (("plan", "--job", "/nowhere.yaml"), "/nowhere.yaml"),
         (("plan", "--dataset", "x", "--output", "y", "--rotate", "cam01_0"), "--rotate"),
-        (("plan", "--dataset", "x", "--output", "y", "--window", "0"), "grid.window"),
+        (
+            ("plan", "--dataset", "x", "--output", "y", "--window", "0"),
+            "--window: must be at least 1, not 0",
+        ),
+        (
+            ("plan", "--dataset", "x", "--output", "y", "--workers", "0"),
+            "--workers: must be 'auto' or",
+        ),
         (("jobs", "--output", "/nowhere"), "/nowhere: there is no such output"),
         (("jobs", "--output", "/nowhere", "--limit", "0"), "no number from 1 on"),
         (("logs", "x", "--output", "/nowhere", "--follow", "--json"), "--follow"),
