@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from configs.load import did_you_mean
+from configs.faults import did_you_mean
 from takestream.errors import CredentialsError, StorageDenied, StorageNotFound
 from takestream.storage import S3Options, join, storage_of
 from workers.dataset.base import list_files
