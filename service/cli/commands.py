@@ -29,6 +29,7 @@ from service.report.progress import progress_display
 from service.report.summary import print_summary, report_facts
 from takestream.storage import S3Options
 from takestream.stores import find_stores
+from workers.dataset.guess import COLUMNS, guess_table
 from workers.dataset.layouts import dataset_of
 from workers.dataset.selection import select, selection_notes
 from workers.run.plan import plan as make_plan
@@ -43,6 +44,8 @@ __all__ = [
 
 def takes(found: Namespace) -> int:
     """List takes and streams with sizes; what is missing is marked."""
+    if found.guess:
+        return _guess(found)
     selection = parse(Selection, overrides(found).get("select", {}), "filters")
     release = {name: overrides(found).get(name) for name in ("mirror", "buckets")}
     job = parse(
@@ -73,6 +76,18 @@ def takes(found: Namespace) -> int:
     if empty := [take.name for take in everything if not take.streams]:
         console.print(f"without any camera stream in takes.json: {', '.join(empty)}")
     _hint_resolution(selection, sizes)
+    return 0
+
+
+def _guess(found: Namespace) -> int:
+    """Print a proposed table of cameras; what to look at goes to stderr."""
+    guess = guess_table(found.dataset, _s3(found))
+    for note in guess.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if found.json:
+        print_json([dict(zip(COLUMNS, row, strict=True)) for row in guess.rows])
+    else:
+        print(guess.csv(), end="")
     return 0
 
 

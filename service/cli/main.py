@@ -104,6 +104,10 @@ def build_parser() -> Parser:
 
     takes = commands.add_parser("takes", help="list takes and streams, sizes, what is missing")
     takes.add_argument("dataset", metavar="DATASET", help=DATASET)
+    takes.add_argument(
+        "--guess", action="store_true", default=None,
+        help="DATASET is a folder of videos: propose a table of cameras for it, as CSV",
+    )  # fmt: skip
     add_filters(takes)
     add_storage(takes)
     add_release(takes)

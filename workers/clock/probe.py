@@ -34,6 +34,7 @@ class StreamProbe:
         decoded from its beginning instead.
     drift: largest distance in frames between a PTS and `frame / rate of the take`.
     note: what is odd about it although it can be read, in plain words.
+    start_offset: where on the take's clock it begins, in seconds, if not with the take.
     listed: size of its object as the data set has it, where it does.
     """
 
@@ -52,6 +53,7 @@ class StreamProbe:
     drift: float = 0.0
     note: str = ""
     listed: int | None = None
+    start_offset: float | None = None
 
     @property
     def identity(self) -> ObjectIdentity | None:
@@ -80,10 +82,15 @@ class TakeProbe:
             if probe.note and probe.note not in probe.fault:
                 words.append(probe.note)
             if probe.reason is Reason.VALID:
-                if probe.frames != self.frames:
-                    what = "shorter" if probe.frames < self.frames else "longer"
+                shift = round((probe.start_offset or 0.0) * float(self.rate))
+                if shift > 0:
+                    words.append(f"begins {shift} frames after the take")
+                if probe.frames + shift != self.frames:
+                    what = "shorter" if probe.frames + shift < self.frames else "longer"
+                    until = f" that begin at frame {shift}" if shift else ""
                     words.append(
-                        f"{what} than the take: {probe.frames} frames, the take has {self.frames}"
+                        f"{what} than the take: {probe.frames} frames{until}, the take has "
+                        f"{self.frames}"
                     )
                 if probe.rate and Fraction(probe.rate) != self.rate:
                     words.append(
@@ -119,7 +126,13 @@ def probe_take(
         for stream, (_, video) in zip(take.streams, found, strict=True)
         if video is not None
     }
-    frames = agreed_frames([video.samples for video in videos.values()])
+    offsets = {stream.key: stream.start_offset for stream in take.streams}
+    frames = agreed_frames(
+        [
+            max(0, video.samples + round(offsets[key] * float(video.rate)))
+            for key, video in videos.items()
+        ]
+    )
     rate = agreed_rate([video.rate for video in videos.values()], _likely_rate(take, frames))
     probes = {}
     for stream, (probe, video) in zip(take.streams, found, strict=True):
@@ -174,6 +187,7 @@ def _probe(
         read_by=video.read_by,
         note=_odd(stream, identity.size, video.index.width, video.index.height),
         listed=stream.size,
+        start_offset=stream.start_offset or None,
     )
     return probe, video
 

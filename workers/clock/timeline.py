@@ -25,14 +25,16 @@ class FrameTimeline:
 
     Args:
         count: samples of the stream.
+        shift: the take's frame that the stream's first sample shows.
     """
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int, shift: int = 0) -> None:
+        self._count, self._shift = count, shift
 
     def samples(self, grid: Grid) -> Frames:
         """As `Timeline.samples` says."""
-        return np.where(grid.source < self._count, grid.source, NONE)
+        samples = grid.source - self._shift
+        return np.where((samples >= 0) & (samples < self._count), samples, NONE)
 
 
 class PtsTimeline:
@@ -41,13 +43,14 @@ class PtsTimeline:
     Args:
         times: float64 [samples] seconds from the stream's first sample, NaN for a missing one.
         tolerance: largest distance in seconds that still counts.
+        offset: seconds on the take's clock of the first sample.
     """
 
-    def __init__(self, times: NDArray[np.float64], tolerance: float) -> None:
+    def __init__(self, times: NDArray[np.float64], tolerance: float, offset: float = 0.0) -> None:
         # Damaged indexes list times that do not ascend, and a missing sample has none (NaN).
         order = np.argsort(times, kind="stable")
         self._order = order[np.isfinite(times[order])]
-        self._times, self._tolerance = times[self._order], tolerance
+        self._times, self._tolerance = times[self._order] + offset, tolerance
 
     def samples(self, grid: Grid) -> Frames:
         """As `Timeline.samples` says; of two samples equally near, the earlier."""
@@ -64,14 +67,16 @@ class PtsTimeline:
         return np.where(near, self._order[nearest], NONE)
 
 
-def make_timeline(spec: TimelineSpec, reader: Reader, rate: float) -> Timeline:
+def make_timeline(spec: TimelineSpec, reader: Reader, rate: float, offset: float = 0.0) -> Timeline:
     """The timeline of one stream, as the setting says.
 
     Args:
         spec: the setting.
         reader: the stream.
         rate: frames per second of the take, in which the tolerance is counted.
+        offset: seconds on the take's clock of the stream's first sample; with `frames` it counts
+            to the nearest frame.
     """
     if spec.kind == "pts":
-        return PtsTimeline(reader.times(), spec.tolerance / rate)
-    return FrameTimeline(reader.samples)
+        return PtsTimeline(reader.times(), spec.tolerance / rate, offset)
+    return FrameTimeline(reader.samples, round(offset * rate))

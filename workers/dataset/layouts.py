@@ -12,6 +12,7 @@ from workers.dataset.take import DatasetError
 # By the end of the URI; a folder is Ego-Exo4D's.
 LAYOUTS: dict[str, Callable[[str, S3Options], Dataset]] = {
     ".csv": CameraTable,
+    ".parquet": CameraTable,
 }
 
 

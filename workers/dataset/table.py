@@ -1,7 +1,8 @@
-"""Any multi-camera footage: a CSV that names the takes, their cameras and where the videos are."""
+"""Any multi-camera footage: a table of the takes, their cameras and where the videos are."""
 
 import csv
 import io
+import math
 import posixpath
 from collections.abc import Mapping, Sequence
 
@@ -11,20 +12,25 @@ from workers.dataset.take import DatasetError, Stream, Take, is_plain_name
 from workers.media.source import ObjectIdentity, Source
 
 NEEDED = ("take", "camera", "uri")
-KNOWN = (*NEEDED, "stream", "ego", "task", "duration", "track", "start", "end")
+KNOWN = (
+    *NEEDED, "stream", "ego", "kind", "start_offset", "task", "duration", "track", "start", "end",
+)  # fmt: skip
 # Seconds; no object of footage is longer.
 LONGEST = 1e6
+Rows = list[tuple[str, Mapping[str, str]]]
+Table = tuple[tuple[str, ...], Rows]
 _YES, _NO = ("1", "true", "yes", "y"), ("", "0", "false", "no", "n")
 
 
 class CameraTable:
-    """A data set that is one CSV file: a row for each camera of each take.
+    """A data set that is one CSV or Parquet file: a row for each camera of each take.
 
     Columns: `take` (its name, and its uid), `camera`, `uri` (absolute, or relative to the file's
     folder); if wanted `stream` (of a camera with several; 0 by default), `ego` (whether the camera
-    is worn), `task`, and the take's `duration` in seconds, which `plan` estimates from. Where an
-    object holds more than the take: `track`, the number of its track, and `start` and `end`, the
-    take's seconds of it.
+    is worn), `kind` (a word to select by, see `Stream.camera_kind`), `start_offset` (seconds after
+    the take's beginning at which the video begins; negative where it began before), `task`, and
+    the take's `duration` in seconds, which `plan` estimates from. Where an object holds more than
+    the take: `track`, the number of its track, and `start` and `end`, the take's seconds of it.
 
     Args:
         uri: the file.
@@ -69,27 +75,25 @@ class CameraTable:
         assert stream.uri is not None
         return stream.uri, self._s3
 
-    def _rows(self) -> list[tuple[str, Mapping[str, str]]]:
+    def _rows(self) -> Rows:
         try:
             source = Source(self._uri, self._s3)
             size = source.identity().size
-            text = (source.read(0, size) if size else b"").decode("utf-8-sig")
+            data = source.read(0, size) if size else b""
         except FileNotFoundError:
             raise DatasetError(f"{self._uri}: there is no such table of cameras") from None
-        except UnicodeDecodeError as error:
-            raise DatasetError(f"{self._uri}: not a text file ({error})") from error
         except (ValueError, ImportError) as error:
             raise DatasetError(f"{self._uri}: {error}") from error
-        reader = csv.DictReader(io.StringIO(text), skipinitialspace=True, restval="")
-        names = reader.fieldnames or ()
+        parquet = self._uri.lower().endswith(".parquet")
+        names, rows = (_from_parquet if parquet else _from_csv)(self._uri, data)
         if missing := [name for name in NEEDED if name not in names]:
             raise DatasetError(f"{self._uri}: it has no column {' and no column '.join(missing)}")
         if unknown := [name for name in names if name not in KNOWN]:
-            # A column that changes the meaning (an offset, say) must not be passed over.
+            # A column that changes the meaning (an angle, say) must not be passed over.
             raise DatasetError(
                 f"{self._uri}: unknown columns {', '.join(unknown)}; known: {', '.join(KNOWN)}"
             )
-        return [(f"{self._uri}: line {reader.line_num}", row) for row in reader]
+        return rows
 
     def _stream(self, where: str, row: Mapping[str, str]) -> Stream:
         camera = self._name(where, row, "camera")
@@ -117,6 +121,8 @@ class CameraTable:
             is_ego=ego in _YES,
             track=int(track) if track else None,
             span=None if whole else (start or 0.0, LONGEST if end is None else end),
+            start_offset=_seconds(where, row.get("start_offset"), "start_offset", -LONGEST) or 0.0,
+            camera_kind=row.get("kind", "").strip(),
         )
 
     def _name(self, where: str, row: Mapping[str, str], column: str) -> str:
@@ -126,13 +132,46 @@ class CameraTable:
         return name
 
 
-def _seconds(where: str, text: str | None, what: str = "duration") -> float | None:
+def _from_csv(uri: str, data: bytes) -> Table:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{uri}: not a text file ({error})") from error
+    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True, restval="")
+    rows: Rows = [(f"{uri}: line {reader.line_num}", row) for row in reader]
+    for where, row in rows:
+        if None in row:
+            raise DatasetError(f"{where}: it has more values than there are columns")
+    return tuple(reader.fieldnames or ()), rows
+
+
+def _from_parquet(uri: str, data: bytes) -> Table:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(pa.BufferReader(data))
+    except (pa.ArrowException, OSError) as error:
+        raise DatasetError(f"{uri}: not a Parquet file ({error})") from error
+    rows: Rows = [
+        (
+            f"{uri}: row {number}",
+            {name: "" if value is None else str(value) for name, value in row.items()},
+        )
+        for number, row in enumerate(table.to_pylist(), 1)
+    ]
+    return tuple(table.column_names), rows
+
+
+def _seconds(
+    where: str, text: str | None, what: str = "duration", least: float = 0.0
+) -> float | None:
     if not text or not text.strip():
         return None
     try:
         seconds = float(text)
     except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < LONGEST:
+        seconds = math.nan
+    if not least <= seconds < LONGEST:
         raise DatasetError(f"{where}: {what} is {text!r}, expected seconds")
     return seconds

@@ -32,6 +32,8 @@ class Stream:
         kind: what its samples are, and so which reader reads it.
         track: which of the object's tracks it is; the one that a player would show by default.
         span: seconds `[start, end)` of the object that are this take's, where takes share one.
+        start_offset: seconds on the take's clock at which its first sample was taken; negative
+            where it began before the take.
         camera_kind: what sort of picture it is: `rgb`, `slam`, `et` (of the glasses), `gopro`, or
             a word of the data set's own; empty where nothing says.
         size: bytes of its object, where the data set itself says so.
@@ -46,6 +48,7 @@ class Stream:
     kind: Kind = Kind.VIDEO
     track: int | None = None
     span: tuple[float, float] | None = None
+    start_offset: float = 0.0
     camera_kind: str = ""
     size: int | None = None
     note: str = ""

@@ -203,7 +203,7 @@ class UnitExtractor:
         inputs = {
             name: StreamInput(
                 self._decode(name, indexes[name], reader, len(readers)),
-                make_timeline(timeline, reader, rate),
+                make_timeline(timeline, reader, rate, probe.streams[name].start_offset or 0.0),
             )
             for name, reader in readers.items()
         }

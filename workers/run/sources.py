@@ -20,20 +20,22 @@ class SourceObject:
         uri: where it lies.
         identity: which version of it is there.
         listed: its size as the data set has it, where it does.
+        start_offset: where on the take's clock it begins, if not with the take.
     """
 
     uri: str | None
     identity: ObjectIdentity
     listed: int | None
+    start_offset: float | None
 
     def differs(self, facts: Mapping[str, Any]) -> bool:
-        """Whether it is another one than a store's provenance says.
+        """Whether it, or where it lies on the take's clock, is another than a provenance says.
 
         The same video of a release may be read from its bucket or from a mirror: then its size,
         which the release lists, has to tell.
         """
         known = facts.get("size"), facts.get("etag")
-        if not known[1]:
+        if not known[1] or (facts.get("start_offset") or 0.0) != (self.start_offset or 0.0):
             return True
         if known == (self.identity.size, self.identity.etag):
             return False
@@ -55,7 +57,7 @@ def objects_now(
                 identity = source_of(dataset, stream, counters).identity()
             except FileNotFoundError:
                 continue
-            found[stream.key] = SourceObject(stream.uri, identity, stream.size)
+            found[stream.key] = SourceObject(stream.uri, identity, stream.size, stream.start_offset)
     return found
 
 
@@ -81,5 +83,7 @@ def changed_streams(store: TakeStore, probe: TakeProbe) -> set[str]:
         for name, now in probe.streams.items()
         if name in store.streams
         and now.identity is not None
-        and SourceObject(now.uri, now.identity, now.listed).differs(known.get(name, {}))
+        and SourceObject(now.uri, now.identity, now.listed, now.start_offset).differs(
+            known.get(name, {})
+        )
     }

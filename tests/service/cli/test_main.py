@@ -183,3 +183,17 @@ def test_every_setting_has_a_flag_that_goes_where_it_says() -> None:
         "run": {"workers": "auto", "batch_size": 4, "compile": True},
     }
     assert {flag for flag in SETTINGS if not hasattr(found, flag)} == set()
+
+
+def test_a_table_is_guessed_and_is_a_data_set(tmp_path: Path, say: Say) -> None:
+    for name in ("tea/left.mp4", "tea/head.mp4"):
+        (tmp_path / "films" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "films" / name).write_bytes(b"12345")
+    code, out, err = say("takes", "--guess", tmp_path / "films")
+    assert (code, out.splitlines()[0]) == (0, "take,camera,uri,ego")
+    assert "note: 1 takes: 1 of 2 cameras" in err
+    (tmp_path / "cameras.csv").write_text(out)
+    code, out, _ = say("takes", tmp_path / "cameras.csv", "--json")
+    assert [s["size"] for s in json.loads(out)[0]["streams"]] == [5, 5]
+    assert say("takes", "--guess", tmp_path)[0] == 0
+    assert say("takes", "--guess", tmp_path / "none")[0] == 2

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from configs.schema import GridSpec, SegmentGridSpec, TimelineSpec
 from workers.clock.grid import make_grid
-from workers.clock.timeline import FrameTimeline, PtsTimeline, make_timeline
+from workers.clock.timeline import NONE, FrameTimeline, PtsTimeline, make_timeline
 from workers.dataset.take import Segment
 
 
@@ -120,3 +120,23 @@ def test_segments_on_a_slower_grid(fps: float | str) -> None:
     grid = make_grid(90, Fraction(30), spec, [Segment(1, 2)])
     shown = grid.source[grid.sampled(3)[0]].tolist()
     assert shown == ([30, 44, 59] if fps == "auto" else [30, 42, 57])
+
+
+@pytest.mark.parametrize("kind", ["frames", "pts"])
+def test_a_stream_that_began_at_another_moment(kind):
+    class Stream:
+        samples = 5
+
+        def times(self):
+            return np.arange(5) / 30
+
+    grid = make_grid(8, Fraction(30), GridSpec(window=1, stride=1))
+
+    def shown(offset):
+        timeline = make_timeline(TimelineSpec(kind=kind), Stream(), 30.0, offset)
+        return timeline.samples(grid).tolist()
+
+    assert shown(0.0) == [0, 1, 2, 3, 4, NONE, NONE, NONE]
+    assert shown(2 / 30) == [NONE, NONE, 0, 1, 2, 3, 4, NONE]
+    assert shown(-2 / 30) == [2, 3, 4, NONE, NONE, NONE, NONE, NONE]
+    assert shown(-1.0) == [NONE] * 8

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from configs.schema import JobSpec
+from configs.schema import JobSpec, Selection
 from workers.dataset.base import source_of
 from workers.dataset.egoexo import EgoExo
 from workers.dataset.layouts import dataset_of, open_dataset
+from workers.dataset.selection import select
 from workers.dataset.table import CameraTable
 from workers.dataset.take import DatasetError, Stream
 
@@ -51,7 +54,9 @@ def test_rows_become_takes_with_their_cameras(tmp_path: Path) -> None:
     [
         ("", "no column take and no column camera and no column uri"),
         ("take,camera\n", "no column uri"),
-        ("take,camera,uri,offset\na,b,c,1\n", "unknown columns offset"),
+        ("take,camera,uri,angle\na,b,c,1\n", "unknown columns angle"),
+        ("take,camera,uri\na,b,c,d\n", "line 2: it has more values than there are columns"),
+        ("take,camera,uri,start_offset\na,b,c,nan\n", "line 2: start_offset is 'nan'"),
         ("take,camera,uri\n../x,b,c\n", "line 2: take is '../x'"),
         ("take,camera,uri\n,b,c\n", "line 2: take is ''"),
         ("take,camera,uri\na,b/c,d\n", "line 2: camera is 'b/c'"),
@@ -94,3 +99,36 @@ def test_a_folder_is_in_the_layout_of_ego_exo4d() -> None:
     assert isinstance(open_dataset("s3://bucket/egoexo"), EgoExo)
     job = JobSpec(dataset="s3://bucket/my.CSV", output="o")
     assert isinstance(dataset_of(job), CameraTable)
+
+
+ROWS = {
+    "take": ["kitchen", "kitchen"], "camera": ["left", "head"], "uri": ["a.mp4", None],
+    "ego": [False, True], "kind": ["depth", None], "start_offset": [-0.5, None],
+    "duration": [12.5, None],
+}  # fmt: skip
+
+
+def test_parquet_holds_what_csv_holds(tmp_path: Path) -> None:
+    pq.write_table(pa.table(ROWS), tmp_path / "cameras.parquet")
+    lines = [
+        ",".join("" if v is None else str(v) for v in row)
+        for row in zip(*ROWS.values(), strict=True)
+    ]
+    found = open_dataset(str(tmp_path / "cameras.parquet")).takes()
+    assert found == table(tmp_path, "\n".join([",".join(ROWS), *lines])).takes()
+    (left, head) = found[0].streams
+    assert (left.camera_kind, left.start_offset, left.is_ego) == ("depth", -0.5, False)
+    assert (head.camera_kind, head.start_offset, head.is_ego, head.uri) == ("", 0.0, True, None)
+    chosen = select(found, Selection(kinds=("depth",)))
+    assert [s.key for s in chosen[0].streams] == ["left_0"]
+
+
+def test_a_parquet_file_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet").write_bytes(b"take,camera,uri")
+    with pytest.raises(DatasetError, match="not a Parquet file"):
+        open_dataset(str(tmp_path / "x.parquet")).takes()
+    pq.write_table(
+        pa.table({"take": ["a/b"], "camera": ["c"], "uri": ["d"]}), tmp_path / "x.parquet"
+    )
+    with pytest.raises(DatasetError, match="row 1: take is 'a/b'"):
+        open_dataset(str(tmp_path / "x.parquet")).takes()
