@@ -25,8 +25,8 @@ REFERENCE = {
     "takestream.modules": [
         f"takestream.{name}"
         for name in (
-            "schema", "root", "protocol", "storage", "errors", "stores", "reader", "client",
-            "training",
+            "schema", "sync", "root", "protocol", "storage", "errors", "stores", "reader",
+            "client", "training",
         )
     ],
     "service": ["service.app", "service.serve", "service.errors"],
@@ -34,7 +34,8 @@ REFERENCE = {
         room: [room]
         for room in (
             "configs", "models",
-            "workers.media", "workers.dataset", "workers.store", "workers.clock", "workers.run",
+            "workers.media", "workers.dataset", "workers.store", "workers.clock", "workers.sync",
+            "workers.run",
             "service.api", "service.features", "service.engine", "service.jobs", "service.report",
             "service.demo", "service.cli",
         )

@@ -131,7 +131,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     """Which takes and streams, in the data set's words; several values after one flag."""
     group = parser.add_argument_group("which takes and streams (default: all)")
     group.add_argument("--uids", nargs="+", metavar="UID")
-    group.add_argument("--take-names", nargs="+", metavar="NAME")
+    group.add_argument("--take-names", "--take", nargs="+", metavar="NAME")
     group.add_argument("--tasks", nargs="+", metavar="TASK", help="task names or patterns")
     group.add_argument("--universities", nargs="+", metavar="NAME")
     group.add_argument("--captures", nargs="+", metavar="NAME", help="names or uids of captures")
@@ -266,6 +266,27 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
         "--replicas", type=int, metavar="N", help="processes that answer HTTP; default: 1"
     )
     group.add_argument("--cors-origins", nargs="+", metavar="URL", help="pages that may ask")
+
+
+def add_sync(parser: argparse.ArgumentParser) -> None:
+    """What `sync` measures, and where its table goes."""
+    parser.add_argument(
+        "--method", choices=("all", "sound", "sight", "clock"), default="all",
+        help="what is compared: sound, what is seen to change, time stamps alone (default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", metavar="URI", help="write sync.csv, sync.json and sync.parquet there"
+    )
+    parser.add_argument(
+        "--processes", type=positive, metavar="N", help="takes measured at once (default: by CPUs)"
+    )
+
+
+def positive(text: str) -> int:
+    """A number from 1 on, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number from 1 on")
+    return int(text)
 
 
 def add_keys(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,6 @@ Exit codes: 0 done, 1 some of it failed, 2 bad input, 130 interrupted (run it ag
 import importlib
 import os
 import sys
-from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -21,6 +20,8 @@ from service.cli.flags import (
     add_release,
     add_serve,
     add_storage,
+    add_sync,
+    positive,
 )
 from service.cli.process import guard_streams, interrupted, take_signals
 from takestream.errors import ErrorKind, TakestreamError, kind_of
@@ -63,8 +64,8 @@ def run(argv: Sequence[str]) -> int:
         home = "service.cli.commands"
         if found.command in REMOTE:
             home = "service.cli.jobs"
-        elif found.command == "keys":
-            home = "service.cli.keys"
+        elif found.command in ("keys", "sync"):
+            home = f"service.cli.{found.command}"
         command = getattr(importlib.import_module(home), found.command.replace("-", "_"))
         return int(command(found))
     except KeyboardInterrupt:
@@ -134,6 +135,12 @@ def build_parser() -> Parser:
     verify.add_argument("stores", nargs="+", metavar="STORE", help="stores, or folders of stores")
     add_storage(verify)
 
+    sync = commands.add_parser("sync", help="measure how far apart the cameras of takes are")
+    sync.add_argument("dataset", metavar="DATASET", help="the folder that holds takes.json")
+    add_sync(sync)
+    add_filters(sync)
+    add_storage(sync)
+
     serve = commands.add_parser("serve", help="the HTTP service: features on demand, jobs, a page")
     add_job(serve)
     add_serve(serve)
@@ -147,7 +154,7 @@ def build_parser() -> Parser:
     )
     jobs = commands.add_parser("jobs", help="list submitted jobs, or show one")
     jobs.add_argument("job_id", nargs="?", metavar="JOB")
-    jobs.add_argument("--limit", type=_positive, default=20, metavar="N")
+    jobs.add_argument("--limit", type=positive, default=20, metavar="N")
     logs = commands.add_parser("logs", help="what a submitted job said")
     logs.add_argument("job_id", metavar="JOB")
     logs.add_argument("--follow", action="store_true", help="until it ends")
@@ -178,6 +185,7 @@ def build_parser() -> Parser:
         encoders,
         inspect,
         verify,
+        sync,
         serve,
         serve_demo,
         submit,
@@ -190,9 +198,3 @@ def build_parser() -> Parser:
     ):
         command.add_argument("--json", action="store_true", help="machine-readable, on stdout")
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"'{text}' is no number from 1 on")
-    return int(text)

@@ -71,6 +71,18 @@ class Video:
         """Each frame's PTS; float64 [samples] seconds from the first frame, NaN where missing."""
         return self.showing.seconds if self.showing else self.index.times()
 
+    @property
+    def origin(self) -> float:
+        """Seconds on the file's own clock, which its other tracks share, at the first frame."""
+        index = self.index
+        packets = self.showing.packet if self.showing else index.shown
+        there = np.flatnonzero((packets >= 0) & (packets < len(index.pts)))
+        if not len(there):
+            return 0.0
+        # One frame's PTS may be false: most of them are not.
+        pts = index.pts[packets[there]] * float(index.time_base)
+        return float(np.nanmedian(pts - Video.times(self)[there]))
+
     def reader(self, source: Source, open_decoder: OpenDecoder = open_cpu_decoder) -> Reader:
         """A reader of its frames.
 
@@ -177,6 +189,11 @@ class VideoSpan(Video):
         """Each frame's PTS; float64 [samples] seconds from the stretch's first frame."""
         times = super().times()[self.first : self.last]
         return times - times[:1]
+
+    @property
+    def origin(self) -> float:
+        """As `Video.origin`, of the stretch's first frame."""
+        return super().origin + float(Video.times(self)[self.first])
 
     def reader(self, source: Source, open_decoder: OpenDecoder = open_cpu_decoder) -> Reader:
         """As `Video.reader` does, for the stretch."""

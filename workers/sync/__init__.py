@@ -1,0 +1,1 @@
+"""Synchronisation measured: by clocks, by what cameras heard, and by what they saw change."""
