@@ -2,7 +2,7 @@
 
 An offset is counted between what two streams show: it is positive where a stream shows a moment
 later than the reference does. An event that the reference shows at 10.0 s and a stream at 10.3 s of
-its own has the offset +300 ms; a camera whose recording begins 300 ms late shows everything
+its own has the offset +300 ms; a camera that begins to record 300 ms late shows everything
 earlier, so its offset is -300 ms.
 """
 

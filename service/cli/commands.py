@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.table import Table
 
 from configs.load import encoder_presets, load_job, parse
-from configs.schema import JobSpec, Selection, ServeSpec
-from service.cli.flags import flags_of, limits, overrides
+from configs.schema import Selection, ServeSpec
+from service.cli.flags import dataset_job, flags_of, limits, overrides
 from service.cli.jobs import jobs, logs, perform, stop, submit
 from service.jobs.choose import choose, choose_takes
 from service.jobs.driver import run_here
@@ -46,19 +46,8 @@ def takes(found: Namespace) -> int:
     """List takes and streams with sizes; what is missing is marked."""
     if found.guess:
         return _guess(found)
-    selection = parse(Selection, overrides(found).get("select", {}), "filters")
-    release = {name: overrides(found).get(name) for name in ("mirror", "buckets")}
-    job = parse(
-        JobSpec,
-        {
-            "dataset": found.dataset,
-            "output": "unused",
-            "select": selection,
-            "s3": _s3(found),
-            **{name: value for name, value in release.items() if value},
-        },
-        "takes",
-    )
+    job = dataset_job(found, "takes")
+    selection = job.select
     dataset = dataset_of(job)
     everything = dataset.takes()
     chosen = select(everything, selection)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from configs.faults import did_you_mean
-from configs.load import SettingsError
-from configs.schema import LimitsSpec
+from configs.load import SettingsError, parse
+from configs.schema import JobSpec, LimitsSpec
 
 # Flag → where its value goes in a JobSpec.
 SETTINGS = {
@@ -118,6 +118,18 @@ def flags_of(found: argparse.Namespace) -> dict[str, str]:
         for flag, where in SETTINGS.items()
         if getattr(found, flag, None) is not None
     }
+
+
+def dataset_job(found: argparse.Namespace, command: str) -> JobSpec:
+    """The settings that say which takes of which data set: of a command that writes no store.
+
+    Raises:
+        SettingsError: a flag that cannot be used.
+    """
+    given = overrides(found)
+    kept = ("select", "mirror", "buckets", "s3")
+    settings = {name: given[name] for name in kept if given.get(name)}
+    return parse(JobSpec, {"output": "unused", **settings, "dataset": found.dataset}, command)
 
 
 def add_storage(parser: argparse.ArgumentParser) -> None:

@@ -136,9 +136,10 @@ def build_parser() -> Parser:
     add_storage(verify)
 
     sync = commands.add_parser("sync", help="measure how far apart the cameras of takes are")
-    sync.add_argument("dataset", metavar="DATASET", help="the folder that holds takes.json")
+    sync.add_argument("dataset", metavar="DATASET", help=DATASET)
     add_sync(sync)
     add_filters(sync)
+    add_release(sync)
     add_storage(sync)
 
     serve = commands.add_parser("serve", help="the HTTP service: features on demand, jobs, a page")

@@ -1,18 +1,16 @@
 """`takestream sync`: how the cameras of takes stand beside each other."""
 
+import sys
 from argparse import Namespace
 
 from rich.text import Text
 
-from configs.load import parse
-from configs.schema import Selection
-from service.cli.flags import overrides
+from service.cli.flags import dataset_job
 from service.report.console import print_json, result_console
 from service.report.sync import SIGN, print_take, summary, sync_facts, sync_rows, write_sync
 from takestream.errors import TakestreamError
-from takestream.storage import S3Options
-from workers.dataset.layouts import open_dataset
-from workers.dataset.selection import select
+from workers.dataset.layouts import dataset_of
+from workers.dataset.selection import select, selection_notes
 from workers.sync.dataset import Measured, Question, measure_takes
 
 
@@ -22,11 +20,13 @@ class NotMeasured(TakestreamError):
 
 def sync(found: Namespace) -> int:
     """Measure the synchronisation of takes; 1 when one could not be measured."""
-    selection = parse(Selection, overrides(found).get("select", {}), "filters")
-    s3 = S3Options(found.s3_profile, found.endpoint_url)
-    everything = open_dataset(found.dataset, selection.resolution, s3).takes()
-    takes = select(everything, selection)
-    question = Question(found.dataset, selection.resolution, s3, found.method)
+    job = dataset_job(found, "sync")
+    dataset = dataset_of(job)
+    everything = dataset.takes()
+    takes = select(everything, job.select)
+    for note in (*dataset.notes(), *selection_notes(everything, job.select)):
+        print(f"note: {note}", file=sys.stderr)
+    question = Question(job, found.method)
     console = result_console()
     measured: list[Measured] = []
     for one in measure_takes(question, takes, found.processes):
@@ -37,7 +37,7 @@ def sync(found: Namespace) -> int:
         measured.append(one)
         if not found.json:
             print_take(one, console)
-    written = write_sync(sync_rows(measured), found.output, s3) if found.output else []
+    written = write_sync(sync_rows(measured), found.output, job.s3) if found.output else []
     if found.json:
         print_json([sync_facts(one) for one in measured])
     else:

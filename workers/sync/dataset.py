@@ -9,11 +9,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
-from configs.schema import Resolution
+from configs.schema import JobSpec
 from takestream.errors import ErrorKind, TakestreamError, kind_of
-from takestream.storage import S3Options
 from takestream.sync import TakeSync
-from workers.dataset.layouts import open_dataset
+from workers.dataset.layouts import dataset_of
 from workers.dataset.take import Take
 from workers.media.counters import Counters
 from workers.sync.measure import measure_take
@@ -41,20 +40,16 @@ class Question:
     """What to measure, as it travels to another process.
 
     Attributes:
-        dataset: URI of the data set.
-        resolution: of its videos.
-        s3: how to reach it.
+        job: which data set, and how to reach it.
         method: which witnesses are asked, one of `workers.sync.measure.METHODS`.
     """
 
-    dataset: str
-    resolution: Resolution
-    s3: S3Options
+    job: JobSpec
     method: str
 
     def answer(self, take: Take) -> Measured:
         """Measure one take; an error becomes words, so that other takes go on."""
-        dataset = open_dataset(self.dataset, self.resolution, self.s3)
+        dataset = dataset_of(self.job)
         try:
             return Measured(take, measure_take(take, dataset, self.method, Counters()))
         except (TakestreamError, OSError) as error:

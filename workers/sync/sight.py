@@ -107,7 +107,8 @@ def compare_motion(
 
     Args:
         windows: the windows.
-        first, second: for each, float32 [k, n]: k measures of change by frame, of `window.span`.
+        first: for each, float32 [k, n]: k measures of change by frame, of `window.span`.
+        second: likewise.
         rate: frames per second.
     """
     rule, count = rules(rate), len(windows)
