@@ -102,6 +102,17 @@ def fetch(uri: str, revision: str | None = None, s3: S3Options | None = None) ->
     raise ModelError(f"weights '{uri}': no such folder or file, and not a hub id (owner/name)")
 
 
+def size_here(uri: str) -> int | None:
+    """Bytes of the weights at `uri`; None where they are not on this machine."""
+    if uri.startswith("package:"):
+        return _package_file(uri).stat().st_size
+    if is_remote(uri):
+        return None
+    path = Path(uri.removeprefix("file://")).expanduser()
+    files = [path] if path.is_file() else [f for f in path.iterdir() if f.suffix in FILE_SUFFIXES]
+    return sum(file.stat().st_size for file in files)
+
+
 def is_remote(uri: str) -> bool:
     """Whether looking at the weights at `uri` would mean fetching them."""
     if uri.startswith(("package:", "file://")):

@@ -19,7 +19,7 @@ from ray.serve.config import HTTPOptions
 
 from configs.schema import ServeSpec
 from service.app import NAME, build, checked
-from workers.run.session import RayUnavailable, ray_session
+from workers.run.session import RayUnavailable, logs_folder, ray_session
 
 READY_SECONDS = 300.0
 SERVE_FLAGS = (
@@ -36,7 +36,7 @@ def run_service(
     """
     spec = checked(spec)
     _port_is_free(spec.host, spec.port)
-    with ray_session(spec.job.run):
+    with ray_session(spec.job.run, keep_logs=True):
         ray_serve.start(
             http_options=HTTPOptions(host=spec.host, port=spec.port, keep_alive_timeout_s=75)
         )
@@ -45,6 +45,8 @@ def run_service(
             url = f"http://{_shown(spec.host)}:{spec.port}"
             _wait_until_ready(url, say)
             say(f"takestream serves {url} (page), {url}/docs (API); Ctrl-C stops it")
+            if folder := logs_folder():
+                say(f"its logs are in {folder}")
             (until or _forever()).wait()
         finally:
             with suppress(Exception):

@@ -32,6 +32,7 @@ from takestream.stores import find_stores
 from workers.dataset.guess import COLUMNS, guess_table
 from workers.dataset.layouts import dataset_of
 from workers.dataset.selection import select, selection_notes
+from workers.run.memory import memory_of
 from workers.run.plan import plan as make_plan
 from workers.run.recipe import make_recipe
 from workers.store.verify import verify as verify_store
@@ -84,8 +85,11 @@ def plan(found: Namespace) -> int:
     """Say what a job would do."""
     job = load_job(found.job, overrides(found), flags_of(found))
     recipe = make_recipe(job)
-    planned = make_plan(recipe, choose_takes(job), probe=found.probe)
+    chosen = choose_takes(job)
+    planned = make_plan(recipe, chosen, probe=found.probe)
+    memory = memory_of(recipe, chosen)
     facts = plan_facts(planned, found.clips_per_second, found.price_per_hour)
+    facts["memory_mib"] = {**asdict(memory), "warning": memory.warning}
     if found.json:
         each = [planned_facts(take) for take in planned]
         print_json({"encoder_id": recipe.target.encoder_id, "takes": each, **facts})
@@ -102,6 +106,12 @@ def plan(found: Namespace) -> int:
         console.print(f"time {facts['hours']:.2f} h at {found.clips_per_second} clips/s{cost}")
     else:
         console.print("[dim]--clips-per-second X (from a first run's summary) adds the time[/dim]")
+    if job.run.address is None and facts["clips_left"]:
+        one = f"{memory.workers} worker{'s' if memory.workers > 1 else ''}"
+        free = "" if memory.free is None else f"; {memory.free} MiB are free"
+        console.print(f"memory up to about {memory.total} MiB with {one} here{free}")
+        if memory.warning:
+            console.print(f"[yellow]warning: {memory.warning}[/yellow]")
     if not facts["exact"]:
         console.print("[dim]~ from duration_sec × 30 frames/s; --probe makes it exact[/dim]")
     return 0

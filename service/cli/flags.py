@@ -301,6 +301,18 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def add_doctor(parser: argparse.ArgumentParser) -> None:
+    """What is looked at besides this machine."""
+    parser.add_argument(
+        "uris", nargs="*", metavar="URI", help="data sets, outputs or weights to reach, for reading"
+    )
+    parser.add_argument("--output", metavar="URI", help="an output to write a small object to")
+    parser.add_argument(
+        "--no-ray", action="store_true", help="do not start Ray, which takes two seconds"
+    )
+    add_storage(parser)
+
+
 def add_keys(parser: argparse.ArgumentParser) -> None:
     """What is done with the API keys of a service."""
     parser.add_argument("action", choices=("new", "list", "revoke"))

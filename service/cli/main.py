@@ -13,6 +13,7 @@ from typing import NoReturn
 from service.cli.flags import (
     DATASET,
     Parser,
+    add_doctor,
     add_filters,
     add_job,
     add_keys,
@@ -64,7 +65,7 @@ def run(argv: Sequence[str]) -> int:
         home = "service.cli.commands"
         if found.command in REMOTE:
             home = "service.cli.jobs"
-        elif found.command in ("keys", "sync"):
+        elif found.command in ("doctor", "keys", "sync"):
             home = f"service.cli.{found.command}"
         command = getattr(importlib.import_module(home), found.command.replace("-", "_"))
         return int(command(found))
@@ -167,6 +168,11 @@ def build_parser() -> Parser:
     keys = commands.add_parser("keys", help="make, list and revoke API keys of a service")
     add_keys(keys)
 
+    doctor = commands.add_parser(
+        "doctor", help="what is here and whether it works: to paste into a bug report"
+    )
+    add_doctor(doctor)
+
     perform = commands.add_parser("perform")  # what a cluster runs; nobody types it
     perform.add_argument("job_id")
     perform.add_argument("--output", required=True)
@@ -194,6 +200,7 @@ def build_parser() -> Parser:
         logs,
         stop,
         keys,
+        doctor,
         perform,
         demo,
     ):

@@ -28,6 +28,7 @@ from service.report.summary import print_summary, write_report
 from takestream.errors import StorageError
 from takestream.storage import S3Options
 from workers.run.ahead import Done, done_already
+from workers.run.memory import memory_of
 from workers.run.report import Progress, Report
 from workers.run.tasks import Record
 from workers.store.objects import probe_writable
@@ -118,6 +119,9 @@ def run_here(chosen: ChosenJob, *watchers: Watcher) -> Finished:
         for watcher in watchers:
             watcher(report.progress, ())
         return Finished(report, write_report(recipe, report), end_of(report))
+
+    if recipe.job.run.address is None and (why := memory_of(recipe, chosen.takes).warning):
+        log.warning("%s", why)
 
     from workers.run.pool import Pool
     from workers.run.session import ray_session

@@ -9,6 +9,7 @@ from pathlib import Path
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 
 from configs.schema import RunSpec
+from workers.run.memory import WORKER_MIB, free_mib
 from workers.run.session import full_folder, node_lost
 
 log = logging.getLogger(__name__)
@@ -17,9 +18,6 @@ log = logging.getLogger(__name__)
 FAILED_STARTS = 3
 # Seconds without any worker, while some are asked for, until that is said, and said again.
 WAITING_SECONDS = 60.0
-# What a worker takes at least: torch, Ray and the default encoder. An estimate; a large encoder
-# adds the size of its weights.
-WORKER_MIB = 700
 
 
 class Health:
@@ -111,27 +109,6 @@ class Health:
             elif now - self._said_at >= WAITING_SECONDS:
                 self._said_at = now
                 log.warning("waiting for a node: no worker has come up for %.0f s", waited)
-
-
-def free_mib() -> int | None:
-    """MiB of memory that processes may still take, by machine and by control group."""
-    found: list[int] = []
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                found.append(int(line.split()[1]) // 1024)
-    except (OSError, ValueError, IndexError):
-        pass
-    for limit, usage in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            most, used = (int(Path("/sys/fs/cgroup", one).read_text()) for one in (limit, usage))
-        except (OSError, ValueError):
-            continue
-        found.append((most - used) // 2**20)
-    return min(found, default=None)
 
 
 def _free_words() -> str:

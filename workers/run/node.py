@@ -5,7 +5,7 @@ differs from `ray.init()`:
 
 * everything listens on loopback, and asks for a token that is made anew for each session and stands
   in the environment of its processes alone;
-* its folder is private, and removed at the end;
+* its folder is private, and removed at the end but for that of a service, which holds its logs;
 * autoscaler, dashboard server and log monitor, which only a cluster has a use for, are not started;
 * a start may take `START_SECONDS`, as on a busy machine, as long as its processes live.
 """
@@ -25,6 +25,8 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 from workers.run.watchdog import PRIVATE
 
 START_SECONDS, POLL_SECONDS = 90.0, 0.02
+KEPT = "tk-"
+"""How the name of a folder begins that stays."""
 # The longest path of a socket is 107 bytes; what Ray adds to its folder is about this long.
 SOCKET_BYTES = 107
 RAY_ADDS = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
@@ -36,13 +38,14 @@ MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PAT
 
 
 @contextmanager
-def local_node() -> Iterator[dict[str, Any]]:
+def local_node(*, keep: bool = False) -> Iterator[dict[str, Any]]:
     """Have a Ray that is started in the block be closed and small; arguments for `ray.init`.
 
+    `keep` leaves its folder, with its logs, there at the end.
     `RAY_AUTH_MODE=disabled` in the environment is overruled: a Ray without authentication runs the
     code of anybody who reaches its ports.
     """
-    folder = _private_folder()
+    folder = _private_folder(KEPT if keep else PRIVATE)
     closed = {ON_LOOPBACK: "0", MODE: "token", TOKEN: secrets.token_hex(32), TOKEN_PATH: None}
     try:
         with _environment(closed), _loopback():
@@ -50,7 +53,8 @@ def local_node() -> Iterator[dict[str, Any]]:
             yield {"_temp_dir": os.path.join(folder, "ray"), "include_dashboard": False}
     finally:
         _read_environment()
-        shutil.rmtree(folder, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -92,13 +96,13 @@ def only_what_is_needed() -> Iterator[None]:
         yield
 
 
-def _private_folder() -> str:
+def _private_folder(prefix: str) -> str:
     """A new folder that this user alone may enter; Ray makes its own open to everybody."""
-    folder = tempfile.mkdtemp(prefix=PRIVATE)
+    folder = tempfile.mkdtemp(prefix=prefix)
     if len(folder) + len("/ray") + RAY_ADDS <= SOCKET_BYTES:
         return folder
     os.rmdir(folder)
-    return tempfile.mkdtemp(prefix=PRIVATE, dir="/tmp")
+    return tempfile.mkdtemp(prefix=prefix, dir="/tmp")
 
 
 def _read_environment() -> None:

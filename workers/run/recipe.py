@@ -118,7 +118,7 @@ def make_recipe(job: JobSpec) -> Recipe:
     ids = [target.encoder_id for target in targets]
     if twice := sorted({one for one in ids if ids.count(one) > 1}):
         raise SettingsError(f"encoders: two of them are the same, {twice[0]}")
-    return Recipe(job, targets, _git_commit())
+    return Recipe(job, targets, git_commit())
 
 
 def make_target(job: JobSpec, choice: EncoderChoice) -> Target:
@@ -159,7 +159,8 @@ def _grid(job: JobSpec, encoder: EncoderSpec) -> GridSpec | SegmentGridSpec:
     return SegmentGridSpec(fps=fps, segments=read_segments(job.segments, job.s3).digest)
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
+    """Of this checkout, with `-dirty` where it was changed; None where nobody knows."""
     here = Path(__file__).resolve().parents[2]
     try:
         done = subprocess.run(

@@ -49,8 +49,11 @@ class RayUnavailable(TakestreamError):
 
 
 @contextmanager
-def ray_session(run: RunSpec) -> Iterator[None]:
-    """Ray, started here or joined at `run.address`; a Ray that was there already is left alone."""
+def ray_session(run: RunSpec, *, keep_logs: bool = False) -> Iterator[None]:
+    """Ray, started here or joined at `run.address`; a Ray that was there already is left alone.
+
+    What is started here leaves nothing behind, unless `keep_logs`.
+    """
     if ray.is_initialized():
         yield
         return
@@ -68,7 +71,7 @@ def ray_session(run: RunSpec) -> Iterator[None]:
             if full := full_folder(HOPELESS_MIB):
                 raise RayUnavailable(f"Ray cannot be started: {full}")
             try:
-                options = around.enter_context(local_node())
+                options = around.enter_context(local_node(keep=keep_logs))
             except OSError as error:
                 raise RayUnavailable(_why_not(error)) from error
             writing_to = around.enter_context(marked_processes())
@@ -79,6 +82,12 @@ def ray_session(run: RunSpec) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+def logs_folder() -> str | None:
+    """Where the processes of a Ray that was started here write their logs."""
+    node: Any = ray_worker._global_node
+    return None if node is None or not node.all_processes else str(node.get_logs_dir_path())
 
 
 @contextmanager

@@ -5,9 +5,8 @@ from typing import Any
 import ray
 
 from configs.schema import RunSpec
+from workers.run.memory import CORES_PER_WORKER
 from workers.run.session import RayUnavailable
-
-CORES_PER_WORKER = 4
 
 
 def shares_of(run: RunSpec) -> tuple[int, dict[str, Any], str, int]:

@@ -76,6 +76,7 @@ def test_commands_that_only_look_load_neither_torch_nor_ray(
         ["plan", *places, "--probe"],
         ["inspect", store],
         ["verify", extracted.output],
+        ["doctor", "--help"],
     ):
         assert started(*arguments)[:2] == (0, []), arguments
 
