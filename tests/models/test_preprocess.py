@@ -11,6 +11,7 @@ from PIL import Image
 from transformers.image_transforms import center_crop, get_resize_output_image_size
 
 from configs.schema import PreprocessSpec
+from models import preprocess
 from models.preprocess import frame_to_tensor, normalise, resize_and_crop, resized_shape
 
 SIZES = [(449, 333), (333, 449), (448, 796), (20, 30), (30, 20), (224, 224), (256, 341), (97, 1000)]
@@ -180,3 +181,31 @@ def test_normalise_keeps_the_layout():
     clips = torch.zeros(2, 3, 8, 9, dtype=torch.uint8).to(memory_format=torch.channels_last)
     ours = normalise(clips, PreprocessSpec(resize=(8, 9)))
     assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.sampled_from([(448, 796), (796, 448), (448, 448), (540, 960), (272, 640)])
+    | st.tuples(st.integers(60, 500), st.integers(60, 500)),
+    edge=st.sampled_from([64, 224, 256, 292, 384]),
+    crop=st.sampled_from([56, 182, 224, 256]),
+    interpolation=st.sampled_from(["bilinear", "bicubic"]),
+    seed=st.integers(0, 99),
+)
+def test_resizing_what_the_crop_keeps_changes_no_pixel(size, edge, crop, interpolation, seed):
+    spec = PreprocessSpec(resize=edge, crop=(crop, crop), interpolation=interpolation)
+    frame = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    frames = frame_to_tensor(frame)
+    shape = resized_shape(*size, spec)
+    resized = torch.nn.functional.interpolate(frames, shape, mode=interpolation, antialias=True)
+    whole = preprocess._centre_crop(resized, spec.crop)
+    assert torch.equal(resize_and_crop(frames, spec), whole)
+
+
+def test_of_the_data_sets_pictures_a_third_less_is_resized():
+    spec = PreprocessSpec(resize=256, crop=(224, 224), interpolation="bicubic")
+    for size in ((448, 796), (540, 960), (2160, 3840)):
+        part = preprocess._part(size, resized_shape(*size, spec), spec)
+        assert part is not None
+        height, width = resized_shape(*size, spec)
+        assert part.rows.outputs * part.columns.outputs < 0.75 * height * width

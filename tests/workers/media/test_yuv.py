@@ -84,3 +84,35 @@ def test_what_the_cpu_refuses_or_does_otherwise_is_refused():
             to_rgb(*map(torch.from_numpy, (plane, small, small)), Colours(matrix, False))
     with pytest.raises(ValueError, match="no plain conversion"):
         to_rgb(*map(torch.from_numpy, (plane[:7], small, small)), Colours(2, False))
+
+
+FORMATS = ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le", "nv12", "gray", "rgb24"]
+
+
+def random_frame(rng, name, height, width, matrix, levels):
+    frame = av.VideoFrame(width, height, name)
+    for plane in frame.planes:
+        data = rng.integers(0, 256, plane.buffer_size, dtype=np.uint8)
+        if name.endswith("10le"):
+            data[1::2] &= 3
+        plane.update(data.tobytes())
+    frame.colorspace, frame.color_range = matrix, levels
+    return frame
+
+
+def test_the_scaler_of_a_thread_gives_the_pixels_of_a_new_one():
+    rng = np.random.default_rng(0)
+    kinds = [
+        (name, height, width, matrix, levels)
+        for name in FORMATS
+        for height, width in ((64, 98), (63, 97), (65, 96), (448, 796))
+        for matrix in (1, 2, 5, 9)
+        for levels in (0, 1, 2)
+    ]
+    # In any order: what one frame left in the scaler must not show in the next.
+    for number in rng.permutation(len(kinds)):
+        frame = random_frame(rng, *kinds[number])
+        expected = frame.to_ndarray(format="rgb24")
+        again = frame.reformat(format="rgb24", threads=1).to_ndarray()
+        assert np.array_equal(rgb(frame), expected), kinds[number]
+        assert np.array_equal(again, expected), kinds[number]
