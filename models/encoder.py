@@ -8,16 +8,19 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import lru_cache
+from importlib.metadata import version
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from configs.schema import EncoderSpec, PreprocessSpec
+from configs.schema import EncoderSpec, PreprocessSpec, Runtime
 from models.errors import ModelError
-from models.memory import keep_freed_memory
+from models.memory import few_arenas, keep_freed_memory
 from models.preprocess import normalise
 from models.resolve import FAMILIES, resolve, resolve_encoder
+from models.runtime import OpenVinoNetwork, Unusable, openvino_network
 from takestream.storage import S3Options
 
 _log = logging.getLogger(__name__)
@@ -25,8 +28,11 @@ _log = logging.getLogger(__name__)
 __all__ = ["Encoder", "ModelError", "load_encoder", "resolve_encoder"]
 
 # Frames of one pass on CPU: more are no faster and only take memory. A clip of eight frames or more
-# is a pass of its own, so its vector does not depend on what else is in the batch.
+# is a pass of its own, and a pass of shorter ones is filled up, so that a vector does not depend on
+# what else is in the batch.
 CPU_FRAMES = 8
+# Frames that are given to the encoder together on CPU, as a rule.
+PASS_FRAMES = 64
 
 
 class Encoder(Protocol):
@@ -50,6 +56,7 @@ def load_encoder(
     compile: bool = False,
     batch: int = 1,
     s3: S3Options | None = None,
+    runtime: Runtime = "auto",
 ) -> Encoder:
     """The encoder that `spec` describes, on `device`, ready to run; its `spec` is resolved.
 
@@ -61,25 +68,51 @@ def load_encoder(
         batch: clips of a pass that is compiled for on CUDA, where each number of clips is
             compiled by itself, which gives faster kernels.
         s3: how to reach the weights.
+        runtime: what runs the network on CPU. `auto` is OpenVINO where it is installed and gives
+            PyTorch's vectors, which is said where it does not; with `compile` it is PyTorch.
 
     Raises:
-        ModelError: as `resolve_encoder` does, and when the network cannot be built.
+        ModelError: as `resolve_encoder` does, and when the network cannot be built, or not be run
+            by the runtime that is asked for.
     """
     if device.type == "cpu":
-        keep_freed_memory()
+        few_arenas()
     if device.type == "cuda" and spec.precision == "float32":
         # torch lets convolutions round their input to 10 bits by default.
         torch.backends.cudnn.allow_tf32 = False
     resolved, checkpoint = resolve(spec, s3)
-    network = FAMILIES[resolved.family].build(resolved, checkpoint)
-    return _LoadedEncoder(resolved, network, device, batch if compile else 0)
+
+    def build() -> nn.Module:
+        return FAMILIES[resolved.family].build(resolved, checkpoint).eval().requires_grad_(False)
+
+    if device.type == "cpu" and runtime != "pytorch" and not compile:
+        frames = 1 if resolved.shares_frames else resolved.frames
+        try:
+            converted = openvino_network(resolved, build, frames, PASS_FRAMES // frames)
+            return _LoadedEncoder(resolved, converted, device, 0)
+        except Unusable as reason:
+            if runtime == "openvino":
+                raise ModelError(f"encoder '{resolved.name}': {reason}") from reason
+            _say_once(f"encoder '{resolved.name}' runs in PyTorch, more slowly: {reason}")
+    if device.type == "cpu":
+        keep_freed_memory()
+    return _LoadedEncoder(resolved, build(), device, batch if compile else 0)
+
+
+@lru_cache(maxsize=64)
+def _say_once(words: str) -> None:
+    _log.warning(words)
 
 
 class _LoadedEncoder:
     """The one implementation of `Encoder`; families differ in their network only."""
 
     def __init__(
-        self, spec: EncoderSpec, network: nn.Module, device: torch.device, compiled_for: int
+        self,
+        spec: EncoderSpec,
+        network: nn.Module | OpenVinoNetwork,
+        device: torch.device,
+        compiled_for: int,
     ) -> None:
         assert spec.preprocess is not None
         assert spec.dim is not None
@@ -87,15 +120,21 @@ class _LoadedEncoder:
         self._preprocess: PreprocessSpec = spec.preprocess
         self._dim = spec.dim
         self._device = device
-        self._clip_shape = (spec.frames, 3, *self._preprocess.size)
+        # An encoder of single images is given those that clips share as clips of one frame.
+        self._clip_shape = (1 if spec.shares_frames else spec.frames, 3, *self._preprocess.size)
         self._half = spec.precision == "bfloat16"
-        network = network.eval().requires_grad_(False)
+        self.runtime = f"pytorch {torch.__version__}"
+        self._converted: OpenVinoNetwork | None = None
+        self._graph: _Graph | None = None
+        if isinstance(network, OpenVinoNetwork):
+            self._converted = network
+            self.runtime = f"openvino {version('openvino')}"
+            return
         if self._half:
             _hold_matrices_in_bfloat16(network)
         network = network.to(device)
         _move_plain_tensors(network, device)
         self._network: Callable[[Tensor], Tensor] = network
-        self._graph: _Graph | None = None
         if compiled_for:
             if device.type == "cuda":
                 self._network = torch.compile(network, dynamic=False)
@@ -107,22 +146,32 @@ class _LoadedEncoder:
 
     def encode(self, clips: Tensor) -> Tensor:
         """As `Encoder.encode` says."""
-        if clips.dtype != torch.uint8 or clips.ndim != 5 or clips.shape[1:] != self._clip_shape:
+        sizes = (self._clip_shape, (self.spec.frames, *self._clip_shape[1:]))
+        if clips.dtype != torch.uint8 or clips.ndim != 5 or clips.shape[1:] not in sizes:
             got = f"{clips.dtype} {list(clips.shape)}"
-            want = ["B", *self._clip_shape]
+            want = ["B", *sizes[1]]
             raise ValueError(f"encoder '{self.spec.name}' takes uint8 {want}, got {got}")
         if clips.device.type != self._device.type:
             raise ValueError(f"clips are on {clips.device}, encoder on {self._device}")
         if len(clips) == 0:
             return torch.empty(0, self._dim, device=clips.device)
+        if clips.shape[1] != self._clip_shape[0]:
+            vectors = self.encode(clips.flatten(0, 1)[:, None])
+            return vectors.view(*clips.shape[:2], -1).double().mean(1).float()
+        if self._converted is not None:
+            return self._converted(clips)
         if self._graph is not None and len(clips) == self._graph.clips:
             return self._graph(clips)
-        size = max(1, CPU_FRAMES // self.spec.frames) if clips.device.type == "cpu" else len(clips)
+        on_cpu = clips.device.type == "cpu"
+        size = max(1, CPU_FRAMES // clips.shape[1]) if on_cpu else len(clips)
+        count = len(clips)
+        if on_cpu and count % size:
+            clips = torch.cat([clips, clips[-1:].expand(size - count % size, *clips.shape[1:])])
         with torch.inference_mode():
             parts = [clips[start : start + size] for start in range(0, len(clips), size)]
             features = torch.cat([self._forward(part) for part in parts])
         # What inference mode makes may not be written to outside of it.
-        return features.clone()
+        return features[:count].clone()
 
     def _forward(self, clips: Tensor) -> Tensor:
         pixels = normalise(clips, self._preprocess)

@@ -57,6 +57,8 @@ def resolve(spec: EncoderSpec, checkpoint: Checkpoint) -> EncoderSpec:
     preprocess = _preprocess(spec, checkpoint, kind)
     _check_frames(spec, kind, config)
     _check_size(spec, kind, config, preprocess)
+    if kind.video and spec.sampling == "lattice":
+        raise refusal(spec, f"{name} sees whole clips, which share no frames; set sampling: spread")
     return spec.model_copy(update={"dim": dim, "preprocess": preprocess})
 
 

@@ -20,6 +20,7 @@ SETTINGS = {
     "precision": "encoder.precision",
     "pool": "encoder.pool",
     "frames": "encoder.frames",
+    "sampling": "encoder.sampling",
     "window": "grid.window",
     "stride": "grid.stride",
     "fps": "grid.fps",
@@ -55,6 +56,7 @@ SETTINGS = {
     "workers": "run.workers",
     "batch_size": "run.batch_size",
     "compile": "run.compile",
+    "runtime": "run.runtime",
     "address": "run.address",
     "max_wait": "run.max_wait",
 }
@@ -202,6 +204,10 @@ def add_job(
         "--pool", choices=("cls", "mean", "pooled"), help="which vector; default: the preset's"
     )
     group.add_argument("--frames", type=int, metavar="N", help="frames of a clip that it sees")
+    group.add_argument(
+        "--sampling", choices=("lattice", "spread"),
+        help="which frames: every so many, shared by clips that overlap, or spread over the window",
+    )  # fmt: skip
     group.add_argument("--window", type=int, metavar="FRAMES")
     group.add_argument("--stride", type=int, metavar="FRAMES")
     group.add_argument("--fps", metavar="FPS|auto", help="of the grid")
@@ -232,6 +238,9 @@ def add_job(
     group.add_argument("--workers", metavar="N|auto")
     group.add_argument("--batch-size", metavar="N|auto", help="clips in one forward pass")
     group.add_argument("--compile", action="store_true", default=None, help="torch.compile")
+    group.add_argument(
+        "--runtime", choices=("auto", "openvino", "pytorch"), help="what runs the network on CPU"
+    )
     group.add_argument("--address", metavar="RAY", help=address)
     group.add_argument(
         "--max-wait", type=float, metavar="SECONDS",

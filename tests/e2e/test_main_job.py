@@ -36,7 +36,7 @@ def plain_features(video: Path, starts: np.ndarray, stops: np.ndarray) -> np.nda
         pictures = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
     vectors = []
     for start, stop in zip(starts, stops, strict=True):
-        seen = np.minimum(start + np.round(np.linspace(0, 31, 8)).astype(int), stop - 1)
+        seen = np.minimum(start + 4 * np.arange(8), stop - 1)
         frames = [resize_and_crop(frame_to_tensor(pictures[k]), spec) for k in seen]
         with torch.inference_mode():
             maps = network.extract_features(normalise(torch.cat(frames), spec))
@@ -72,7 +72,7 @@ def test_example_over_s3_is_true_resumes_and_verifies(
             checked = np.arange(one.sizes["clip"]) % 2 == (one.sizes["clip"] - 1) % 2
             ok = one.valid.values & checked
             expected = plain_features(video, one.start_frame.values[ok], one.stop_frame.values[ok])
-            assert cosine(one.features.values[ok], expected).min() >= 0.9999
+            assert cosine(one.features.values[ok], expected).min() >= 0.999999
             assert np.isnan(one.features.values[~one.valid.values]).all()
             clips += len(ok)
             if name.startswith("alpha"):

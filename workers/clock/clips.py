@@ -15,11 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from configs.schema import Sampling
 from takestream.schema import Reason
 from workers.clock.grid import Grid
 from workers.clock.timeline import NONE, Timeline
 from workers.media.pictures import Pictures, Wanted
 from workers.media.session import Decoded
+
+# Frames that a decode thread hands over together, at most.
+TOGETHER = 16
 
 # Decodes samples [first, last) of one stream, each exactly once; the sets name, by preprocessing,
 # the samples of which a picture is made.
@@ -45,6 +49,8 @@ class ClipRequest:
         frames: frames of a clip that the encoder sees.
         batch: clips of one batch.
         preprocessing: which of a frame's pictures the clips are made of.
+        sampling: which frames of a clip the encoder sees. With `lattice` each comes once, for all
+            clips that it is in.
     """
 
     grid: Grid
@@ -54,6 +60,24 @@ class ClipRequest:
     frames: int
     batch: int
     preprocessing: int = 0
+    sampling: Sampling = "spread"
+
+
+@dataclass(frozen=True, eq=False)
+class SharedFrames:
+    """The frames of a batch's clips, those left out that came with an earlier batch.
+
+    Attributes:
+        numbers: of the samples that come now.
+        pictures: uint8 [len(numbers), 3, H, W]; None when no sample is new.
+        seen: int64 [valid clips, T], the samples that each clip is made of.
+        lowest: samples below this are in no later clip of the request.
+    """
+
+    numbers: tuple[int, ...]
+    pictures: Tensor | None
+    seen: NDArray[np.int64]
+    lowest: int
 
 
 @dataclass(frozen=True)
@@ -65,7 +89,9 @@ class ClipBatch:
         stream: key of the stream.
         first: number of the first clip.
         reason: uint8 [clips].
-        clips: uint8 [valid clips, T, 3, H, W], the valid ones only; None when no clip is valid.
+        clips: uint8 [valid clips, T, 3, H, W], the valid ones only; None when no clip is valid, or
+            they are made of shared frames.
+        shared: what the valid clips are made of, where they share frames.
     """
 
     request: int
@@ -73,6 +99,7 @@ class ClipBatch:
     first: int
     reason: NDArray[np.uint8]
     clips: Tensor | None
+    shared: SharedFrames | None = None
 
 
 class ClipReader:
@@ -122,15 +149,7 @@ class ClipReader:
             for name, reader in self._readers.items():
                 if name not in self._requests[number].streams:
                     continue
-                results = [reader.clip(number, clip) for clip in range(first, stop)]
-                pictures = [clip for _, clip in results if clip is not None]
-                yield ClipBatch(
-                    request=number,
-                    stream=name,
-                    first=first,
-                    reason=np.array([reason for reason, _ in results], dtype=np.uint8),
-                    clips=_stacked(pictures) if pictures else None,
-                )
+                yield reader.batch(number, first, stop)
 
     def _batches(self) -> list[tuple[int, int, int]]:
         """Request, first clip and clip after the last of each batch, as the take goes on."""
@@ -158,7 +177,7 @@ class _Part:
     def __init__(self, request: ClipRequest, samples: NDArray[np.int64]) -> None:
         grid, clips = request.grid, slice(request.start, request.stop)
         self.request = request
-        self.seen = samples[grid.sampled(request.frames)[clips]]
+        self.seen = samples[grid.sampled(request.frames, request.sampling)[clips]]
         there = np.flatnonzero(samples != NONE)
         end = int(there[-1]) + 1 if len(there) else 0
         self.first: list[int] = []
@@ -178,6 +197,8 @@ class _Part:
         lowest = np.where(np.array(self.last) > 0, self.first, np.iinfo(np.int64).max)
         self._lowest = np.minimum.accumulate(lowest[::-1])[::-1]
         self._row = 0
+        # Samples that were given away already, as far as coming clips need them.
+        self.given: set[int] = set()
 
     @property
     def wanted(self) -> frozenset[int]:
@@ -206,6 +227,8 @@ class _Part:
     def done(self, row: int) -> None:
         """The clip needs nothing more."""
         self._row = row + 1
+        lowest = self.needed
+        self.given = {sample for sample in self.given if sample >= lowest}
 
 
 class _StreamReader:
@@ -214,6 +237,7 @@ class _StreamReader:
     def __init__(
         self, name: str, decode: Decode, parts: Mapping[int, _Part], stopped: threading.Event
     ) -> None:
+        self._name = name
         self._decode, self._parts, self._stopped = decode, parts, stopped
         needing = [
             (a, b)
@@ -225,30 +249,64 @@ class _StreamReader:
         self._next = self._oldest = self._range[0] if self._range else 0
         self._frames: dict[int, Decoded[Pictures]] = {}
         ahead = max(4, *(part.ahead for part in parts.values()))
-        # A token for each frame that the thread may be ahead. Two C queues cost a tenth of one
-        # bounded queue, whose locks the threads of all streams would contend for at each frame.
-        self._queue: queue.SimpleQueue[Decoded[Pictures] | BaseException] = queue.SimpleQueue()
+        # Frames are handed over several at a time: at each hand-over two threads wake each other
+        # and pass the interpreter on, which costs more than all else that is done for a frame here.
+        self._together = max(1, min(TOGETHER, ahead // 4))
+        self._queue: queue.SimpleQueue[list[Decoded[Pictures]] | BaseException]
+        self._queue = queue.SimpleQueue()
+        # A token for each hand-over that the thread may be ahead, besides the one that it fills and
+        # the one that is being used.
         self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(ahead):
+        for _ in range(max(1, ahead // self._together - 2)):
             self._room.put(None)
         self.thread = threading.Thread(target=self._run, name=f"decode {name}", daemon=True)
 
-    def clip(self, request: int, number: int) -> tuple[Reason, Tensor | None]:
-        """A clip: why it is invalid, or its pictures uint8 [T, 3, H, W]."""
+    def batch(self, request: int, first: int, stop: int) -> ClipBatch:
+        """Clips `[first, stop)` of a request."""
         part = self._parts[request]
+        share = part.request.sampling == "lattice"
+        reasons, clips, seen = [], [], []
+        new: dict[int, Tensor] = {}
+        for number in range(first, stop):
+            reason, frames = self._clip(part, number, new if share else None)
+            reasons.append(reason)
+            if reason is Reason.VALID:
+                seen.append(part.seen[number - part.request.start])
+            if frames is not None:
+                clips.append(frames)
+        shared = None
+        if share and seen:
+            pictures = _stacked(list(new.values())) if new else None
+            shared = SharedFrames(tuple(new), pictures, np.array(seen), part.needed)
+        reason_of = np.array(reasons, dtype=np.uint8)
+        whole = _stacked(clips) if clips else None
+        return ClipBatch(request, self._name, first, reason_of, whole, shared)
+
+    def _clip(
+        self, part: _Part, number: int, new: dict[int, Tensor] | None
+    ) -> tuple[Reason, Tensor | None]:
+        """A clip: why it is invalid, or its pictures uint8 [T, 3, H, W].
+
+        With `new` its pictures go there instead, by sample, unless they were given before.
+        """
         row = number - part.request.start
         while self._next < part.last[row]:
             item = self._queue.get()
             self._room.put(None)
             if isinstance(item, BaseException):
                 raise item
-            self._frames[item.frame] = item
-            self._next = item.frame + 1
+            self._frames.update((decoded.frame, decoded) for decoded in item)
+            self._next = item[-1].frame + 1
         reasons = [self._frames[sample].reason for sample in part.judged(row)]
         reason = max([part.absent[row], *reasons])
         clip = None
-        if reason is Reason.VALID:
+        if reason is Reason.VALID and new is None:
             clip = _stacked([self._picture(part, sample) for sample in part.seen[row].tolist()])
+        elif reason is Reason.VALID and new is not None:
+            for sample in part.seen[row].tolist():
+                if sample not in part.given:
+                    new[sample] = self._picture(part, sample)
+                    part.given.add(sample)
         part.done(row)
         needed = min(part.needed for part in self._parts.values())
         while self._oldest < min(needed, self._next):
@@ -281,15 +339,24 @@ class _StreamReader:
             )
             for number in range(count)
         ]
+        waiting: list[Decoded[Pictures]] = []
         try:
             for decoded in self._decode(*self._range, wanted):
                 if self._stopped.is_set():
                     return
-                self._room.get()
-                self._queue.put(decoded)
+                waiting.append(decoded)
+                if len(waiting) == self._together:
+                    self._room.get()
+                    self._queue.put(waiting)
+                    waiting = []
+            if waiting:
+                self._queue.put(waiting)
+                waiting = []
             # Read only if a frame is missing; without it the reader would wait for ever.
             self._queue.put(RuntimeError(f"{self.thread.name}: ended before its last frame"))
         except BaseException as error:  # noqa: BLE001 - handed to the reader, which raises it
+            if waiting:
+                self._queue.put(waiting)
             self._queue.put(error)
 
 

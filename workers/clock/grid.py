@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.schema import GridSpec, SegmentGridSpec
+from configs.schema import GridSpec, Sampling, SegmentGridSpec
 from workers.dataset.take import Segment
 
 Frames = NDArray[np.int64]
@@ -66,16 +66,21 @@ class Grid:
             return np.maximum([segment.end for segment in self.segments], least)
         return self.stop / float(self.fps)
 
-    def sampled(self, frames: int) -> Frames:
+    def sampled(self, frames: int, sampling: Sampling = "spread") -> Frames:
         """Grid frames that an encoder of `frames` frames per clip sees; int64 [clips, frames].
 
-        `round(linspace(0, length - 1, frames))` from the clip's start, where the length is the
-        window, or the segment's own; frames past the end of a padded clip are its last frame.
+        `spread`: `round(linspace(0, length - 1, frames))` from the clip's start, where the length
+        is the window, or the segment's own. `lattice`: every `window // frames`-th frame from the
+        clip's start; a segment's frames are spread all the same. Frames past the end of a padded
+        clip are its last frame.
         """
         if self.segments:
             spread = np.linspace(self.start, self.stop - 1, frames, axis=1)
             return np.asarray(np.round(spread), dtype=np.int64)
-        offsets = np.round(np.linspace(0, self.window - 1, frames)).astype(np.int64)
+        if sampling == "lattice" and frames <= self.window:
+            offsets = np.arange(frames, dtype=np.int64) * (self.window // frames)
+        else:
+            offsets = np.round(np.linspace(0, self.window - 1, frames)).astype(np.int64)
         return np.asarray(np.minimum(self.start[:, None] + offsets, self.stop[:, None] - 1))
 
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -32,7 +32,8 @@ from workers.media.session import Decoded
 from workers.media.source import SourceChanged
 from workers.media.video import Video
 from workers.run.block import Block, no_features, unit_record, whole_units
-from workers.run.passes import Collect, Passes, clips_of_a_pass
+from workers.run.passes import Collect, Passes, clips_of_a_batch, clips_of_a_pass
+from workers.run.pooling import FramePool
 from workers.run.prepare import Probed, prepare, problems_of
 from workers.run.recipe import Recipe, Target
 from workers.run.sources import changed_streams
@@ -95,7 +96,8 @@ class UnitExtractor:
 
         Raises StorageError.
         """
-        prepared, probed = prepare(self.recipe, take, streams, counters or Counters())
+        runtimes = [getattr(encoder, "runtime", "") for encoder in self.encoders]
+        prepared, probed = prepare(self.recipe, take, streams, counters or Counters(), runtimes)
         if probed is not None:
             self._keep(take.uid, probed)
         return prepared
@@ -234,20 +236,27 @@ class UnitExtractor:
                 part.stop,
                 tuple(name for name in part.streams if name in inputs),
                 frames=self.recipe.targets[part.target].encoder.frames,
-                batch=self._passes[part.target].clips,
+                batch=clips_of_a_batch(
+                    self._passes[part.target].clips, self.recipe.targets[part.target]
+                ),
                 preprocessing=self._sizings.index(_sizing(self.recipe.targets[part.target])),
+                sampling=self.recipe.targets[part.target].encoder.sampling,
             )
             for grid, part in zip(grids, ranges, strict=True)
         ]
         damaged: set[str] = set()
         under_way: deque[tuple[ClipBatch, Collect | None]] = deque()
+        pools: defaultdict[tuple[int, str], FramePool] = defaultdict(FramePool)
 
         def encoded() -> tuple[int, ClipPart]:
             batch, collect = under_way.popleft()
             number, part = batch.request, ranges[batch.request]
             features = no_features(len(batch.reason), stores[number].dim)
-            if collect is not None:
-                features[batch.reason == Reason.VALID] = collect()
+            made = collect() if collect is not None else None
+            if batch.shared is not None:
+                made = pools[number, batch.stream].clips(batch.shared, made)
+            if made is not None:
+                features[batch.reason == Reason.VALID] = made
             counters.add(clips=len(batch.reason))
             at = slice(batch.first - part.start, batch.first - part.start + len(batch.reason))
             shown = times[number][batch.stream][at]
@@ -258,11 +267,15 @@ class UnitExtractor:
                 if stop():
                     raise Stopped(take.name)
                 passes, collect = self._passes[ranges[batch.request].target], None
-                if batch.clips is not None:
-                    collect = passes.begin(batch.clips, counters)
+                clips, shared = batch.clips, batch.shared
+                if shared is not None:
+                    clips = None if shared.pictures is None else shared.pictures.unsqueeze(1)
+                    shared = replace(shared, pictures=None)
+                if clips is not None:
+                    collect = passes.begin(clips, counters)
                 if (batch.reason == Reason.DAMAGED_FRAME).any():
                     damaged.add(batch.stream)
-                under_way.append((replace(batch, clips=None), collect))
+                under_way.append((replace(batch, clips=None, shared=shared), collect))
                 while len(under_way) > passes.ahead:
                     yield encoded()
         while under_way:

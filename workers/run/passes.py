@@ -12,14 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs.schema import EncoderSpec, RunSpec
-from models.encoder import Encoder
+from configs.schema import EncoderSpec, RunSpec, SegmentGridSpec
+from models.encoder import PASS_FRAMES, Encoder
 from workers.media.counters import Counters
+from workers.run.recipe import Target
 
 log = logging.getLogger(__name__)
 
 # Frames of one pass. With fewer a GPU is not busy; with more a CPU is no faster.
-CPU_FRAMES, GPU_FRAMES = 64, 256
+CPU_FRAMES, GPU_FRAMES = PASS_FRAMES, 256
 
 # Python's switch interval, in a process that feeds a GPU: how long a thread waits for the
 # interpreter before the one that holds it has to let go.
@@ -31,10 +32,31 @@ Collect = Callable[[], NDArray[np.float32]]
 
 
 def clips_of_a_pass(run: RunSpec, encoder: EncoderSpec, device: torch.device) -> int:
-    """How many clips go through the encoder together."""
-    if run.batch_size != "auto":
-        return run.batch_size
-    return max(1, (GPU_FRAMES if device.type == "cuda" else CPU_FRAMES) // encoder.frames)
+    """How many clips go through the encoder together; of one frame each where clips share frames.
+
+    Args:
+        run: with `batch_size`, which counts whole clips.
+        encoder: resolved.
+        device: where it is.
+    """
+    frames = GPU_FRAMES if device.type == "cuda" else CPU_FRAMES
+    clips = max(1, frames // encoder.frames) if run.batch_size == "auto" else run.batch_size
+    return clips * encoder.frames if encoder.shares_frames else clips
+
+
+def clips_of_a_batch(passed: int, target: Target) -> int:
+    """How many clips are read together, so that what is new in them fills a pass.
+
+    Args:
+        passed: clips of a pass, as `clips_of_a_pass` counts them.
+        target: the encoder and its grid.
+    """
+    grid, frames = target.grid, target.encoder.frames
+    if not target.encoder.shares_frames or isinstance(grid, SegmentGridSpec):
+        return passed
+    step = max(1, grid.window // frames)
+    new = min(frames, grid.stride // step) if grid.stride % step == 0 else frames
+    return max(1, passed // max(1, new))
 
 
 class Passes:
@@ -82,6 +104,7 @@ class Passes:
         Raises:
             torch.cuda.OutOfMemoryError: one clip alone is too much.
         """
+        counters.add(frames_encoded=clips.shape[0] * clips.shape[1])
         waiting: list[Collect] = []
         at = 0
         while at < len(clips):

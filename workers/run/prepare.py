@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from configs.schema import GridSpec, SegmentGridSpec
 from takestream import schema
@@ -28,14 +29,18 @@ Probed = tuple[TakeProbe, dict[str, Video]]
 
 
 def prepare(
-    recipe: Recipe, take: Take, streams: Sequence[str], counters: Counters
+    recipe: Recipe,
+    take: Take,
+    streams: Sequence[str],
+    counters: Counters,
+    runtimes: Sequence[str] = (),
 ) -> tuple[PreparedTake, Probed | None]:
     """Make `take` ready for `streams` of it, for every target of the recipe.
 
     A complete store whose source objects are still the same is left alone; when all are, that costs
     one HEAD per stream. Otherwise the take is probed once, the stores made or extended, and streams
     whose object changed are forgotten so that they are extracted again. An object that vanished
-    loses nothing.
+    loses nothing. `runtimes` name, target by target, what runs the networks.
 
     Returns:
         The take with its units, and what probing found; None when nothing was probed.
@@ -46,7 +51,7 @@ def prepare(
     before = counters.snapshot()
     ready = _ready(recipe, take, streams, counters)
     probed = None
-    found = _Found({}, {}, [])
+    found = _Found({}, {}, [], runtimes)
     if len(ready) < len(recipe.targets):
         probe, indexes = probed = probe_take(take, recipe.dataset, counters)
         if not set(indexes) & set(streams):
@@ -119,6 +124,7 @@ class _Found:
     stores: dict[int, TakeStore]
     gaps: dict[int, tuple[Grid, list[Gap]]]
     failures: list[Failure]
+    runtimes: Sequence[str] = ()
 
     def add(
         self,
@@ -136,7 +142,9 @@ class _Found:
             reason = f"{target.encoder_id}: {why}" if len(recipe.targets) > 1 else why
             self.failures.append(Failure(take.name, None, reason, ErrorKind.UNREADABLE))
             return
-        store = _store(recipe, target, take, streams, probe, grid)
+        runtime = self.runtimes[number] if number < len(self.runtimes) else None
+        attributes = store_attributes(recipe, target, take, streams, probe, grid, runtime)
+        store = _store(recipe, target, take, streams, probe, grid, attributes)
         _forget_changed(store, take, streams, probe)
         self.stores[number] = store
         self.gaps[number] = grid, store.missing(list(streams))
@@ -212,6 +220,7 @@ def _store(
     streams: Sequence[str],
     probe: TakeProbe,
     grid: Grid,
+    attributes: dict[str, Any],
 ) -> TakeStore:
     assert target.encoder.dim is not None
     uri = recipe.store_uri(take.uid, target)
@@ -230,7 +239,7 @@ def _store(
         }
         if grid.segments
         else {},
-        attributes=store_attributes(recipe, target, take, streams, probe, grid),
+        attributes=attributes,
     )
     try:
         return TakeStore.create(uri, layout, recipe.output_s3)

@@ -25,11 +25,17 @@ def store_attributes(
     streams: Sequence[str],
     probe: TakeProbe,
     grid: Grid,
+    runtime: str | None = None,
 ) -> dict[str, Any]:
-    """The attributes of a new store, JSON-able: take, grid, encoder, provenance, problems."""
+    """The attributes of a new store, JSON-able: take, grid, encoder, provenance, problems.
+
+    `runtime` names what runs the network, and its version, where that is known.
+    """
     encoder = target.encoder.model_dump(mode="json", exclude={"grid"})
     problems = probe.problems()
-    segments = {"segments": recipe.job.segments} if recipe.job.segments else {}
+    more = {"segments": recipe.job.segments} if recipe.job.segments else {}
+    if runtime:
+        more["runtime"] = runtime
     return {
         "take": {
             "take_uid": take.uid,
@@ -53,7 +59,7 @@ def store_attributes(
             "resolution": recipe.job.select.resolution,
             "rotate": dict(recipe.job.rotate),
             "timeline": recipe.job.timeline.model_dump(mode="json"),
-            **segments,
+            **more,
             "versions": versions(),
             "git_commit": recipe.git_commit,
         },

@@ -136,6 +136,9 @@ def make_target(job: JobSpec, choice: EncoderChoice) -> Target:
     if os.path.isdir(chosen.weights):
         chosen = chosen.model_copy(update={"weights": absolute(chosen.weights)})
     encoder = resolve_encoder(chosen, job.reach_output)
+    if job.segments is not None:
+        # Segments are cut anywhere, so their frames are spread, as they were before the lattice.
+        encoder = encoder.model_copy(update={"sampling": "spread"})
     grid = _grid(job, encoder)
     identity = {
         "encoder": encoder.identity(),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import av
 import ray
 
+from configs.schema import EncoderSpec
 from models.errors import ModelError
 from takestream.errors import ErrorKind
 from workers.media.counters import Counters
@@ -225,7 +226,8 @@ class Worker:
         from models.encoder import load_encoder
         from workers.run.passes import clips_of_a_pass
 
-        specs = {target.encoder.model_dump_json(): target.encoder for target in recipe.targets}
+        self._take_threads()
+        specs = {_encoder_key(recipe, t.encoder): t.encoder for t in recipe.targets}
         kept = max(KEPT_ENCODERS, len(specs))
         for key, spec in specs.items():
             if key in self._encoders:
@@ -242,8 +244,14 @@ class Worker:
                 compile=run.compile,
                 batch=clips_of_a_pass(run, spec, self._device),
                 s3=recipe.output_s3,
+                runtime=run.runtime,
             )
-        return [self._encoders[target.encoder.model_dump_json()] for target in recipe.targets]
+        return [self._encoders[_encoder_key(recipe, t.encoder)] for t in recipe.targets]
+
+
+def _encoder_key(recipe: Recipe, encoder: EncoderSpec) -> str:
+    run = recipe.job.run
+    return f"{run.runtime} {run.compile} {encoder.model_dump_json()}"
 
 
 class _Urgent:

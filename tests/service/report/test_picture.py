@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.features import analysis
 from service.report.picture import WIDTH, draw_store
-from service.report.similarity import curves, mean_of, read_clips, similarity
+from service.report.similarity import similarity
 from takestream.schema import Reason
 from workers.store.errors import StoreError, StoreNotFound
 from workers.store.layout import StoreLayout
@@ -216,15 +215,3 @@ def test_pyplot_is_left_alone():
     # It would choose a window system, and keep every figure.
     code = "import sys, service.report.picture; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
-
-
-def test_the_page_has_the_picture_s_similarity(tmp_path):
-    reasons = {("cam01_0", 10, 70): Reason.PAST_END, ("cam02_0", 30, 50): Reason.DAMAGED_FRAME}
-    store = make_store(tmp_path, reasons=reasons)
-    clips = read_clips(store)
-    drawn = np.stack([mean_of(np.delete(clips.similarity[:, i], i, 1), 1) for i in range(3)], 1)
-    valid = clips.reasons == Reason.VALID
-    shown = analysis.similarity(store.array("features")[:], valid)
-    np.testing.assert_allclose(shown, drawn, atol=1e-5)
-    for i in range(1, 3):
-        np.testing.assert_array_equal(curves(clips, i, 0)[1], drawn[:, i])

@@ -10,7 +10,7 @@ import torch
 
 from configs.schema import GridSpec
 from takestream.schema import Reason
-from workers.clock.clips import ClipReader, ClipRequest, StreamInput
+from workers.clock.clips import TOGETHER, ClipReader, ClipRequest, StreamInput
 from workers.clock.grid import make_grid
 from workers.clock.timeline import FrameTimeline
 from workers.media.decode import decode, rgb
@@ -117,6 +117,44 @@ def test_clips_are_the_frames_that_the_grid_names(batch, start, stop):
     assert [one.stream for one in batches] == list(streams) * (len(batches) // 2)
 
 
+@pytest.mark.parametrize("batch", [1, 2, 3, 100])
+@pytest.mark.parametrize(("start", "stop"), [(0, 6), (2, 5), (5, 6)])
+@pytest.mark.parametrize("bad", [(), (45,), (64, 99), range(100)])
+def test_frames_that_clips_share_come_once(batch, start, stop, bad):
+    grid = grid_of()
+    stream = FakeStream(bad=dict.fromkeys(bad, Reason.DAMAGED_FRAME))
+    request = ClipRequest(grid, start, stop, ("cam01_0",), 8, batch, sampling="lattice")
+    with ClipReader([request], inputs({"cam01_0": stream})) as reader:
+        batches = list(reader)
+    given, came = {}, []
+    expected = grid.sampled(8, "lattice")
+    for one in batches:
+        assert one.clips is None
+        valid = [one.first + int(row) for row in np.flatnonzero(one.reason == 0)]
+        assert (one.shared is None) == (not valid)
+        if one.shared is None:
+            continue
+        came += one.shared.numbers
+        if one.shared.pictures is None:
+            assert not one.shared.numbers
+        else:
+            given |= dict(zip(one.shared.numbers, one.shared.pictures, strict=True))
+        assert one.shared.seen.tolist() == expected[valid].tolist()
+        # All that the clips are made of is there, and is the right frame.
+        for number in one.shared.seen.ravel().tolist():
+            assert (given[number] == number).all()
+        given = {
+            number: picture for number, picture in given.items() if number >= one.shared.lowest
+        }
+    assert len(given) <= 8
+    good = [c for c in range(start, stop) if not set(bad) & set(range(*clip_span(grid, c)))]
+    assert sorted(came) == sorted(set(expected[good].ravel().tolist()))
+
+
+def clip_span(grid, clip):
+    return int(grid.start[clip]), int(grid.stop[clip])
+
+
 def test_each_stream_is_decoded_once_and_only_what_is_seen_is_converted():
     grid = grid_of()
     stream = FakeStream()
@@ -197,7 +235,7 @@ def test_no_stream_runs_further_ahead_than_a_batch_and_a_window(batch):
                 taken = needed if name == one.stream else needed + batch * 16
                 assert stream.given <= taken + bound + 1, (name, one.first)
             own = reader._readers[one.stream]
-            assert len(own._frames) <= 32 + 16
+            assert len(own._frames) <= 32 + 16 + TOGETHER
             assert own._queue.qsize() <= bound + 1  # its last entry says that there is no more
 
 

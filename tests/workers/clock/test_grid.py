@@ -165,3 +165,37 @@ def test_a_rate_of_nearly_none_is_refused():
     with pytest.raises(ValueError, match="too slow"):
         make_grid(9000, Fraction(30), spec)
     assert make_grid(9000, Fraction(30), GridSpec(fps=0.01)).frames == 3
+
+
+def test_on_a_lattice_clips_share_frames() -> None:
+    grid = make_grid(100, Fraction(30), GridSpec())
+    sampled = grid.sampled(8, "lattice")
+    assert sampled[:2].tolist() == [[0, 4, 8, 12, 16, 20, 24, 28], list(range(16, 48, 4))]
+    # The clip over the last frames begins where it must.
+    assert sampled[-1].tolist() == list(range(68, 100, 4))
+    assert len(set(sampled[:-1].ravel().tolist())) == 24
+    assert grid.sampled(1, "lattice").tolist() == grid.sampled(1).tolist()
+    # More frames than the window has cannot be told apart.
+    few = make_grid(10, Fraction(30), GridSpec(window=4, stride=2))
+    assert few.sampled(8, "lattice").tolist() == few.sampled(8).tolist()
+    short = make_grid(10, Fraction(30), GridSpec())
+    assert short.sampled(8, "lattice").tolist() == [[0, 4, 8, 9, 9, 9, 9, 9]]
+
+
+@given(
+    st.integers(1, 300), st.integers(1, 64), st.integers(1, 64), st.integers(1, 64), st.booleans()
+)
+def test_a_lattice_stays_inside_its_clip(
+    frames: int, window: int, stride: int, seen: int, drop: bool
+) -> None:
+    spec = GridSpec(window=window, stride=stride, tail="drop" if drop else "backpad")
+    grid = make_grid(frames, Fraction(30), spec)
+    sampled = grid.sampled(seen, "lattice")
+    assert sampled.shape == (grid.clips, seen)
+    assert (sampled >= grid.start[:, None]).all()
+    assert (sampled < grid.stop[:, None]).all()
+    assert (np.diff(sampled, axis=1) >= 0).all()
+    step = window // seen
+    if step and stride % step == 0 and grid.clips > 2:
+        # All but the last clip stand on one lattice.
+        assert (sampled[:-1] % step == 0).all() or grid.padded

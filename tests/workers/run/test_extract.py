@@ -173,3 +173,26 @@ def test_a_torn_first_claim_is_replaced(job: Job) -> None:
     claim.write_bytes(b'{"streams": ["cam0')
     job.run()
     assert job.dataset().valid.all()
+
+
+@pytest.mark.parametrize("lost", [(), (0,), (1, 2)])
+def test_what_shared_frames_give_does_not_depend_on_how_the_take_is_cut(
+    tmp_path: Path, lost: tuple[int, ...]
+) -> None:
+    found = []
+    for unit_frames in (32, 48, 4096):
+        job = Job(tmp_path / str(unit_frames), store={"unit_frames": unit_frames})
+        records = job.run()
+        chunks = sorted(job.chunks(1))
+        for number in lost:
+            chunks[min(number, len(chunks) - 1)].unlink(missing_ok=True)
+        job.run()
+        found.append(job.dataset().drop_attrs())
+        if unit_frames == 4096 and not lost:
+            # 24 frames of the clips on the lattice, and the last clip's eight, of which one is new
+            # where its start is a multiple of four: here 68, so one.
+            (record,) = records
+            assert record.counts["frames_encoded"] == 25 * len(STREAMS)
+            assert record.counts["frames_converted"] == 25 * len(STREAMS)
+    for one in found[1:]:
+        xr.testing.assert_identical(one, found[0])

@@ -38,6 +38,7 @@ def test_what_changes_the_features_is_another_id() -> None:
         {},
         {"encoder": {"precision": "bfloat16"}},
         {"encoder": {"frames": 4}},
+        {"encoder": {"sampling": "spread"}},
         {"grid": {"stride": 8}},
         {"grid": {"tail": "drop"}},
         {"grid": {"fps": 10}},
@@ -71,7 +72,20 @@ def test_quarter_turns_by_pattern() -> None:
 
 
 def test_ids_of_stores_that_exist_do_not_change() -> None:
-    assert recipe().target.encoder_id == "efficientnet_lite-f5744437eb"
+    assert recipe().target.encoder_id == "efficientnet_lite-45cc0f12ee"
+    # Made before frames could be shared.
+    old = recipe(encoder={"sampling": "spread"})
+    assert old.target.encoder_id == "efficientnet_lite-f5744437eb"
+
+
+def test_frames_of_segments_are_spread_as_they_always_were(tmp_path: Path) -> None:
+    path = tmp_path / "segments.csv"
+    path.write_text("take,start,end\nt,0,1\n")
+    ours, old = (
+        recipe(encoder=choice, segments=str(path)) for choice in ({}, {"sampling": "spread"})
+    )
+    assert ours.target == old.target
+    assert not ours.target.encoder.shares_frames
 
 
 def test_several_encoders_are_targets_of_one_recipe() -> None:

@@ -62,7 +62,8 @@ def test_frames_are_decoded_once_for_all_targets(tmp_path: Path) -> None:
     assert record.clips == 6 * len(STREAMS) * 2
     # 8 of 32 and 4 of 32 frames share some; each is turned into a picture once.
     grid = make_grid(100, Fraction(30), GridSpec())
-    seen = {*grid.sampled(8).ravel().tolist(), *grid.sampled(4).ravel().tolist()}
+    frames = [grid.sampled(count, "lattice") for count in (8, 4)]
+    seen = {number for sampled in frames for number in sampled.ravel().tolist()}
     assert record.counts["frames_converted"] == len(seen) * len(STREAMS)
     bytes_read = record.counts["bytes_read"]
     job.recipe = job.with_settings(output=str(tmp_path / "one"), **WHOLE)
