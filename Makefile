@@ -54,6 +54,9 @@ changelog: install ## CHANGELOG.md from the subjects of the commits
 	@$(BIN)/git-cliff -o CHANGELOG.md
 
 bench: install ## the benchmarks; ratios taken in one run
+	$(BIN)/python -m tests.benchmarks.stages --json build/bench.json
+	$(BIN)/python -m tests.benchmarks.remote
+	$(BIN)/python -m tests.benchmarks.runtimes --only efficientnet_lite
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.service
 	$(BIN)/python -m tests.benchmarks.windows

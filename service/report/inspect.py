@@ -213,6 +213,8 @@ def _summary(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     ]
     if commit:
         named.insert(1, f"commit {commit[:12]}{'-dirty' if commit.endswith('-dirty') else ''}")
+    if runtime := provenance.get("runtime"):
+        named.append(f"networks by {runtime}")
     if named:
         yield "made by", ", ".join(named)
     turned = ", ".join(f"{name} by {degrees}°" for name, degrees in provenance["rotate"].items())

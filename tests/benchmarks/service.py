@@ -112,7 +112,8 @@ def alone(recipe: Recipe, take: Take, videos: Mapping[str, Path]) -> tuple[float
     probe, indexes = probe_take(take, recipe.dataset, counters)
     grid = make_grid(probe.frames, probe.rate, recipe.target.grid)
     clips = np.flatnonzero((grid.end_time() > START) & (grid.start_time() < END))
-    seen = grid.source[grid.sampled(recipe.target.encoder.frames)[clips]]
+    ours = recipe.target.encoder
+    seen = grid.source[grid.sampled(ours.frames, ours.sampling)[clips]]
     first, last = int(grid.start[clips[0]]), int(grid.stop[clips[-1]])
     wanted = frozenset(seen.ravel().tolist())
     spec = recipe.target.encoder.preprocess
@@ -138,11 +139,13 @@ def alone(recipe: Recipe, take: Take, videos: Mapping[str, Path]) -> tuple[float
     work = [lambda s=s: decoded(s.key, source_of(recipe.dataset, s)) for s in take.streams]
     decoding = timed(lambda: in_threads(work)) - fetching
     encoder = load_encoder(recipe.target.encoder, torch.device("cpu"))
-    shape = (8, recipe.target.encoder.frames, *spec.size, 3)
+    frames = 1 if ours.shares_frames else ours.frames
+    shape = (64 // frames, frames, *spec.size, 3)
     batch = torch.randint(0, 256, shape, dtype=torch.uint8).permute(0, 1, 4, 2, 3)
     encoder.encode(batch)
-    encoding = timed(lambda: [encoder.encode(batch) for _ in range(8)]) / 64
-    return fetching + decoding + encoding * len(clips) * len(take.streams), touched
+    encoding = timed(lambda: [encoder.encode(batch) for _ in range(8)]) / 8 / len(batch)
+    encoded = len(wanted) if ours.shares_frames else len(clips)
+    return fetching + decoding + encoding * encoded * len(take.streams), touched
 
 
 def _index_bytes(video: Path) -> int:
