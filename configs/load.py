@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from configs.base import Settings
 from configs.faults import did_you_mean, fault_lines
-from configs.schema import EncoderChoice, EncoderSpec, JobSpec, Settings, in_full
+from configs.schema import EncoderChoice, EncoderSpec, JobSpec, in_full
 from takestream.errors import ErrorKind, StorageError, TakestreamError
 from takestream.storage import open_filesystem, translated
 

@@ -7,8 +7,10 @@ file or touches the network.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from configs.base import Settings
+from configs.timing import SyncSpec, TimelineSpec
 from takestream.storage import S3Options
 
 Precision = Literal["float32", "bfloat16"]
@@ -27,14 +29,6 @@ GridRate = Annotated[float, Field(ge=0.01, le=1000)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Triple = tuple[float, float, float]
-
-
-class Settings(BaseModel):
-    """Base of all settings: immutable, no unknown keys, no NaN."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True
-    )
 
 
 class GridSpec(Settings):
@@ -215,19 +209,6 @@ class Selection(Settings):
         return data
 
 
-class TimelineSpec(Settings):
-    """Which frame of a stream shows a moment of the take.
-
-    Attributes:
-        kind: `frames`: frame *i* of every stream is the same moment, as frame-aligned videos
-            promise. `pts`: the frame whose presentation time is nearest to the moment.
-        tolerance: with `pts`, the largest distance that still counts, in frames of the take.
-    """
-
-    kind: Literal["frames", "pts"] = "frames"
-    tolerance: Annotated[float, Field(gt=0, le=100)] = 0.5
-
-
 class StoreSpec(Settings):
     """How features are stored.
 
@@ -279,6 +260,8 @@ class JobSpec(Settings):
         take, start, end and, if wanted, name and label); one clip for each of its segments takes
         the place of the encoders' grids.
     timeline: which frame of a stream shows a moment; its kind alone may stand for it.
+    sync: whether synchronisation is measured and acted upon; `measure` or `apply` alone may stand
+        for it.
     rotate: degrees (90, 180, 270, counter-clockwise) by stream pattern, for example
         `{"cam05_0": 90}`; pictures are used as stored (display metadata applied) otherwise. Aria's
         are upright already.
@@ -293,6 +276,7 @@ class JobSpec(Settings):
     grid: GridChoice = GridChoice()
     segments: Annotated[str, Field(min_length=1)] | None = None
     timeline: TimelineSpec = TimelineSpec()
+    sync: SyncSpec = SyncSpec()
     select: Selection = Selection()
     rotate: dict[str, Literal[0, 90, 180, 270]] = Field(default_factory=dict)
     mirror: Annotated[str, Field(min_length=1)] | None = None
@@ -327,8 +311,8 @@ class JobSpec(Settings):
 def in_full(data: Mapping[str, Any]) -> dict[str, Any]:
     """A job's settings without the short forms that people write.
 
-    `encoder: name`, `encoder: {…}` and a list of these become `encoders`; `timeline: pts` becomes
-    a mapping.
+    `encoder: name`, `encoder: {…}` and a list of these become `encoders`; `timeline: pts` and
+    `sync: apply` become mappings.
 
     Raises:
         ValueError: both `encoder` and `encoders` are given.
@@ -344,6 +328,8 @@ def in_full(data: Mapping[str, Any]) -> dict[str, Any]:
         full["encoders"] = [{"preset": one} if isinstance(one, str) else one for one in each]
     if isinstance(full.get("timeline"), str):
         full["timeline"] = {"kind": full["timeline"]}
+    if full.get("sync") in ("measure", "apply"):
+        full["sync"] = {"measure": "all"} if full["sync"] == "measure" else {"apply": True}
     return full
 
 

@@ -22,8 +22,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import field_validator, model_validator
 
+from configs.base import Settings
 from configs.load import SettingsError, parse
-from configs.schema import Name, Settings, Sha256
+from configs.schema import Name, Sha256
 
 log = logging.getLogger(__name__)
 

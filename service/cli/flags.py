@@ -28,6 +28,7 @@ SETTINGS = {
     "segments": "segments",
     "timeline": "timeline.kind",
     "tolerance": "timeline.tolerance",
+    "sync": "sync",
     "uids": "select.uids",
     "take_names": "select.take_names",
     "tasks": "select.tasks",
@@ -224,6 +225,10 @@ def add_job(
     group.add_argument(
         "--tolerance", type=float, metavar="FRAMES", help="of --timeline pts; default: 0.5"
     )
+    group.add_argument(
+        "--sync", choices=("measure", "apply"),
+        help="measure how far apart cameras are; apply: and shift those by whole frames",
+    )  # fmt: skip
     group.add_argument(
         "--rotate",
         nargs="+",

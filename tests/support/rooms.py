@@ -183,6 +183,7 @@ def write_film(
     sound_start: float = 0.0,
     codec: str = "aac",
     bitrate: int = 128_000,
+    crf: int = 28,
     options: dict[str, str] | None = None,
 ) -> Path:
     """An mp4 of `pictures` (uint8 [H, W, 3]) with `sound` (float32 [n]) interleaved.
@@ -197,6 +198,7 @@ def write_film(
         sound_start: seconds between the first frame and the first sample.
         codec: of the sound.
         bitrate: of the sound.
+        crf: of the pictures; 0 keeps them as they are.
         options: of the muxer.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,7 +207,7 @@ def write_film(
         first = next(pictures)
         video: Any = out.add_stream("libx264", rate=fps)
         video.width, video.height, video.pix_fmt = first.shape[1], first.shape[0], "yuv420p"
-        video.options = {"preset": "ultrafast", "crf": "28", "g": "60", "threads": "1"}
+        video.options = {"preset": "ultrafast", "crf": str(crf), "g": "60", "threads": "1"}
         track: Any = None
         if sound is not None:
             layout = "mono" if channels == 1 else "stereo"

@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.schema import TimelineSpec
+from configs.timing import TimelineSpec
 from workers.clock.grid import Frames, Grid
 from workers.media.reader import Reader
 
@@ -67,7 +67,9 @@ class PtsTimeline:
         return np.where(near, self._order[nearest], NONE)
 
 
-def make_timeline(spec: TimelineSpec, reader: Reader, rate: float, offset: float = 0.0) -> Timeline:
+def make_timeline(
+    spec: TimelineSpec, reader: Reader, rate: float, offset: float = 0.0, later: int = 0
+) -> Timeline:
     """The timeline of one stream, as the setting says.
 
     Args:
@@ -76,7 +78,9 @@ def make_timeline(spec: TimelineSpec, reader: Reader, rate: float, offset: float
         rate: frames per second of the take, in which the tolerance is counted.
         offset: seconds on the take's clock of the stream's first sample; with `frames` it counts
             to the nearest frame.
+        later: by how many of the take's frames the stream shows a moment later than that says, as
+            measured; taken out.
     """
     if spec.kind == "pts":
-        return PtsTimeline(reader.times(), spec.tolerance / rate, offset)
-    return FrameTimeline(reader.samples, round(offset * rate))
+        return PtsTimeline(reader.times(), spec.tolerance / rate, offset - later / rate)
+    return FrameTimeline(reader.samples, round(offset * rate) - later)

@@ -42,7 +42,8 @@ class Sound:
 
     Attributes:
         index: of the video beside it, and of the file that both are in.
-        origin: seconds on the file's clock at which the first frame of the stream is shown.
+        origin: seconds on the file's clock at which spans are counted from, as a rule where the
+            first frame of the stream is shown.
         track: number of the audio track among all tracks of the file.
         rate: its samples per second.
         time_base: seconds per unit of `pts`.

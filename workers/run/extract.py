@@ -37,6 +37,7 @@ from workers.run.pooling import FramePool
 from workers.run.prepare import Probed, prepare, problems_of
 from workers.run.recipe import Recipe, Target
 from workers.run.sources import changed_streams
+from workers.run.synchronise import shifts
 from workers.run.tasks import ClipPart, ClipRange, FinishedTake, PreparedTake, Unit, UnitRecord
 from workers.store.errors import StoreNotFound
 from workers.store.takestore import TakeStore
@@ -202,10 +203,17 @@ class UnitExtractor:
             if name in indexes
         }
         timeline, rate = self.recipe.job.timeline, float(probe.rate)
+        shifted = shifts(stores)
         inputs = {
             name: StreamInput(
                 self._decode(name, indexes[name], reader, len(readers)),
-                make_timeline(timeline, reader, rate, probe.streams[name].start_offset or 0.0),
+                make_timeline(
+                    timeline,
+                    reader,
+                    rate,
+                    probe.streams[name].start_offset or 0.0,
+                    shifted.get(name, 0),
+                ),
             )
             for name, reader in readers.items()
         }

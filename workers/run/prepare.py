@@ -20,6 +20,7 @@ from workers.media.video import Video
 from workers.run.provenance import store_attributes, stream_facts
 from workers.run.recipe import Recipe, Target
 from workers.run.sources import SourceObject, changed_streams, differ, objects_now
+from workers.run.synchronise import Synchronisation, has_sync, shifted_otherwise
 from workers.run.tasks import ClipRange, Failure, PreparedTake, Unit
 from workers.store.errors import StoreMismatch, StoreNotFound
 from workers.store.layout import StoreLayout, unit_clips
@@ -56,9 +57,12 @@ def prepare(
         probe, indexes = probed = probe_take(take, recipe.dataset, counters)
         if not set(indexes) & set(streams):
             return PreparedTake(take, (), (), failures=_hopeless(take, streams, probe)), None
+        sync = Synchronisation(recipe, take, probed, counters)
+        for store in ready.values():
+            sync.adopt(store)
         for number, target in enumerate(recipe.targets):
             if number not in ready:
-                found.add(recipe, number, target, take, streams, probe)
+                found.add(recipe, number, target, take, streams, probe, sync)
     kept = dict(sorted({**ready, **found.stores}.items()))
     clips = sum(store.clips for store in kept.values()) * len(streams)
     units = make_units(take, found.gaps, recipe.job.store.unit_frames)
@@ -113,7 +117,7 @@ def _ready(
     return {
         number: store
         for number, store in enumerate(stores)
-        if store is not None and _is_up_to_date(store, streams, now)
+        if store is not None and _is_up_to_date(recipe, store, streams, now)
     }
 
 
@@ -134,6 +138,7 @@ class _Found:
         take: Take,
         streams: Sequence[str],
         probe: TakeProbe,
+        sync: Synchronisation,
     ) -> None:
         """Make or extend the target's store and see what it lacks."""
         grid = make_grid(probe.frames, probe.rate, target.grid, take.segments)
@@ -142,10 +147,17 @@ class _Found:
             reason = f"{target.encoder_id}: {why}" if len(recipe.targets) > 1 else why
             self.failures.append(Failure(take.name, None, reason, ErrorKind.UNREADABLE))
             return
+        if sync.asked:
+            before = _existing(recipe.store_uri(take.uid, target), recipe.output_s3)
+            if before and has_sync(recipe, before) and not changed_streams(before, probe):
+                sync.adopt(before)
+        measured = sync.now if sync.asked else None
         runtime = self.runtimes[number] if number < len(self.runtimes) else None
-        attributes = store_attributes(recipe, target, take, streams, probe, grid, runtime)
+        attributes = store_attributes(recipe, target, take, streams, probe, grid, runtime, measured)
         store = _store(recipe, target, take, streams, probe, grid, attributes)
-        _forget_changed(store, take, streams, probe)
+        _forget_changed(store, take, streams, probe, sync)
+        if not has_sync(recipe, store):
+            sync.note(store)
         self.stores[number] = store
         self.gaps[number] = grid, store.missing(list(streams))
 
@@ -193,8 +205,10 @@ def _existing(uri: str, s3: S3Options) -> TakeStore | None:
 
 
 def _is_up_to_date(
-    store: TakeStore, streams: Sequence[str], now: Mapping[str, SourceObject]
+    recipe: Recipe, store: TakeStore, streams: Sequence[str], now: Mapping[str, SourceObject]
 ) -> bool:
+    if not has_sync(recipe, store):
+        return False
     if store.status != COMPLETE or not set(streams) <= set(store.streams):
         return False
     return not differ(store, now) and not store.missing(list(streams))
@@ -262,13 +276,24 @@ def clips_per_unit(
     return unit_clips(max(1, int(unit_frames * grid.fps / rate)), spec.stride)
 
 
-def _forget_changed(store: TakeStore, take: Take, streams: Sequence[str], probe: TakeProbe) -> None:
-    for name in sorted(changed_streams(store, probe) & set(streams)):
+def _forget_changed(
+    store: TakeStore,
+    take: Take,
+    streams: Sequence[str],
+    probe: TakeProbe,
+    sync: Synchronisation,
+) -> None:
+    """Forget the streams whose object changed, and those that are shifted otherwise by it."""
+    changed = changed_streams(store, probe)
+    others = shifted_otherwise(store, sync.now) if sync.asked and changed else set()
+    for name in sorted(changed & set(streams) | others):
         store.reset(name)
         store.update_attributes(
             provenance={"streams": {name: stream_facts(take, name, probe)}},
             problems={name: list(probe.problems().get(name, ()))},
         )
+    if sync.asked and changed:
+        sync.note(store)
 
 
 def problems_of(stores: Sequence[tuple[TakeStore, Target]]) -> dict[str, tuple[str, ...]]:

@@ -9,11 +9,13 @@ from typing import Any
 
 import av
 
+from takestream.sync import TakeSync
 from takestream.version import own_version
 from workers.clock.grid import Grid
 from workers.clock.probe import TakeProbe
 from workers.dataset.take import Take
 from workers.run.recipe import Recipe, Target
+from workers.run.synchronise import sync_problems
 
 RECORDED = ("av", "numpy", "ray", "s3fs", "torch", "transformers", "zarr")
 
@@ -26,16 +28,22 @@ def store_attributes(
     probe: TakeProbe,
     grid: Grid,
     runtime: str | None = None,
+    sync: TakeSync | None = None,
 ) -> dict[str, Any]:
-    """The attributes of a new store, JSON-able: take, grid, encoder, provenance, problems.
+    """The attributes of a new store, JSON-able: take, grid, encoder, provenance, problems, sync.
 
-    `runtime` names what runs the network, and its version, where that is known.
+    `runtime` names what runs the network, and its version, where that is known; `sync` is what was
+    measured, where it was.
     """
     encoder = target.encoder.model_dump(mode="json", exclude={"grid"})
-    problems = probe.problems()
-    more = {"segments": recipe.job.segments} if recipe.job.segments else {}
+    problems = {name: list(lines) for name, lines in probe.problems().items()}
+    for name, line in ({} if sync is None else sync_problems(sync)).items():
+        problems.setdefault(name, []).append(line)
+    more: dict[str, Any] = {"segments": recipe.job.segments} if recipe.job.segments else {}
     if runtime:
         more["runtime"] = runtime
+    if sync is not None:
+        more["sync"] = recipe.job.sync.model_dump(mode="json")
     return {
         "take": {
             "take_uid": take.uid,
@@ -63,7 +71,8 @@ def store_attributes(
             "versions": versions(),
             "git_commit": recipe.git_commit,
         },
-        "problems": {name: list(problems[name]) for name in streams if name in problems},
+        "problems": {name: problems[name] for name in streams if name in problems},
+        **({} if sync is None else {"sync": sync.facts()}),
     }
 
 

@@ -14,6 +14,7 @@ from configs.schema import EncoderChoice, EncoderSpec, GridSpec, JobSpec, Segmen
 from models.resolve import PREPROCESSING_VERSION, resolve_encoder
 from takestream.storage import S3Options, absolute
 from takestream.stores import make_encoder_id, store_uri
+from takestream.sync import SYNC_VERSION
 from workers.dataset.base import Dataset
 from workers.dataset.layouts import dataset_of
 from workers.dataset.segments import read_segments
@@ -126,8 +127,8 @@ def make_target(job: JobSpec, choice: EncoderChoice) -> Target:
 
     The `encoder_id` is a digest of all that decides what the features mean: the encoder's identity
     with the digest of its weights, the versions of preprocessing and picture making, the grid, the
-    videos' resolution, how they are turned, and the timeline. Another of these is another folder,
-    so nothing is overwritten.
+    videos' resolution, how they are turned, the timeline, and whether streams are shifted by what
+    is measured. Another of these is another folder, so nothing is overwritten.
 
     Raises:
         SettingsError, ModelError, DatasetError, StorageError: as `make_recipe` does.
@@ -150,6 +151,8 @@ def make_target(job: JobSpec, choice: EncoderChoice) -> Target:
     }
     if job.timeline.kind != "frames":
         identity["timeline"] = job.timeline.model_dump(mode="json")
+    if job.sync.apply:
+        identity["sync"] = {"measure": job.sync.measure, "version": SYNC_VERSION}
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Target(encoder, grid, make_encoder_id(encoder.name, digest))

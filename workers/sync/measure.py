@@ -51,6 +51,7 @@ def measure_take(
         StorageError: the storage fails, or an object is not the one that was probed.
     """
     probe, videos = probed or probe_take(take, dataset, counters)
+    begins = {name: probe.streams[name].start_offset or 0.0 for name in videos}
     streams = {stream.key: stream for stream in take.streams if stream.key in videos}
 
     def source(name: str) -> Source:
@@ -62,9 +63,9 @@ def measure_take(
     duration = probe.frames / rate
     found = {}
     if SOUND in METHODS[method]:
-        found[SOUND] = _by_sound(videos, source, duration)
+        found[SOUND] = _by_sound(videos, begins, source, duration)
     if SIGHT in METHODS[method]:
-        found[SIGHT] = _by_sight(videos, source, duration, rate)
+        found[SIGHT] = _by_sight(videos, begins, source, duration, rate)
     facts = Facts(
         streams=[stream.key for stream in take.streams],
         ego=frozenset(stream.key for stream in take.streams if stream.is_ego),
@@ -92,13 +93,16 @@ def by_clock(probe: TakeProbe, videos: Mapping[str, Video]) -> dict[str, dict[st
 
 
 def _by_sound(
-    videos: Mapping[str, Video], source: Callable[[str], Source], duration: float
+    videos: Mapping[str, Video],
+    begins: Mapping[str, float],
+    source: Callable[[str], Source],
+    duration: float,
 ) -> Witness:
     listens: dict[str, sound.Listen] = {}
     lacking: dict[str, str] = {}
     for name, video in videos.items():
         try:
-            track = find_sound(video.index, video.origin)
+            track = find_sound(video.index, video.origin - begins[name])
         except UnreadableVideo:
             track = None
         if track is None:
@@ -121,10 +125,17 @@ def _listen(track: Sound, source: Source) -> sound.Listen:
 
 
 def _by_sight(
-    videos: Mapping[str, Video], source: Callable[[str], Source], duration: float, rate: float
+    videos: Mapping[str, Video],
+    begins: Mapping[str, float],
+    source: Callable[[str], Source],
+    duration: float,
+    rate: float,
 ) -> Witness:
     def look(name: str) -> sight.Look:
-        return lambda spans: sight.changes(videos[name].reader(source(name)), spans, rate)
+        def changes(spans: Spans) -> list[sight.Series]:
+            return sight.changes(videos[name].reader(source(name)), spans, rate, begins[name])
+
+        return changes
 
     looks = {name: look(name) for name in videos}
     lacking = {} if sight.windows(duration) else dict.fromkeys(videos, TOO_SHORT)

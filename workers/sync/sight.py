@@ -198,13 +198,14 @@ def _top(curve: Series, at: int) -> float:
     return vertex(*curve[at - 1 : at + 2].tolist()) if inside else 0.0
 
 
-def changes(reader: Reader, spans: Spans, rate: float) -> list[Series]:
+def changes(reader: Reader, spans: Spans, rate: float, begins: float = 0.0) -> list[Series]:
     """How much a stream's pictures change, on an even clock.
 
     Args:
         reader: the stream.
-        spans: seconds `[start, stop)` from its first frame on, ascending, apart.
+        spans: seconds `[start, stop)` on the take's clock, ascending, apart.
         rate: values per second of the result.
+        begins: seconds on the take's clock of its first frame.
 
     Returns:
         For each span float32 [2, round((stop - start) * rate)]: how much the picture changes, and
@@ -213,12 +214,14 @@ def changes(reader: Reader, spans: Spans, rate: float) -> list[Series]:
     Raises:
         StorageError: bytes cannot be read.
     """
-    return [_changes(reader, start, stop, rate) for start, stop in spans]
+    times = reader.times() + begins
+    return [_changes(reader, times, start, stop, rate) for start, stop in spans]
 
 
-def _changes(reader: Reader, start: float, stop: float, rate: float) -> Series:
+def _changes(
+    reader: Reader, times: NDArray[np.float64], start: float, stop: float, rate: float
+) -> Series:
     count = round((stop - start) * rate)
-    times = reader.times()
     inside = np.flatnonzero((times > start - 0.1) & (times < stop + 0.1))
     if len(inside) < 3:
         return np.zeros((2, count), dtype=np.float32)
