@@ -18,6 +18,7 @@ from service.errors import Unknown
 from service.features import analysis
 from service.features.request import FeaturePlan, chosen_streams
 from takestream.schema import Reason
+from takestream.sync import TakeSync
 
 router = APIRouter(tags=["moments"])
 MAP_POINTS = 4000
@@ -146,6 +147,8 @@ async def timeline(
     likeness = await asyncio.to_thread(analysis.similarity, block.features, block.valid)
     facts = plan.attributes["provenance"]["streams"]
     ego = {stream.key: stream.is_ego for stream in plan.request.take.streams}
+    sync = TakeSync.of(plan.attributes)
+    measured = {} if sync is None else sync.facts()["streams"]
     return {
         "encoder_id": plan.request.variant.encoder_id,
         "clip": clips.clip.tolist(),
@@ -161,6 +164,7 @@ async def timeline(
                     None if np.isnan(x) else round(x, 4) for x in likeness[:, at].tolist()
                 ],
                 "drift": facts.get(name, {}).get("drift"),
+                "sync": measured.get(name),
                 "problems": plan.attributes["problems"].get(name, []),
             }
             for at, name in enumerate(plan.request.streams)

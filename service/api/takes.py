@@ -19,6 +19,7 @@ from takestream.errors import StorageError
 from takestream.protocol import TAKES_PER_PAGE
 from takestream.schema import COMPLETE
 from takestream.stores import preset_of
+from takestream.sync import TakeSync
 from workers.dataset.take import Take
 
 router = APIRouter(tags=["takes"])
@@ -90,7 +91,7 @@ async def takes(
 @router.head("/v1/takes/{take}", include_in_schema=False)
 @router.get("/v1/takes/{take}", responses=responses())
 async def take_detail(take: ShortName, context: Context, caller: Reader) -> dict[str, Any]:
-    """One take: its streams with their videos, and its stores."""
+    """One take: its streams with their videos, its stores, and what was measured of its clocks."""
     found = await asyncio.to_thread(context.catalogue.take, take)
     stores = await asyncio.to_thread(_stores, context, found)
     streams = [
@@ -102,7 +103,9 @@ async def take_detail(take: ShortName, context: Context, caller: Reader) -> dict
         }
         for stream in found.streams
     ]
-    return {**_facts(found), "streams": streams, "stores": stores}
+    # Stores of one take are measured alike; an older one may not have been.
+    sync = next((store["sync"] for store in stores if store.get("sync")), None)
+    return {**_facts(found), "streams": streams, "stores": stores, "sync": sync}
 
 
 def _facts(take: Take) -> dict[str, Any]:
@@ -143,13 +146,14 @@ def _store(context: ApiContext, take: Take, encoder_id: str) -> dict[str, Any] |
         return None if opened is None else {**facts, **_store_facts(opened)}
     except StorageError as error:
         # Other folders in the output may be damaged or foreign; the take is listed all the same.
-        none: dict[str, Any] = {"streams": [], "clips": 0, "clips_done": 0}
+        none: dict[str, Any] = {"streams": [], "clips": 0, "clips_done": 0, "sync": None}
         return {**facts, "status": DAMAGED, **none, "problems": {"store": [str(error)]}}
 
 
 def _store_facts(opened: OpenStore) -> dict[str, Any]:
     store = opened.store
     total = store.clips * len(store.streams)
+    sync = TakeSync.of(opened.attributes)
     gaps = [] if store.status == COMPLETE else store.missing()
     return {
         "status": store.status,
@@ -157,4 +161,5 @@ def _store_facts(opened: OpenStore) -> dict[str, Any]:
         "clips": store.clips,
         "clips_done": total - sum((gap.stop - gap.start) * len(gap.streams) for gap in gaps),
         "problems": opened.attributes.get("problems", {}),
+        "sync": None if sync is None else sync.facts(),
     }

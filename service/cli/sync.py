@@ -7,7 +7,8 @@ from rich.text import Text
 
 from service.cli.flags import dataset_job
 from service.report.console import print_json, result_console
-from service.report.sync import SIGN, print_take, summary, sync_facts, sync_rows, write_sync
+from service.report.sync import SIGN
+from service.report.synctable import print_take, summary, sync_facts, sync_rows, write_sync
 from takestream.errors import TakestreamError
 from workers.dataset.layouts import dataset_of
 from workers.dataset.selection import select, selection_notes

@@ -13,10 +13,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from service.report.sync import SIGN, print_sync
 from takestream import schema
 from takestream.schema import Reason
 from takestream.storage import S3Options, open_filesystem, translated
 from takestream.stores import encoder_id_of, uid_of
+from takestream.sync import TakeSync
 from workers.store.errors import StoreError
 from workers.store.metadata import read_whole
 from workers.store.takestore import TakeStore
@@ -33,7 +35,8 @@ def describe_store(uri: str, s3: S3Options | None = None) -> dict[str, Any]:
     (seconds, None without clips), `bytes` and `objects` (all of the store), `chunks` (`clips` of a
     features chunk, `unit_clips`, and how many features chunks are `expected` and `missing`),
     `streams` (a list: `name`, `valid`, `invalid` by reason, `video` or None), `problems` (per
-    stream) and `provenance` (`versions`, `git_commit`, `resolution`, `rotate`).
+    stream), `sync` (what `takestream.sync.TakeSync` holds; None where nothing was measured) and
+    `provenance` (`versions`, `git_commit`, `resolution`, `rotate`).
 
     Raises StorageError, of which StoreNotFound, StoreMismatch and StoreError are kinds.
     """
@@ -41,7 +44,7 @@ def describe_store(uri: str, s3: S3Options | None = None) -> dict[str, Any]:
     attributes = store.attributes
     take, provenance = _mapping(attributes, "take"), _mapping(attributes, "provenance")
     encoder, videos = _mapping(attributes, "encoder"), _mapping(provenance, "streams")
-    reasons = clip_reasons(store)
+    reasons, sync = clip_reasons(store), TakeSync.of(attributes)
     begin = read_whole(store.array(schema.START_TIME), store.uri)
     end = read_whole(store.array(schema.END_TIME), store.uri)
     sizes = _sizes(store.uri, s3)
@@ -77,6 +80,7 @@ def describe_store(uri: str, s3: S3Options | None = None) -> dict[str, Any]:
             for index, name in enumerate(store.streams)
         ],
         "problems": {name: list(lines) for name, lines in _mapping(attributes, "problems").items()},
+        "sync": None if sync is None else sync.facts(),
         "provenance": {
             "versions": _mapping(provenance, "versions"),
             "git_commit": provenance.get("git_commit"),
@@ -119,6 +123,10 @@ def print_store(facts: Mapping[str, Any], console: Console) -> None:
             Text(_video_words(stream["video"])),
         )
     console.print(Padding(streams, (0, 0, 0, 2), expand=False), highlight=False)
+    if (sync := TakeSync.of(facts)) is not None:
+        console.print(Text("\nSynchronisation", style="bold"), highlight=False)
+        print_sync(sync, console)
+        console.print(Text(f"  {SIGN}", style="dim"), highlight=False)
     if facts["problems"]:
         console.print(Text("\nProblems", style="bold"), highlight=False)
         problems = Table.grid(padding=(0, 2))

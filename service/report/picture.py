@@ -26,8 +26,10 @@ from service.report.similarity import (
     read_clips,
     runs,
 )
+from service.report.sync import shift_words
 from takestream.schema import Reason
 from takestream.storage import S3Options
+from takestream.sync import REFERENCE, TakeSync, offset_words
 from workers.store.errors import StoreError
 from workers.store.takestore import TakeStore
 
@@ -103,6 +105,7 @@ def _draw(store: TakeStore, clips: Clips, reference: int) -> Figure:
     lane = int(np.clip(_LANES_HEIGHT / count, *_LANE))
     cell = min(int(np.clip(_MATRIX_WIDTH / count, *_CELL)), _WIDEST_MATRIX // count)
     names = [_shortened(name) for name in clips.streams]
+    synced = _synced(store)
     page = _Page()
     page.say(_MARGIN, 22, _shortened(take_word(store, "name"), 96), 17, _INK, "bold")
     page.say(_MARGIN, 54, _facts(store, clips), 11, _MUTED)
@@ -117,6 +120,8 @@ def _draw(store: TakeStore, clips: Clips, reference: int) -> Figure:
             words = f"reference, {words}"
         right = max(right, page.say(_MARGIN, middle - 19, name, 12, _INK, "bold"))
         right = max(right, page.say(_MARGIN, middle + 3, words, 9.5, _MUTED))
+        if name_sync := synced.get(clips.streams[index]):
+            right = max(right, page.say(_MARGIN, middle + 19, name_sync, 9.5, _MUTED))
     left, matrix = int(right) + 14, WIDTH - _MARGIN - cell * count
     bottom = 66.0
     if count > 1:
@@ -355,6 +360,21 @@ def _facts(store: TakeStore, clips: Clips) -> str:
     if len(clips.middle):
         facts.append(clock(float(clips.right[-1] - clips.left[0])))
     return "   ·   ".join([*facts, store.status])
+
+
+def _synced(store: TakeStore) -> dict[str, str]:
+    """By stream, how far it is from the take's reference, where that was measured."""
+    sync = TakeSync.of(store.attributes)
+    words = {}
+    for name, one in ({} if sync is None else sync.streams).items():
+        if one.witness == REFERENCE:
+            words[name] = "others are timed by it"
+        elif one.offset_ms is None:
+            words[name] = "offset not told"
+        else:
+            shown = f"{offset_words(one.offset_ms)} ms, {one.confidence} trust"
+            words[name] = shown + shift_words(one.shift_frames)
+    return words
 
 
 def _shortened(name: str, most: int = _LONGEST_NAME) -> str:

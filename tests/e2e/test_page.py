@@ -154,7 +154,7 @@ def test_a_moment_is_found_in_the_other_cameras(extracted: Page) -> None:
     page.driver.execute_script("arguments[0].focus()", track)
     page.press(Keys.ARROW_DOWN, Keys.ENTER)
     page.wait(f"document.querySelector('.asked').innerText !== {json.dumps(asked)}")
-    assert "No audit" in page.texts("section[aria-labelledby=sync-title]")[0]
+    assert "No offset was measured" in page.texts("section[aria-labelledby=sync-title]")[0]
 
 
 def test_the_theme_is_chosen_and_kept(page: Page) -> None:

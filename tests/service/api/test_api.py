@@ -23,6 +23,7 @@ from service.api.problems import Problem
 from service.app import checked
 from service.features.cache import StoredFeatures
 from takestream.storage import S3Options
+from takestream.sync import StreamSync, TakeSync
 from workers.run.recipe import make_recipe
 from workers.store.layout import StoreLayout
 from workers.store.takestore import TakeStore
@@ -317,6 +318,25 @@ def test_a_take_knows_its_stores_as_they_are_now(root: Path) -> None:
     finally:
         shutil.rmtree(copy.parent)
     assert len(client.get("/v1/takes/one").json()["stores"]) == 1
+
+
+def test_what_was_measured_of_a_take_is_told(root: Path) -> None:
+    client = client_of(root)
+    assert client.get("/v1/takes/one").json()["sync"] is None
+    rows = client.get("/v1/takes/one/timeline").json()["streams"]
+    assert [row["sync"] for row in rows] == [None] * len(STREAMS)
+    late = StreamSync(-300.0, None, -9, "sound", "high", 11, 12, 10.0, "9 frames early")
+    measured = TakeSync("sound", STREAMS[0], 30.0, {STREAMS[1]: late})
+    store = next((root / "out").glob("*/uid-1.zarr"))
+    before = (store / "zarr.json").read_bytes()
+    try:
+        TakeStore.open(str(store), writable=True).update_attributes(sync=measured.facts())
+        take = client.get("/v1/takes/one").json()
+        rows = client.get("/v1/takes/one/timeline").json()["streams"]
+    finally:
+        (store / "zarr.json").write_bytes(before)
+    assert take["sync"]["streams"][STREAMS[1]]["offset_ms"] == -300.0
+    assert [(row["sync"] or {}).get("frames") for row in rows][:2] == [None, -9]
 
 
 def test_the_api_page_comes_from_here_alone(client: TestClient) -> None:
