@@ -60,6 +60,7 @@ bench: install ## the benchmarks; ratios taken in one run
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.service
 	$(BIN)/python -m tests.benchmarks.windows
+	$(BIN)/python -m tests.benchmarks.startup
 
 clean: ## forget the set-up and the demo
 	rm -rf $(VENV) demo site build

@@ -113,6 +113,21 @@ def size_here(uri: str) -> int | None:
     return sum(file.stat().st_size for file in files)
 
 
+def is_here(uri: str) -> bool:
+    """Whether the weights at `uri` can be read on this machine without a network."""
+    if uri.startswith("package:"):
+        return importlib.util.find_spec(uri.removeprefix("package:")) is not None
+    if not is_remote(uri):
+        return True
+    repo = uri.removeprefix("hf://").strip("/")
+    if not HUB_ID.match(repo):
+        return False
+    from huggingface_hub import try_to_load_from_cache
+
+    names = (SAFETENSORS, INDEX, BIN)
+    return any(isinstance(try_to_load_from_cache(repo, name), str) for name in names)
+
+
 def is_remote(uri: str) -> bool:
     """Whether looking at the weights at `uri` would mean fetching them."""
     if uri.startswith(("package:", "file://")):

@@ -28,6 +28,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("takestream.version").own_version()
     if name in ("errors", "schema"):
         return importlib.import_module(f"takestream.{name}")
     if name not in _HOMES:

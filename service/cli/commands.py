@@ -5,10 +5,9 @@ from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.table import Table
-
 from configs.load import encoder_presets, load_job, parse
-from configs.schema import Selection, ServeSpec
+from configs.schema import EncoderChoice, Selection, ServeSpec
+from models.weights import is_here
 from service.cli.flags import dataset_job, flags_of, limits, overrides
 from service.cli.jobs import jobs, logs, perform, stop, submit
 from service.jobs.choose import choose, choose_takes
@@ -16,17 +15,19 @@ from service.jobs.driver import run_here
 from service.report.console import print_json, print_json_list, result_console
 from service.report.inspect import describe_store, print_store
 from service.report.listing import (
+    ENCODERS,
     PLAN,
     TAKES,
+    encoder_row,
     plan_facts,
     planned_facts,
     planned_row,
-    print_rows,
     take_facts,
     take_row,
 )
 from service.report.progress import progress_display
 from service.report.summary import print_summary, report_facts
+from service.report.table import print_rows
 from takestream.storage import S3Options
 from takestream.stores import find_stores
 from workers.dataset.guess import COLUMNS, guess_table
@@ -55,11 +56,15 @@ def takes(found: Namespace) -> int:
     sizes = dataset.sizes(chosen)
     for note in (*dataset.notes(), *selection_notes(everything, selection)):
         print(f"note: {note}", file=sys.stderr)
-    if found.json:
+    if found.form == "json":
         print_json_list(take_facts(take, sizes) for take in chosen)
         return 0
-    console = result_console()
-    print_rows(TAKES, [take_row(take, sizes) for take in chosen], console)
+    rows = [take_row(take, sizes) for take in chosen]
+    print_rows(TAKES, rows, form=found.form, spare=("take_uid", "streams", "university", "task"))
+    if found.form == "csv":
+        return 0
+    # In a pipe the rows are all that stdout holds.
+    console = result_console(to_stderr=not sys.stdout.isatty())
     total = sum(size or 0 for size in sizes.values())
     streams = sum(len(take.streams) for take in chosen)
     console.print(f"{len(chosen)} takes, {streams} streams, {total / 1e6:.1f} MB")
@@ -90,12 +95,15 @@ def plan(found: Namespace) -> int:
     memory = memory_of(recipe, chosen)
     facts = plan_facts(planned, found.clips_per_second, found.price_per_hour)
     facts["memory_mib"] = {**asdict(memory), "warning": memory.warning}
-    if found.json:
+    if found.form == "json":
         each = [planned_facts(take) for take in planned]
         print_json({"encoder_id": recipe.target.encoder_id, "takes": each, **facts})
         return 0
-    console = result_console()
-    print_rows(PLAN, [planned_row(take) for take in planned], console)
+    rows = [planned_row(take) for take in planned]
+    print_rows(PLAN, rows, form=found.form, spare=("frames", "units"))
+    if found.form == "csv":
+        return 0
+    console = result_console(to_stderr=not sys.stdout.isatty())
     sign = "" if facts["exact"] else "about "
     console.print(
         f"{', '.join(recipe.encoder_ids)}: {sign}{facts['clips_left']} of {facts['clips']} clips"
@@ -131,23 +139,25 @@ def extract(found: Namespace) -> int:
 
 
 def encoders(found: Namespace) -> int:
-    """List the presets."""
+    """List the presets; which one is the default, and which have their weights here."""
     presets = encoder_presets()
-    if found.json:
-        print_json([spec.model_dump(mode="json") for spec in presets.values()])
+    default = EncoderChoice().preset
+    here = {name: is_here(spec.weights) for name, spec in presets.items()}
+    if found.form == "json":
+        print_json(
+            [
+                {**spec.model_dump(mode="json"), "default": name == default, "here": here[name]}
+                for name, spec in presets.items()
+            ]
+        )
         return 0
-    table = Table(box=None)
-    for heading in ("encoder", "dim", "clip", "input", "licence", "weights"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "encoder")
-    for spec in presets.values():
-        # Where the preset leaves it to the checkpoint, only loading it tells.
-        size = "its own" if spec.preprocess is None else "×".join(map(str, spec.preprocess.size))
-        grid = spec.grid
-        clip = f"{spec.frames} of {grid.window} frames, one clip every {grid.stride}"
-        if grid.window == grid.stride == 1:
-            clip = "every frame"
-        table.add_row(spec.name, str(spec.dim), clip, size, spec.licence, spec.weights)
-    result_console().print(table)
+    rows = [
+        encoder_row(spec, default=name == default, here=here[name])
+        for name, spec in presets.items()
+    ]
+    print_rows(ENCODERS, rows, form=found.form, spare=("weights", "licence", "input"))
+    if found.form == "table":
+        print("here: its weights are on this machine, so it works offline", file=sys.stderr)
     return 0
 
 
@@ -172,8 +182,14 @@ def verify(found: Namespace) -> int:
     s3 = _s3(found)
     uris = [uri for given in found.stores for uri in find_stores(given, s3)]
     reports = [verify_store(uri, s3) for uri in uris]
-    if found.json:
+    if found.form == "json":
         print_json([{**asdict(report), "ok": report.ok} for report in reports])
+    elif found.form == "csv":
+        rows = [
+            (report.uri, "ok" if report.ok else "FAULTY", "; ".join(report.faults))
+            for report in reports
+        ]
+        print_rows(("store", "status", "faults"), rows, form="csv")
     else:
         for report in reports:
             print(f"{'ok     ' if report.ok else 'FAULTY '} {report.uri}")

@@ -96,7 +96,7 @@ class Parser(argparse.ArgumentParser):
 
 class _Help(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30, width=96)
+        super().__init__(prog, max_help_position=26, width=80)
 
 
 def overrides(found: argparse.Namespace) -> dict[str, Any]:
@@ -145,10 +145,12 @@ def add_storage(parser: argparse.ArgumentParser) -> None:
 def add_filters(parser: argparse.ArgumentParser) -> None:
     """Which takes and streams, in the data set's words; several values after one flag."""
     group = parser.add_argument_group("which takes and streams (default: all)")
-    group.add_argument("--uids", nargs="+", metavar="UID")
-    group.add_argument("--take-names", "--take", nargs="+", metavar="NAME")
+    group.add_argument("--uids", nargs="+", metavar="UID", help="uids of takes or captures")
+    group.add_argument(
+        "--take-names", "--take", nargs="+", metavar="NAME", help="names of takes, or patterns"
+    )
     group.add_argument("--tasks", nargs="+", metavar="TASK", help="task names or patterns")
-    group.add_argument("--universities", nargs="+", metavar="NAME")
+    group.add_argument("--universities", nargs="+", metavar="NAME", help="such as cmu")
     group.add_argument("--captures", nargs="+", metavar="NAME", help="names or uids of captures")
     group.add_argument("--parent-tasks", nargs="+", metavar="TASK", help="such as Cooking")
     group.add_argument("--splits", nargs="+", metavar="SPLIT", help="train, val, test")
@@ -159,7 +161,9 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
         ("--best-exo", "of cameras that are not worn, the one that shows the take best"),
     ):
         group.add_argument(flag, action="store_true", default=None, help=words)
-    group.add_argument("--views", nargs="+", choices=("ego", "exo"))
+    group.add_argument(
+        "--views", nargs="+", choices=("ego", "exo"), help="worn cameras, or the others"
+    )
     group.add_argument(
         "--kinds", nargs="+", metavar="KIND",
         help="rgb, slam, et, gopro, other; default: all but et, the eye cameras",
@@ -200,7 +204,7 @@ def add_job(
     group.add_argument("--weights", metavar="URI", help="other weights for that encoder")
     group.add_argument("--revision", metavar="REV", help="revision on the hub")
     group.add_argument("--sha256", metavar="HEX", help="refuse weights with another digest")
-    group.add_argument("--precision", choices=("float32", "bfloat16"))
+    group.add_argument("--precision", choices=("float32", "bfloat16"), help="of the encoder")
     group.add_argument(
         "--pool", choices=("cls", "mean", "pooled"), help="which vector; default: the preset's"
     )
@@ -209,10 +213,14 @@ def add_job(
         "--sampling", choices=("lattice", "spread"),
         help="which frames: every so many, shared by clips that overlap, or spread over the window",
     )  # fmt: skip
-    group.add_argument("--window", type=int, metavar="FRAMES")
-    group.add_argument("--stride", type=int, metavar="FRAMES")
+    group.add_argument("--window", type=int, metavar="FRAMES", help="frames of a clip")
+    group.add_argument("--stride", type=int, metavar="FRAMES", help="from clip to clip")
     group.add_argument("--fps", metavar="FPS|auto", help="of the grid")
-    group.add_argument("--tail", choices=("backpad", "drop"))
+    group.add_argument(
+        "--tail",
+        choices=("backpad", "drop"),
+        help="what the last frames become: a clip, or nothing",
+    )
     group.add_argument(
         "--segments",
         metavar="FILE",
@@ -236,11 +244,13 @@ def add_job(
         help="turn pictures counter-clockwise, e.g. cam05_0=90; Aria's are upright already",
     )
     group = parser.add_argument_group("store")
-    group.add_argument("--dtype", choices=("float16", "float32"))
+    group.add_argument("--dtype", choices=("float16", "float32"), help="of stored features")
     group.add_argument("--unit-frames", type=int, metavar="N", help="frames of a unit of work")
     group = parser.add_argument_group("how to run")
-    group.add_argument("--device", choices=("auto", "cpu", "cuda"))
-    group.add_argument("--workers", metavar="N|auto")
+    group.add_argument("--device", choices=("auto", "cpu", "cuda"), help="auto: a GPU if any")
+    group.add_argument(
+        "--workers", metavar="N|auto", help="auto: one for each GPU, or for each 4 cores"
+    )
     group.add_argument("--batch-size", metavar="N|auto", help="clips in one forward pass")
     group.add_argument("--compile", action="store_true", default=None, help="torch.compile")
     group.add_argument(
@@ -254,8 +264,8 @@ def add_job(
     add_storage(parser)
     add_release(parser)
     group = parser.add_argument_group("S3 of the output, where it differs")
-    group.add_argument("--output-s3-profile", metavar="NAME")
-    group.add_argument("--output-endpoint-url", metavar="URL")
+    group.add_argument("--output-s3-profile", metavar="NAME", help="profile for the output")
+    group.add_argument("--output-endpoint-url", metavar="URL", help="endpoint of the output")
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
@@ -329,10 +339,14 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
 
 def add_keys(parser: argparse.ArgumentParser) -> None:
     """What is done with the API keys of a service."""
-    parser.add_argument("action", choices=("new", "list", "revoke"))
+    parser.add_argument("action", choices=("new", "list", "revoke"), help="what to do")
     parser.add_argument("name", nargs="?", metavar="NAME", help="the owner's name")
     parser.add_argument(
-        "--scopes", nargs="+", default=["read"], choices=("read", "compute", "jobs")
+        "--scopes",
+        nargs="+",
+        default=["read"],
+        choices=("read", "compute", "jobs"),
+        help="what the key may",
     )
     parser.add_argument(
         "--days", type=int, metavar="N", help="accepted for N days after today; default: no limit"

@@ -13,8 +13,6 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
-
 from configs.load import SettingsError
 from configs.schema import in_full
 from service.cli.flags import overrides
@@ -28,13 +26,18 @@ from service.jobs.backends import (
     pauses,
 )
 from service.jobs.records import ENDED, Records, is_short_id, whole_id
-from service.report.console import print_json, result_console
+from service.report.console import print_json
+from service.report.table import Row, print_rows
 from takestream.protocol import JOBS_PER_PAGE, clips_of
 from takestream.storage import S3Options
 
 # A job that is told to stop is gone after this, by force if need be.
 STOP_SECONDS = 90.0
-_TELL_SECONDS = 15.0
+_TELL_SECONDS, WATCH_SECONDS = 15.0, 2.0
+
+HEADINGS = ("job", "status", "submitted", "takes", "clips", "encoder", "data set", "error")
+# What a narrow terminal goes without, the first one first.
+SPARE = ("data set", "encoder", "submitted", "takes")
 
 
 def submit(found: Namespace) -> int:
@@ -69,6 +72,8 @@ def submit(found: Namespace) -> int:
 def jobs(found: Namespace) -> int:
     """List jobs, or show one."""
     backend, words = _backend(found)
+    if found.watch:
+        return _watch(backend, found)
     if found.job_id:
         facts = backend.job(_whole(backend, found.job_id))
         print_json(facts) if found.json else _print_job(facts, words)
@@ -80,16 +85,47 @@ def jobs(found: Namespace) -> int:
     if not listed:
         print("no jobs", file=sys.stderr)
         return 0
-    table = Table(box=None)
-    for heading in ("job", "status", "submitted", "takes", "clips", "encoder", "data set", "error"):
-        table.add_column(heading, no_wrap=heading in ("job", "status"), overflow="fold")
-    for facts in listed:
+    short = found.form == "table" and sys.stdout.isatty()
+    print_rows(HEADINGS, _rows(listed, short=short), form=found.form, spare=SPARE)
+    return 0
+
+
+def _rows(listed: Sequence[Facts], *, short: bool) -> list[Row]:
+    """A row for each job; `short` cuts its id to the last part where that is enough."""
+    ids = [facts["job_id"] for facts in listed]
+    ends = [one.split("-")[-1] for one in ids]
+    rows: list[Row] = []
+    for facts, end in zip(listed, ends, strict=True):
         takes, clips = _progress(facts)
-        table.add_row(
-            facts["job_id"], facts["status"], _clock(facts["submitted_at"]), takes, clips,
-            _encoder(facts), str(facts["spec"].get("dataset", "")), _short(facts["error"] or ""),
-        )  # fmt: skip
-    result_console().print(table, markup=False)
+        rows.append((
+            end if short and ends.count(end) == 1 else facts["job_id"], facts["status"],
+            _clock(facts["submitted_at"]), takes, clips, _encoder(facts),
+            str(facts["spec"].get("dataset", "")), _short(facts["error"] or ""),
+        ))  # fmt: skip
+    return rows
+
+
+def _watch(backend: Backend, found: Namespace) -> int:
+    """Show how jobs stand until all shown have ended, or until interrupted."""
+    if found.job_id:
+        job_id = _whole(backend, found.job_id)
+        facts = _wait(backend, backend.job(job_id), _teller(WATCH_SECONDS))
+        print_json(facts) if found.json else _print_job(facts, ())
+        return {"succeeded": 0, "stopped": 130}.get(facts["status"], 1)
+    shown: dict[str, tuple[str, str, str]] = {}
+    for _ in pauses():
+        listed = backend.list(found.limit)
+        for facts in reversed(listed):
+            takes, clips = _progress(facts)
+            now = (facts["status"], takes, clips)
+            # What had ended before is no news.
+            if shown.get(facts["job_id"]) != now and (shown or facts["status"] not in ENDED):
+                more = f" takes={takes} clips={clips}" if takes else ""
+                print(f"{facts['job_id']} {facts['status']}{more}", flush=True)
+            shown[facts["job_id"]] = now
+        if all(facts["status"] in ENDED for facts in listed):
+            return 0
+        time.sleep(WATCH_SECONDS)
     return 0
 
 
@@ -184,14 +220,14 @@ def _wait(
     return facts
 
 
-def _teller() -> Callable[[Facts], None]:
-    """One line on stderr for each change of status, and for progress now and then."""
+def _teller(seconds: float = _TELL_SECONDS) -> Callable[[Facts], None]:
+    """One line on stderr for each change of status, and for progress every so many seconds."""
     last: list[Any] = [None, 0.0, None]
 
     def tell(facts: Facts) -> None:
         takes, clips = _progress(facts)
         news = (takes, clips)
-        due = time.monotonic() - last[1] > _TELL_SECONDS and news != last[2]
+        due = time.monotonic() - last[1] >= seconds and news != last[2]
         if facts["status"] != last[0] or due:
             more = f" takes={takes} clips={clips}" if takes else ""
             print(f"{facts['job_id']} {facts['status']}{more}", file=sys.stderr, flush=True)

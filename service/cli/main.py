@@ -24,6 +24,7 @@ from service.cli.flags import (
     add_sync,
     positive,
 )
+from service.cli.help import complete
 from service.cli.process import guard_streams, interrupted, take_signals
 from takestream.errors import ErrorKind, TakestreamError, kind_of
 from takestream.version import own_version
@@ -35,6 +36,7 @@ EXAMPLES = """examples:
 """
 
 
+JOB = "its id, or the beginning of it or of its last part"
 # Commands that need neither torch nor, most of them, Ray.
 REMOTE = ("submit", "jobs", "logs", "stop", "perform")
 # Commands whose result is what they did, not what they print.
@@ -60,12 +62,15 @@ def run(argv: Sequence[str]) -> int:
     """Run the command line; the exit code."""
     parser = build_parser()
     found = parser.parse_args(argv)
+    form = getattr(found, "form", None)
+    if getattr(found, "json", False) or form == "json":
+        found.json, found.form = True, "json"
     try:
         # Imported late: torch and Ray take seconds that `--help` should not.
         home = "service.cli.commands"
         if found.command in REMOTE:
             home = "service.cli.jobs"
-        elif found.command in ("doctor", "keys", "sync"):
+        elif found.command in ("completion", "doctor", "keys", "sync"):
             home = f"service.cli.{found.command}"
         command = getattr(importlib.import_module(home), found.command.replace("-", "_"))
         return int(command(found))
@@ -101,7 +106,7 @@ def build_parser() -> Parser:
         description="Synchronised per-camera video features, streamed from S3 into Zarr.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("--version", action="version", version=own_version())
+    parser.add_argument("--version", action="version", version=f"takestream {own_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     takes = commands.add_parser("takes", help="list takes and streams, sizes, what is missing")
@@ -155,13 +160,16 @@ def build_parser() -> Parser:
         "--no-working-dir", action="store_true", help="the cluster has this checkout already"
     )
     jobs = commands.add_parser("jobs", help="list submitted jobs, or show one")
-    jobs.add_argument("job_id", nargs="?", metavar="JOB")
-    jobs.add_argument("--limit", type=positive, default=20, metavar="N")
+    jobs.add_argument("job_id", nargs="?", metavar="JOB", help=JOB)
+    jobs.add_argument("--limit", type=positive, default=20, metavar="N", help="the newest N")
+    jobs.add_argument(
+        "--watch", action="store_true", help="a line for all that changes, until all have ended"
+    )
     logs = commands.add_parser("logs", help="what a submitted job said")
-    logs.add_argument("job_id", metavar="JOB")
+    logs.add_argument("job_id", metavar="JOB", help=JOB)
     logs.add_argument("--follow", action="store_true", help="until it ends")
     stop = commands.add_parser("stop", help="stop a submitted job; what it wrote is kept")
-    stop.add_argument("job_id", metavar="JOB")
+    stop.add_argument("job_id", metavar="JOB", help=JOB)
     for command in (jobs, logs, stop):
         add_place(command)
 
@@ -173,6 +181,9 @@ def build_parser() -> Parser:
     )
     add_doctor(doctor)
 
+    completion = commands.add_parser("completion", help="the completion of a shell, to be sourced")
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="which shell")
+
     perform = commands.add_parser("perform")  # what a cluster runs; nobody types it
     perform.add_argument("job_id")
     perform.add_argument("--output", required=True)
@@ -183,7 +194,7 @@ def build_parser() -> Parser:
 
     serve_demo = commands.add_parser("serve-demo", help="the HTTP service on the example data set")
     serve_demo.add_argument("--dir", default="demo", metavar="DIR", help="working folder")
-    serve_demo.add_argument("--port", type=int, default=8000)
+    serve_demo.add_argument("--port", type=int, default=8000, metavar="N", help="where it listens")
 
     for command in (
         takes,
@@ -205,4 +216,10 @@ def build_parser() -> Parser:
         demo,
     ):
         command.add_argument("--json", action="store_true", help="machine-readable, on stdout")
+    for command in (takes, plan, encoders, verify, jobs):
+        command.add_argument(
+            "--format", dest="form", choices=("table", "csv", "json"), default="table",
+            help="of the output; a pipe gets a line a row",
+        )  # fmt: skip
+    complete(commands)
     return parser

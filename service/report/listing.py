@@ -1,39 +1,17 @@
-"""Takes and plans in print: a table for people, however long, and the facts for scripts."""
+"""Takes, plans and encoders as rows of a table, and the facts of them for scripts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from configs.schema import EncoderSpec
+from service.report.table import Row
 from workers.dataset.take import Take
 from workers.run.plan import PlannedTake
 
-Row = tuple[str, ...]
-# More rows are printed as they are: fitting thousands into the terminal takes seconds.
-MOST_FITTED = 300
-
 TAKES = ("take", "take_uid", "task", "university", "s", "streams", "MB", "missing")
 PLAN = ("take", "frames", "clips", "done", "units", "MB to read", "absent")
-
-
-def print_rows(headings: Sequence[str], rows: Sequence[Row], console: Console) -> None:
-    """A table; names and uids, in the first columns, are there to be copied and never cut."""
-    if len(rows) <= MOST_FITTED:
-        table = Table(box=None)
-        for number, heading in enumerate(headings):
-            kept = number == 0 or heading.endswith("uid")
-            table.add_column(heading, overflow="fold", no_wrap=kept)
-        for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
-        console.print(table)
-        return
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    for row in (tuple(headings), *rows):
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        console.file.write("  ".join(cells).rstrip() + "\n")
+ENCODERS = ("encoder", "default", "here", "dim", "clip", "input", "licence", "weights")
 
 
 def take_row(take: Take, sizes: Mapping[str, int | None]) -> Row:
@@ -49,6 +27,20 @@ def take_row(take: Take, sizes: Mapping[str, int | None]) -> Row:
         f"{sum(size or 0 for size in there.values()) / 1e6:.1f}",
         " ".join(s.key for s in take.streams if there.get(s.key) is None),
     )
+
+
+def encoder_row(spec: EncoderSpec, *, default: bool, here: bool) -> Row:
+    """One line of the list of encoders."""
+    # Where the preset leaves it to the checkpoint, only loading it tells.
+    size = "its own" if spec.preprocess is None else "×".join(map(str, spec.preprocess.size))
+    grid = spec.grid
+    clip = f"{spec.frames} of {grid.window} frames, every {grid.stride}"
+    if grid.window == grid.stride == 1:
+        clip = "every frame"
+    return (
+        spec.name, "default" if default else "", "yes" if here else "no",
+        str(spec.dim), clip, size, spec.licence, spec.weights,
+    )  # fmt: skip
 
 
 def take_facts(take: Take, sizes: Mapping[str, int | None]) -> dict[str, Any]:
