@@ -16,6 +16,7 @@ from service.features.cache import OpenStore
 from service.features.catalogue import Variant
 from service.features.encoding import TakeFeatures
 from takestream.errors import ErrorKind, TakestreamError
+from takestream.sync import TakeSync
 from workers.dataset.take import Take
 
 # Attributes of a store that an answer carries.
@@ -86,12 +87,16 @@ class FeaturePlan:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """The store's attributes; provenance and problems only of these streams."""
+        """The store's attributes; provenance, problems and `sync` only of these streams."""
         found = {name: self.store.attributes.get(name, {}) for name in CARRIED}
         streams = self.request.streams
         provenance = dict(found["provenance"])
         provenance["streams"] = _only(provenance.get("streams", {}), streams)
-        return {**found, "provenance": provenance, "problems": _only(found["problems"], streams)}
+        answer = {**found, "provenance": provenance, "problems": _only(found["problems"], streams)}
+        if (sync := TakeSync.of(self.store.attributes)) is not None:
+            facts = sync.facts()
+            answer["sync"] = {**facts, "streams": _only(facts["streams"], streams)}
+        return answer
 
     def features(self) -> TakeFeatures:
         """The features, as far as they are known."""
@@ -119,6 +124,8 @@ class FeaturePlan:
             self.request.streams,
             kind,
         ]
+        if (sync := TakeSync.of(self.store.attributes)) is not None and sync.applied:
+            facts.append({name: one.shift_frames for name, one in sync.streams.items()})
         text = json.dumps(facts, sort_keys=True, default=str)
         return f'W/"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
