@@ -54,9 +54,10 @@ changelog: install ## CHANGELOG.md from the subjects of the commits
 	@$(BIN)/git-cliff -o CHANGELOG.md
 
 bench: install ## the benchmarks; ratios taken in one run
-	$(BIN)/python -m tests.benchmarks.stages --json build/bench.json
+	$(BIN)/python -m tests.benchmarks.stages --json build/bench.json --chart build/bench.svg
 	$(BIN)/python -m tests.benchmarks.remote
-	$(BIN)/python -m tests.benchmarks.runtimes --only efficientnet_lite
+	$(BIN)/python -m tests.benchmarks.runtimes
+	$(BIN)/python -m tests.benchmarks.memory --minutes 1 5
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.service
 	$(BIN)/python -m tests.benchmarks.windows

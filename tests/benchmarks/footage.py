@@ -27,17 +27,23 @@ def real_video(path: Path, stream: int, frames: int, size: tuple[int, int] = (44
         frames: how many.
         size: height and width in pixels.
     """
-    pictures = _pictures(stream, frames, size)
-    encode_video(path, pictures, audio=True, faststart=bool(stream % 2), crf=26, threads=2)
+    frames_of = pictures(stream, frames, size)
+    encode_video(path, frames_of, audio=True, faststart=bool(stream % 2), crf=26, threads=2)
 
 
 def real_take(folder: Path, streams: int, frames: int) -> list[Path]:
     """A data set of one take, `bench`; its videos. What the folder has already is kept."""
-    videos = [folder / "takes" / "bench" / f"cam{stream:02d}.mp4" for stream in range(streams)]
+    videos = describe(folder, streams)
     for stream, path in enumerate(videos):
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
             real_video(path, stream, frames)
+    return videos
+
+
+def describe(folder: Path, streams: int) -> list[Path]:
+    """Write `takes.json` of that take; where its videos have to be."""
+    videos = [folder / "takes" / "bench" / f"cam{stream:02d}.mp4" for stream in range(streams)]
+    videos[0].parent.mkdir(parents=True, exist_ok=True)
     entry = {
         "take_uid": "bench",
         "take_name": "bench",
@@ -48,7 +54,8 @@ def real_take(folder: Path, streams: int, frames: int) -> list[Path]:
     return videos
 
 
-def _pictures(stream: int, frames: int, size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
+def pictures(stream: int, frames: int, size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
+    """What that camera sees, uint8 [H, W, 3]."""
     height, width = size
     rng = np.random.default_rng(stream)
     reformatter, made, at = VideoReformatter(), 0, stream
