@@ -158,7 +158,7 @@ def check_version(version: object, uri: str, *, writing: bool = False) -> None:
             f"{uri} has schema version {version}, this takestream knows {known}:"
             " a newer takestream wrote it. Update takestream to read it"
         )
-    if major < schema.SCHEMA_VERSION:
+    if major < schema.OLDEST_VERSION:
         raise StoreFault(
             f"{uri} has schema version {version}, this takestream knows {known}:"
             " read it with an older takestream, or extract the take again"
@@ -191,7 +191,8 @@ def check_arrays(attributes: Mapping[str, Any], arrays: Mapping[str, Any], uri: 
     names = arrays_named(attributes)
     if absent := [name for name in names if name not in arrays]:
         raise _fault(uri, f"it has no array {', '.join(absent)}")
-    sizes = _sizes(arrays, uri)
+    major, _ = _parsed(attributes["schema_version"], uri)
+    sizes = _sizes(arrays, uri, checksum=major > 1)
     if sizes.streams != len(attributes["streams"]):
         count = len(attributes["streams"])
         raise _fault(uri, f"features has {sizes.streams} streams, its attributes name {count}")
@@ -204,7 +205,7 @@ def check_arrays(attributes: Mapping[str, Any], arrays: Mapping[str, Any], uri: 
     return sizes
 
 
-def _sizes(arrays: Mapping[str, Any], uri: str) -> Sizes:
+def _sizes(arrays: Mapping[str, Any], uri: str, *, checksum: bool) -> Sizes:
     features = arrays[schema.FEATURES]
     try:
         clips, streams, dim = features["shape"]
@@ -213,7 +214,7 @@ def _sizes(arrays: Mapping[str, Any], uri: str) -> Sizes:
         dtype = features["data_type"]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise _fault(uri, "schema: features or valid has no shape or chunks") from error
-    sizes = Sizes(clips, streams, dim, unit, chunk, dtype)
+    sizes = Sizes(clips, streams, dim, unit, chunk, dtype, checksum)
     if fault := size_fault(sizes):
         raise _fault(uri, f"schema: {fault}")
     return sizes
@@ -267,12 +268,18 @@ def _array_fault(spec: ArraySpec, found: Any, sizes: Sizes) -> str | None:
 
 def _without_level(codecs: Any) -> str:
     """Codecs as text; how hard the values were compressed does not matter."""
-    if isinstance(codecs, list) and codecs and isinstance(codecs[-1], dict):
-        settings = codecs[-1].get("configuration")
-        if isinstance(settings, dict) and type(settings.get("level")) is int:
-            rest = {name: value for name, value in settings.items() if name != "level"}
-            codecs = [*codecs[:-1], {**codecs[-1], "configuration": rest}]
-    return json.dumps(codecs, sort_keys=True)
+    plain = codecs
+    if isinstance(codecs, list):
+        plain = [_unlevelled(codec) for codec in codecs]
+    return json.dumps(plain, sort_keys=True)
+
+
+def _unlevelled(codec: Any) -> Any:
+    settings = codec.get("configuration") if isinstance(codec, dict) else None
+    if isinstance(settings, dict) and type(settings.get("level")) is int:
+        rest = {name: value for name, value in settings.items() if name != "level"}
+        return {**codec, "configuration": rest}
+    return codec
 
 
 def _parsed(version: object, uri: str) -> tuple[int, int]:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
 
-# The major version. Stores of this major are read and extended whatever their minor.
-SCHEMA_VERSION: Final = 1
+# The major version of new stores. Stores of major 1, whose features have no CRC-32C, are read and
+# extended as they are.
+SCHEMA_VERSION: Final = 2
+OLDEST_VERSION: Final = 1
 # The newest minor version that this code knows; each array says since which it exists.
 SCHEMA_MINOR: Final = 1
 
@@ -73,6 +75,7 @@ class Sizes:
         unit_clips: Clips of a unit (U), so of the chunks of the arrays per clip and stream.
         chunk_clips: Clips of a chunk of `features` (C).
         dtype: Of `features`, as numpy names it.
+        checksum: Whether a chunk of `features` ends with its CRC-32C: from version 2 on.
     """
 
     clips: int
@@ -81,6 +84,7 @@ class Sizes:
     unit_clips: int
     chunk_clips: int
     dtype: str
+    checksum: bool = True
 
 
 # How many entries of a dimension one chunk has: a number, or one of these.
@@ -166,6 +170,10 @@ class ArraySpec:
             stored = {"name": "bytes", "configuration": {"endian": "little"}}
         # The checksum makes flipped bytes an error on reading; without it many would decode.
         packed = {"name": "zstd", "configuration": {"level": 3, "checksum": True}}
+        codecs = [stored, packed]
+        if self.name == FEATURES and sizes.checksum:
+            # Over the bytes as they are stored: whoever copies a chunk can prove it undecoded.
+            codecs.append({"name": "crc32c"})
         chunk_shape = {"chunk_shape": list(self.chunk_shape(sizes))}
         return {
             "shape": list(self.shape(sizes)),
@@ -173,7 +181,7 @@ class ArraySpec:
             "chunk_grid": {"name": "regular", "configuration": chunk_shape},
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
             "fill_value": self.fill,
-            "codecs": [stored, packed],
+            "codecs": codecs,
             "attributes": self.attributes,
             "dimension_names": list(self.dims),
             "zarr_format": 3,

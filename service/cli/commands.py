@@ -12,6 +12,7 @@ from service.cli.flags import dataset_job, flags_of, limits, overrides
 from service.cli.jobs import jobs, logs, perform, stop, submit
 from service.jobs.choose import choose, choose_takes
 from service.jobs.driver import run_here
+from service.jobs.mend import repair_jobs, set_aside_damage
 from service.report.console import print_json, print_json_list, result_console
 from service.report.inspect import describe_store, print_store
 from service.report.listing import (
@@ -36,6 +37,7 @@ from workers.dataset.selection import select, selection_notes
 from workers.run.memory import memory_of
 from workers.run.plan import plan as make_plan
 from workers.run.recipe import make_recipe
+from workers.store.verify import VerifyReport, set_aside
 from workers.store.verify import verify as verify_store
 
 __all__ = [
@@ -128,6 +130,9 @@ def plan(found: Namespace) -> int:
 def extract(found: Namespace) -> int:
     """Run a job."""
     chosen = choose(load_job(found.job, overrides(found), flags_of(found)))
+    if found.check:
+        for report in set_aside_damage(chosen):
+            print(f"takestream: {_damage_line(report)}", file=sys.stderr)
     with progress_display(quiet=found.json) as show:
         finished = run_here(chosen, show)
     if found.json:
@@ -182,8 +187,24 @@ def verify(found: Namespace) -> int:
     s3 = _s3(found)
     uris = [uri for given in found.stores for uri in find_stores(given, s3)]
     reports = [verify_store(uri, s3) for uri in uris]
+    repaired: list[str] = []
+    if found.repair:
+        bad = [report for report in reports if not report.ok]
+        # Settings first: what cannot be done again is not set aside.
+        jobs = list(repair_jobs(bad, s3, found.job))
+        for report in bad:
+            set_aside(report, s3)
+            print(f"takestream: {_damage_line(report)}", file=sys.stderr)
+            repaired.append(report.uri)
+        for job in jobs:
+            with progress_display(quiet=found.form != "table") as show:
+                finished = run_here(choose(job), show)
+            if finished.end.error:
+                print(f"takestream: {finished.end.error}", file=sys.stderr)
+        reports = [verify_store(uri, s3) for uri in uris]
     if found.form == "json":
-        print_json([{**asdict(report), "ok": report.ok} for report in reports])
+        facts = [{**asdict(report), "ok": report.ok} for report in reports]
+        print_json([{**each, "repaired": each["uri"] in repaired} for each in facts])
     elif found.form == "csv":
         rows = [
             (report.uri, "ok" if report.ok else "FAULTY", "; ".join(report.faults))
@@ -192,12 +213,22 @@ def verify(found: Namespace) -> int:
         print_rows(("store", "status", "faults"), rows, form="csv")
     else:
         for report in reports:
-            print(f"{'ok     ' if report.ok else 'FAULTY '} {report.uri}")
+            word = "ok     " if report.ok else "FAULTY "
+            word = "mended " if report.ok and report.uri in repaired else word
+            print(f"{word} {report.uri}{f' ({report.take_name})' if report.take_name else ''}")
             for fault in report.faults:
                 print(f"        {fault}")
         whole = sum(report.ok for report in reports)
         print(f"{whole} of {len(reports)} stores are whole")
+        if whole < len(reports) and not found.repair:
+            print("`takestream verify --repair` extracts again what is damaged or missing")
     return 0 if all(report.ok for report in reports) else 1
+
+
+def _damage_line(report: VerifyReport) -> str:
+    lost = ", ".join(f"{clips} clips of {name}" for name, clips in report.lost.items())
+    what = lost or "its metadata or coordinates"
+    return f"{report.take_name or report.take_uid}: to be done again: {what} ({report.uri})"
 
 
 def serve(found: Namespace) -> int:

@@ -129,6 +129,10 @@ def build_parser() -> Parser:
 
     extract = commands.add_parser("extract", help="run a job here or on a Ray cluster; resumes")
     add_job(extract)
+    extract.add_argument(
+        "--check", action="store_true",
+        help="read the takes' stores whole first, and do damaged units again",
+    )  # fmt: skip
 
     encoders = commands.add_parser("encoders", help="list the encoder presets")
 
@@ -139,6 +143,13 @@ def build_parser() -> Parser:
 
     verify = commands.add_parser("verify", help="prove that stores are whole")
     verify.add_argument("stores", nargs="+", metavar="STORE", help="stores, or folders of stores")
+    verify.add_argument(
+        "--repair", action="store_true", help="extract again what is damaged or missing"
+    )
+    verify.add_argument(
+        "--job", metavar="FILE.yaml",
+        help="how to extract; default: as the newest report beside the stores says",
+    )  # fmt: skip
     add_storage(verify)
 
     sync = commands.add_parser("sync", help="measure how far apart the cameras of takes are")

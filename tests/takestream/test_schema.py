@@ -37,6 +37,6 @@ def test_zarr_understands_and_repeats_the_metadata(spec: schema.ArraySpec, dtype
 
 
 def test_a_store_says_the_lowest_version_that_describes_it() -> None:
-    assert schema.version_with(schema.ARRAYS) == 1
-    assert schema.version_with([*schema.ARRAYS, schema.SEGMENT_NAME]) == "1.1"
+    assert schema.version_with(schema.ARRAYS) == 2
+    assert schema.version_with([*schema.ARRAYS, schema.SEGMENT_NAME]) == "2.1"
     assert max(spec.since for spec in schema.TABLE) == schema.SCHEMA_MINOR

@@ -40,9 +40,9 @@ from workers.store.layout import (
 )
 from workers.store.objects import Objects
 
-# What zarr and its codecs raise for chunks that do not decode.
 log = logging.getLogger(__name__)
 
+# What zarr and its codecs raise for chunks that do not decode.
 UNDECODABLE = (RuntimeError, ValueError, TypeError)
 
 
@@ -170,9 +170,24 @@ class Metadata:
         They differ when a run that was overtaken wrote them last.
         """
         right = stream_objects(self.streams)
-        right |= {_key(name): _dumped(value) for name, value in self.arrays.items()}
+        # Laid out as when they were made, so that a mended store is the same byte for byte.
+        for name, value in self.arrays.items():
+            right[_key(name)] = json.dumps(value, indent=2, allow_nan=False).encode()
         own = self._objects.get_many(right)
         self._objects.put_many({k: v for k, v in right.items() if not _same(own[k], v)})
+
+    def mend(self, layout: StoreLayout) -> None:
+        """Write the coordinates of the clips that are not there.
+
+        Args:
+            layout: Of the same clips.
+        """
+        names = [name for name in layout.coordinates if name in self.arrays]
+        keys = [f"{name}/c/0" for name in names]
+        there = self._objects.get_many(keys if layout.clips else [])
+        if absent := [key for key, data in there.items() if data is None]:
+            made = empty_objects(layout, self.sizes.chunk_clips)
+            self._objects.put_many({key: made[key] for key in absent})
 
     def _add(self, claim: Mapping[str, Any]) -> None:
         names = (*self.streams, *claim["streams"])

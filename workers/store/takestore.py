@@ -73,11 +73,12 @@ class TakeStore:
                 takestream wrote it.
         """
         objects = ObjectsStore(Objects(uri, s3), read_only=False)
-        metadata = Metadata.load(objects.objects, objects) or Metadata.make(
-            objects.objects, objects, layout
-        )
+        there = Metadata.load(objects.objects, objects)
+        metadata = there or Metadata.make(objects.objects, objects, layout)
         store = cls(objects, metadata)
         store._check(layout)
+        if there is not None and store.status == schema.PARTIAL:
+            metadata.mend(layout)
         while new := [name for name in layout.streams if name not in store.streams]:
             store._require_writable()
             metadata.extend(new, layout.attributes)
@@ -260,12 +261,16 @@ class TakeStore:
         for pattern in (features, side):
             self._objects.delete_many(sorted(key for key in keys if pattern.fullmatch(key)))
 
+    def mark_partial(self) -> None:
+        """Say that chunks are missing, before some are deleted."""
+        self._require_writable()
+        self._metadata.change(lambda attributes: attributes.update(status=schema.PARTIAL))
+
     def remove(self) -> None:
         """Delete the store: chunks first and the root last, so that a part of it is never taken
         for a store, nor its old chunks for those of a new one.
         """
-        self._require_writable()
-        self._metadata.change(lambda attributes: attributes.update(status=schema.PARTIAL))
+        self.mark_partial()
         keys = self._objects.listing() - {ROOT}
         chunks = {key for key in keys if "/c/" in key}
         for some in (chunks, keys - chunks, {ROOT}):
@@ -283,7 +288,7 @@ class TakeStore:
         self._metadata.absorb()
         if self._gaps(self.streams, keys):
             if self.status == schema.COMPLETE:
-                self._metadata.change(lambda attributes: attributes.update(status=schema.PARTIAL))
+                self.mark_partial()
             return False
         if self.status == schema.COMPLETE:
             return True

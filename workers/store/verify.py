@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from takestream import schema
-from takestream.root import parse_json
+from takestream.root import StoreFault, check_version, parse_json
 from takestream.schema import Reason
 from takestream.storage import S3Options
 from takestream.stores import uid_of
-from workers.store.errors import StoreError, StoreNotFound
+from workers.store.errors import StoreError, StoreMismatch, StoreNotFound
 from workers.store.layout import ROOT
 from workers.store.metadata import UNDECODABLE, own_metadata
 from workers.store.objects import Objects
@@ -40,6 +40,9 @@ class VerifyReport:
         streams: Names along the stream dimension.
         valid: Valid clips of each stream.
         faults: One sentence each, damaged objects by their key; empty when the store is whole.
+        take_name: Of its take, where it says.
+        damaged: Keys of objects that `set_aside` deletes, so that `extract` makes them again.
+        lost: By stream, how many clips are in units that have to be extracted again.
     """
 
     uri: str
@@ -49,6 +52,9 @@ class VerifyReport:
     streams: tuple[str, ...]
     valid: dict[str, int] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    take_name: str = ""
+    damaged: list[str] = field(default_factory=list)
+    lost: dict[str, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -78,18 +84,74 @@ def verify(uri: str, s3: S3Options | None = None) -> VerifyReport:
         report.faults.append(str(error))
         return report
     report.take_uid = _take_uid(store) or uid
+    report.take_name = str(store.attributes.get("take", {}).get("take_name") or "")
     report.status, report.clips, report.streams = store.status, store.clips, store.streams
     if store.status != schema.COMPLETE:
         report.faults.append(f"status is {store.status}; `takestream extract` resumes")
     report.faults += _name_faults(store)
     report.faults += _metadata_faults(store, objects)
-    report.faults += _clip_faults(store, keys)
+    if clip_faults := list(_clip_faults(store, keys)):
+        report.faults += clip_faults
+        # Which of them is wrong cannot be told: all are made again from the take's own length.
+        coordinates = {f"{name}/c/0" for name in store.array_names if _is_per_clip(name)}
+        report.damaged += sorted(coordinates & keys)
     with ThreadPoolExecutor(_PARALLEL) as pool:
         found = list(pool.map(lambda name: _check_stream(store, name, keys), store.streams))
-    for name, (valid, faults) in zip(store.streams, found, strict=True):
-        report.valid[name] = valid
-        report.faults += faults
+    for name, checked in zip(store.streams, found, strict=True):
+        report.valid[name] = checked.valid
+        report.faults += checked.faults
+        report.damaged += sorted(checked.damaged & keys)
+        if checked.lost:
+            report.lost[name] = checked.lost
     return report
+
+
+def set_aside(report: VerifyReport, s3: S3Options | None = None) -> bool:
+    """Delete what `verify` found damaged, so that `extract` does those units again.
+
+    The store is marked partial first, so that no reader takes it for whole meanwhile. A store whose
+    root is damaged is deleted: nothing says any more what its chunks are.
+
+    Returns:
+        Whether there is something for `extract` to do.
+
+    Raises:
+        StorageError: The storage fails.
+        StoreMismatch: A newer takestream wrote the store.
+    """
+    if report.ok:
+        return False
+    objects = Objects(report.uri, s3)
+    try:
+        store = TakeStore.open(report.uri, s3, writable=True)
+    except StoreNotFound:
+        return True
+    except StoreError:
+        _refuse_newer(objects)
+        keys = objects.listing()
+        # Chunks before the root, as without a root they would be taken for those of a new store.
+        for some in ({key for key in keys if "/c/" in key}, keys - {ROOT}, {ROOT}):
+            objects.delete_many(sorted(some))
+        return True
+    store.mark_partial()
+    objects.delete_many(report.damaged)
+    return True
+
+
+def _refuse_newer(objects: Objects) -> None:
+    """Raise StoreMismatch where the root says that a newer takestream wrote it."""
+    try:
+        version = parse_json(objects.get(ROOT) or b"{}")["attributes"]["schema_version"]
+        check_version(version, objects.uri, writing=True)
+    except StoreFault as error:
+        if "Update takestream" in str(error):
+            raise StoreMismatch(str(error)) from error
+    except (ValueError, TypeError, KeyError):
+        pass
+
+
+def _is_per_clip(name: str) -> bool:
+    return schema.SPECS[name].dims == (schema.CLIP,)
 
 
 def _take_uid(store: TakeStore) -> str | None:
@@ -132,7 +194,7 @@ def _name_faults(store: TakeStore) -> Iterator[str]:
 def _clip_faults(store: TakeStore, keys: set[str]) -> Iterator[str]:
     columns: dict[str, NDArray[Any]] = {}
     for name in store.array_names:
-        if schema.SPECS[name].dims != (schema.CLIP,):
+        if not _is_per_clip(name):
             continue
         key = f"{name}/c/0"
         if store.clips and key not in keys:
@@ -182,33 +244,50 @@ def _grid_faults(
         yield f"start_time is not start_frame at {fps:g} frames per second"
 
 
-def _check_stream(store: TakeStore, stream: str, keys: set[str]) -> tuple[int, list[str]]:
+@dataclass
+class _Checked:
+    """What was found of one stream; `lost` in clips, `damaged` as keys."""
+
+    valid: int = 0
+    lost: int = 0
+    faults: list[str] = field(default_factory=list)
+    damaged: set[str] = field(default_factory=set)
+
+
+def _check_stream(store: TakeStore, stream: str, keys: set[str]) -> _Checked:
     """How many clips of a stream are valid, and what is wrong with its chunks."""
-    index, total = store.streams.index(stream), 0
+    index, found = store.streams.index(stream), _Checked()
     lost: list[str] = []
-    faults: list[str] = []
+    faults = found.faults
     for start in range(0, store.clips, store.unit_clips):
         rows = slice(start, min(start + store.unit_clips, store.clips))
         wanted = store.chunk_keys(stream, start)
         missing = [key for key in wanted if key not in keys]
         lost += missing
         read: dict[str, NDArray[Any]] = {}
+        before = len(faults)
         for name in (*schema.PER_STREAM_ARRAYS, schema.FEATURES):
             if any(key.startswith(name + "/") for key in missing):
                 continue
             try:
                 read[name] = _read(store, name, (rows, index))
             except _DamagedError:
-                faults += _damaged(store, name, rows, index)
+                for key, words in _damaged(store, name, rows, index):
+                    found.damaged.add(key)
+                    faults.append(f"{key} is damaged: {words} ({stream})")
         valid = read.get(schema.VALID)
         if valid is not None:
-            total += int(valid.sum())
+            found.valid += int(valid.sum())
             where = f"{stream}, clips {rows.start} to {rows.stop - 1}"
-            faults += [f"{where}: {fault}" for fault in _value_faults(valid, read)]
+            if contradictions := list(_value_faults(valid, read)):
+                faults += [f"{where}: {fault}" for fault in contradictions]
+                found.damaged |= set(wanted)
+        if missing or len(faults) > before:
+            found.lost += rows.stop - rows.start
     faults += [f"{key} is missing ({stream})" for key in lost[:_NAMED]]
     if len(lost) > _NAMED:
         faults.append(f"{len(lost) - _NAMED} more chunks of {stream} are missing")
-    return total, faults
+    return found
 
 
 def _value_faults(valid: NDArray[np.bool_], read: dict[str, NDArray[Any]]) -> Iterator[str]:
@@ -229,15 +308,15 @@ def _value_faults(valid: NDArray[np.bool_], read: dict[str, NDArray[Any]]) -> It
         yield f"{n} valid clips have no frame_time"
 
 
-def _damaged(store: TakeStore, name: str, rows: slice, index: int) -> Iterator[str]:
-    """Name the damaged chunks among those of one unit, by reading each alone."""
+def _damaged(store: TakeStore, name: str, rows: slice, index: int) -> Iterator[tuple[str, str]]:
+    """The damaged chunks among those of one unit, by reading each alone: key, what is wrong."""
     step = store.chunk_clips if name == schema.FEATURES else store.unit_clips
     tail = "/0" if name == schema.FEATURES else ""
     for start in range(rows.start, rows.stop, step):
         try:
             _read(store, name, (slice(start, min(start + step, rows.stop)), index))
         except _DamagedError as error:
-            yield f"{name}/c/{start // step}/{index}{tail} is damaged: {error}"
+            yield f"{name}/c/{start // step}/{index}{tail}", str(error)
 
 
 def _read(store: TakeStore, name: str, selection: Any) -> NDArray[Any]:

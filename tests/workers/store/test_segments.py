@@ -70,7 +70,7 @@ def test_each_clip_carries_the_fields_of_its_segment(tmp_path: Path) -> None:
         data = takestream.open(store.uri).load()
         plain = xr.open_zarr(store.uri).load()
     assert data.identical(plain)
-    assert data.schema_version == "1.1"
+    assert data.schema_version == "2.1"
     for name, values in SEGMENTS.items():
         assert data.coords[name].dims == ("clip",)
         assert data.coords[name].values.tolist() == list(values)
@@ -123,7 +123,7 @@ def test_a_newer_minor_version_is_read_and_not_written(tmp_path: Path) -> None:
     store = make(tmp_path, SEGMENTS)
     file = Path(store.uri, "zarr.json")
     root = json.loads(file.read_text())
-    root["attributes"]["schema_version"] = "1.7"
+    root["attributes"]["schema_version"] = "2.7"
     file.write_text(json.dumps(root))
     assert takestream.open(store.uri).sizes["clip"] == 4
     assert verify(store.uri).ok
