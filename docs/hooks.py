@@ -36,7 +36,8 @@ REFERENCE = {
             "configs", "models",
             "workers.media", "workers.dataset", "workers.store", "workers.clock", "workers.sync",
             "workers.run",
-            "service.api", "service.features", "service.engine", "service.jobs", "service.report",
+            "service.api", "service.features", "service.engine", "service.jobs",
+            "service.transfer", "service.report",
             "service.demo", "service.cli",
         )
     },

@@ -263,6 +263,11 @@ def add_job(
     )  # fmt: skip
     add_storage(parser)
     add_release(parser)
+    add_output_storage(parser)
+
+
+def add_output_storage(parser: argparse.ArgumentParser) -> None:
+    """`--output-s3-profile`, `--output-endpoint-url`."""
     group = parser.add_argument_group("S3 of the output, where it differs")
     group.add_argument("--output-s3-profile", metavar="NAME", help="profile for the output")
     group.add_argument("--output-endpoint-url", metavar="URL", help="endpoint of the output")
@@ -335,25 +340,6 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
         "--no-ray", action="store_true", help="do not start Ray, which takes two seconds"
     )
     add_storage(parser)
-
-
-def add_keys(parser: argparse.ArgumentParser) -> None:
-    """What is done with the API keys of a service."""
-    parser.add_argument("action", choices=("new", "list", "revoke"), help="what to do")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="the owner's name")
-    parser.add_argument(
-        "--scopes",
-        nargs="+",
-        default=["read"],
-        choices=("read", "compute", "jobs"),
-        help="what the key may",
-    )
-    parser.add_argument(
-        "--days", type=int, metavar="N", help="accepted for N days after today; default: no limit"
-    )
-    parser.add_argument(
-        "--file", metavar="FILE", help="the keys file; a service that uses it follows in seconds"
-    )
 
 
 def limits(given: Sequence[str] | None) -> dict[str, Any]:

@@ -20,6 +20,12 @@ EXAMPLES = {
     "inspect": "takestream inspect s3://mine/features/ENCODER_ID/TAKE_UID.zarr --picture take.png",
     "verify": "takestream verify s3://mine/features",
     "sync": "takestream sync s3://bucket/egoexo --take-names cmu_bike01_2 --output sync",
+    "segments": (
+        "takestream segments s3://mine/features --annotations keystep_segment_train.json \\\n"
+        "      --output steps.zarr --pool max"
+    ),
+    "export": "takestream export s3://mine/features --output official --format hdf5",
+    "import": "takestream import omnivore_video --name omnivore_video --output s3://mine/features",
     "serve": "takestream serve --dataset s3://bucket/egoexo --output s3://mine/features",
     "submit": (
         "takestream submit --address http://head:8265 --dataset s3://bucket/egoexo \\\n"

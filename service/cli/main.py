@@ -16,7 +16,6 @@ from service.cli.flags import (
     add_doctor,
     add_filters,
     add_job,
-    add_keys,
     add_place,
     add_release,
     add_serve,
@@ -25,7 +24,9 @@ from service.cli.flags import (
     positive,
 )
 from service.cli.help import complete
+from service.cli.key_flags import add_keys
 from service.cli.process import guard_streams, interrupted, take_signals
+from service.cli.transfer_flags import add_export, add_import, add_segments
 from takestream.errors import ErrorKind, TakestreamError, kind_of
 from takestream.version import own_version
 
@@ -39,6 +40,7 @@ EXAMPLES = """examples:
 JOB = "its id, or the beginning of it or of its last part"
 # Commands that need neither torch nor, most of them, Ray.
 REMOTE = ("submit", "jobs", "logs", "stop", "perform")
+TRANSFERS = ("segments", "export", "import")
 # Commands whose result is what they did, not what they print.
 JOBS = (["extract"], ["demo"], ["serve"], ["serve-demo"], ["submit"], ["stop"], ["perform"])
 
@@ -72,7 +74,10 @@ def run(argv: Sequence[str]) -> int:
             home = "service.cli.jobs"
         elif found.command in ("completion", "doctor", "keys", "sync"):
             home = f"service.cli.{found.command}"
-        command = getattr(importlib.import_module(home), found.command.replace("-", "_"))
+        elif found.command in TRANSFERS:
+            home = "service.cli.transfer"
+        name = "import_" if found.command == "import" else found.command.replace("-", "_")
+        command = getattr(importlib.import_module(home), name)
         return int(command(found))
     except KeyboardInterrupt:
         print(f"\ntakestream: {interrupted(found.command)}", file=sys.stderr)
@@ -159,6 +164,13 @@ def build_parser() -> Parser:
     add_release(sync)
     add_storage(sync)
 
+    segments = commands.add_parser("segments", help="pool stored clips over annotated segments")
+    add_segments(segments)
+    export = commands.add_parser("export", help="stores as official .pt, HDF5, .npy or Parquet")
+    add_export(export)
+    imports = commands.add_parser("import", help="official features as stores")
+    add_import(imports)
+
     serve = commands.add_parser("serve", help="the HTTP service: features on demand, jobs, a page")
     add_job(serve)
     add_serve(serve)
@@ -215,6 +227,9 @@ def build_parser() -> Parser:
         inspect,
         verify,
         sync,
+        segments,
+        export,
+        imports,
         serve,
         serve_demo,
         submit,

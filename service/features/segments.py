@@ -8,6 +8,7 @@ import numpy as np
 
 from service.features.block import Array, Clips
 from service.features.encoding import TakeFeatures, dumped, encoded, npz
+from service.transfer.pooling import members
 from takestream.protocol import NPZ
 
 
@@ -32,7 +33,7 @@ def member_clips(clips: Clips, segments: Sequence[Segment]) -> Array:
     """bool [n], the clips that any of the segments is pooled from."""
     wanted = np.zeros(len(clips.clip), dtype=bool)
     for segment in segments:
-        wanted |= _members(clips, segment)
+        wanted |= members(clips.start_time, clips.end_time, segment.start, segment.end)
     return wanted
 
 
@@ -63,7 +64,8 @@ def pool_segments(
     count, dim = len(answer.streams), block.features.shape[2]
     vectors = np.full((len(segments), count, dim), np.nan, dtype=np.float32)
     for number, segment in enumerate(segments):
-        rows = _members(answer.clips, segment)
+        clips = answer.clips
+        rows = members(clips.start_time, clips.end_time, segment.start, segment.end)
         features, valid = block.features[rows], block.valid[rows]
         for stream in range(count):
             if valid[:, stream].any():
@@ -112,13 +114,3 @@ def encode_segments(
     if kind == NPZ:
         return npz({**arrays, "attributes": np.array(dumped(attributes))})
     return encoded({"attributes": attributes, **arrays})
-
-
-def _members(clips: Clips, segment: Segment) -> Array:
-    middle = (clips.start_time + clips.end_time) / 2
-    inside = (middle >= segment.start) & (middle < segment.end)
-    begun, over = clips.start_time[:1].min(initial=np.inf), clips.end_time.max(initial=-np.inf)
-    if not inside.any() and segment.start < over and segment.end > begun:
-        distance = np.abs(middle - (segment.start + segment.end) / 2)
-        inside[int(distance.argmin())] = True
-    return np.asarray(inside)

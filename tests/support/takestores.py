@@ -47,14 +47,17 @@ def fill(store, streams=None, seed=0):
             store.write(stream, gap.start, **unit_of(store, stream, gap.start, seed))
 
 
-def die_after(writes, patch):
-    """Interrupt whoever writes more objects than that."""
+def die_after(writes, patch, error=KeyboardInterrupt):
+    """Interrupt whoever writes more objects than that.
+
+    In a thread of zarr's own a KeyboardInterrupt would end its event loop: it takes another error.
+    """
     count = itertools.count()
 
     def dying(write):
         def written(self, key, data):
             if next(count) >= writes:
-                raise KeyboardInterrupt
+                raise error
             return write(self, key, data)
 
         return written

@@ -1,0 +1,1 @@
+"""Features out of stores and into them: segments pooled, official files written and read."""
