@@ -13,7 +13,6 @@ from workers.media.video import Video
 from workers.run.recipe import Recipe
 from workers.store.errors import StoreMismatch
 from workers.store.takestore import TakeStore
-from workers.sync.measure import measure_take
 
 # How a sentence about a stream begins that is off by a frame or more.
 OFF = "not in step"
@@ -53,6 +52,9 @@ class Synchronisation:
         """
         if self._found is None:
             spec = self._recipe.job.sync
+            # With SciPy it takes 50 MB, which commands that only plan need not have.
+            from workers.sync.measure import measure_take
+
             found = measure_take(
                 self._take, self._recipe.dataset, spec.measure, self._counters, self._probed
             )

@@ -13,7 +13,6 @@ from takestream.schema import Reason
 from takestream.sync import TakeSync
 from tests.support.brightness import STREAMS, Job
 from tests.support.rooms import activity, bustle, heard, write_film
-from workers.run import synchronise
 from workers.run.recipe import make_recipe
 
 SECONDS, FPS, LATE = 10, 30, 9
@@ -106,7 +105,7 @@ def test_what_a_store_says_is_not_measured_again(
     job.run()
     whole = job.dataset()
     sorted(job.chunks(1))[3].unlink()
-    monkeypatch.setattr(synchronise, "measure_take", None)
+    monkeypatch.setattr("workers.sync.measure.measure_take", None)
     (record,) = job.run()
     assert record.ranges[0].streams == ("cam02_0",)
     xr.testing.assert_identical(job.dataset(), whole)
