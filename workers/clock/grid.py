@@ -160,9 +160,16 @@ def _source_of(grid_frames: NDArray[np.int64], step: Fraction) -> Frames:
     return np.asarray(doubled // (2 * step.denominator), dtype=np.int64)
 
 
-def agreed_frames(counts: Sequence[int]) -> int:
-    """The frame count that most streams share, the larger one on a tie; 0 without streams."""
-    return max(set(counts), key=lambda n: (counts.count(n), n)) if counts else 0
+def agreed_frames(counts: Sequence[int], likely: float | None = None) -> int:
+    """The frame count that most streams share; 0 without streams.
+
+    Args:
+        counts: of the streams.
+        likely: what it should be, where that is known: of counts that as many share, one that is
+            that, to a hundredth, counts; then the larger one.
+    """
+    near = {n: likely is not None and abs(n - likely) <= max(1.0, likely / 100) for n in counts}
+    return max(set(counts), key=lambda n: (counts.count(n), near[n], n)) if counts else 0
 
 
 def agreed_rate(rates: Sequence[Fraction], likely: float = 30.0) -> Fraction:

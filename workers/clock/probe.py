@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -35,6 +35,7 @@ class StreamProbe:
     drift: largest distance in frames between a PTS and `frame / rate of the take`.
     note: what is odd about it although it can be read, in plain words.
     start_offset: where on the take's clock it begins, in seconds, if not with the take.
+    lost_before: frames that its file has lost before the first one.
     listed: size of its object as the data set has it, where it does.
     """
 
@@ -54,11 +55,16 @@ class StreamProbe:
     note: str = ""
     listed: int | None = None
     start_offset: float | None = None
+    lost_before: int = 0
 
     @property
     def identity(self) -> ObjectIdentity | None:
         """The version of the object that was probed."""
         return None if self.etag is None else ObjectIdentity(self.size or 0, self.etag)
+
+    def begins(self, rate: Fraction) -> float:
+        """Seconds on the take's clock, of `rate` frames per second, at its first frame."""
+        return (self.start_offset or 0.0) + float(self.lost_before / rate)
 
     def provenance(self) -> dict[str, Any]:
         """The JSON-able facts that the store keeps."""
@@ -82,7 +88,7 @@ class TakeProbe:
             if probe.note and probe.note not in probe.fault:
                 words.append(probe.note)
             if probe.reason is Reason.VALID:
-                shift = round((probe.start_offset or 0.0) * float(self.rate))
+                shift = round(probe.begins(self.rate) * float(self.rate))
                 if shift > 0:
                     words.append(f"begins {shift} frames after the take")
                 if probe.frames + shift != self.frames:
@@ -127,17 +133,27 @@ def probe_take(
         if video is not None
     }
     offsets = {stream.key: stream.start_offset for stream in take.streams}
-    frames = agreed_frames(
-        [
-            max(0, video.samples + round(offsets[key] * float(video.rate)))
-            for key, video in videos.items()
-        ]
-    )
-    rate = agreed_rate([video.rate for video in videos.values()], _likely_rate(take, frames))
+    counts = {
+        key: max(0, video.samples + round(offsets[key] * float(video.rate)))
+        for key, video in videos.items()
+    }
+    # A stream whose own count is in doubt has no vote where another one's is not.
+    voting = [key for key, video in videos.items() if video.sure] or list(videos)
+    rate = agreed_rate([videos[key].rate for key in voting])
+    likely = None if take.duration is None else take.duration * float(rate)
+    frames = agreed_frames([counts[key] for key in voting], likely)
+    rate = agreed_rate([videos[key].rate for key in voting], _likely_rate(take, frames))
+    agreed = frames if any(video.sure for video in videos.values()) else round(likely or 0)
     probes = {}
     for stream, (probe, video) in zip(take.streams, found, strict=True):
-        drift = 0.0 if video is None else _drift(video, rate)
-        probes[stream.key] = StreamProbe(**{**vars(probe), "drift": drift})
+        more: dict[str, Any] = {}
+        if video is not None:
+            more["drift"] = _drift(video, rate)
+            short = agreed - counts[stream.key]
+            if short in video.index.lost_before():
+                more["lost_before"] = short
+                frames = max(frames, agreed)
+        probes[stream.key] = replace(probe, **more)
     return TakeProbe(frames, rate, probes), videos
 
 

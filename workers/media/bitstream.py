@@ -15,6 +15,7 @@ HEVC_SLICES = range(32)
 HEVC_RANDOM_ACCESS = range(16, 24)
 HEVC_SETS, HEVC_SEI = (32, 33, 34), 39
 RECOVERY_POINT = 6
+MPEG4_START = b"\0\0\1"
 INTRA_SLICES = (2, 4, 7, 9)
 # So much of a slice is unescaped to read its type.
 SLICE_HEAD = 16
@@ -26,19 +27,23 @@ class Look:
 
     Attributes:
         whole: its parts fill it exactly; None where the codec has no such structure.
+        begins: its first bytes are sound, so that damage in it does not come from before.
         picture: there is a picture in it.
         entry: decoding can begin here.
         certain: the packet says outright that it can: not only that its picture leans on no other.
         clean: nothing behind it leans on anything before it.
+        gradual: decoding can begin here, and pictures become right over the next groups only.
         leaned_on: later pictures may lean on it.
         sets: the parameter sets in it, with their length prefixes, in order.
     """
 
     whole: bool | None = None
+    begins: bool = False
     picture: bool = True
     entry: bool = True
     certain: bool = True
     clean: bool = True
+    gradual: bool = False
     leaned_on: bool = True
     sets: tuple[bytes, ...] = ()
 
@@ -64,7 +69,7 @@ def look(codec: str, data: bytes, claimed: bool, prefix: int = 4) -> Look:
         return Look(entry=key, certain=key)
     if codec == "mpeg4":
         key = _mpeg4_key(data)
-        return Look(entry=key, certain=key)
+        return Look(begins=data.startswith(MPEG4_START), entry=key, certain=key)
     return Look(entry=claimed, certain=claimed)
 
 
@@ -105,10 +110,12 @@ def _h264(data: bytes, prefix: int) -> Look:
     certain = entry or (recovery and picture)
     return Look(
         whole=end == len(data),
+        begins=_begins(data, prefix),
         picture=picture,
         entry=certain or (picture and intra),
         certain=certain,
         clean=entry,
+        gradual=certain and not entry and not intra,
         leaned_on=leaned_on,
         sets=tuple(sets),
     )
@@ -131,12 +138,24 @@ def _hevc(data: bytes, prefix: int) -> Look:
     certain = entry or (recovery and picture)
     return Look(
         whole=end == len(data),
+        begins=_begins(data, prefix),
         picture=picture,
         entry=certain,
         certain=certain,
+        gradual=certain and not entry,
         leaned_on=leaned_on,
         sets=tuple(sets),
     )
+
+
+def _begins(data: bytes, prefix: int) -> bool:
+    # A length that fits is no chance; nor is one of which a single byte is wrong.
+    room = len(data) - prefix
+    length = int.from_bytes(data[:prefix], "big")
+    if 0 < length <= room:
+        return True
+    right = room.to_bytes(prefix, "big")
+    return sum(a != b for a, b in zip(data[:prefix], right, strict=False)) == 1
 
 
 def _has_recovery_point(message: bytes) -> bool:

@@ -29,14 +29,14 @@ from numpy.typing import NDArray
 from takestream.schema import Reason
 from workers.media.decoder import Decoder, OpenDecoder, open_cpu_decoder
 from workers.media.index import Index
-from workers.media.landing import ColdLanding, FalseLanding, look_back
+from workers.media.landing import GRADUAL, ColdLanding, FalseLanding, look_back
 from workers.media.orientation import frame_orientation
 from workers.media.session import Decoded, Session
 from workers.media.source import Source
 
 # A key packet need not be a whole picture: with intra refresh it takes a group or two until frames
 # are right. If the first frame asked for is not, decoding starts so many key packets earlier.
-LANDINGS = (0, 1, 3)
+LANDINGS = (0, 1, GRADUAL)
 
 P = TypeVar("P")
 

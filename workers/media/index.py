@@ -58,10 +58,12 @@ class Index:
         beside: what travels beside a packet, by the packet's number: another sample description's
             parameter sets, a palette. It holds until something else of its kind comes.
         prefix: bytes of the length before each part of a packet, for H.264 and HEVC.
+        extradata: what the container says of the codec: parameter sets.
         late: seconds of the container's timeline that pass before the first frame.
         doubt: why packets and PTS cannot tell which frame is which, or nothing.
         proven, false: key packets that were looked at: decoding can begin there, or cannot.
         clean: those of them behind which nothing leans on what came before.
+        gradual: those of them behind which pictures become right over the next groups only.
         sets: parameter sets carried by the key packets that were looked at.
     """
 
@@ -83,11 +85,13 @@ class Index:
     track: int
     beside: Mapping[int, tuple[PacketSideData, ...]]
     prefix: int | None
+    extradata: bytes = b""
     late: float = 0.0
     doubt: str = ""
     proven: set[int] = field(default_factory=set)
     false: set[int] = field(default_factory=set)
     clean: set[int] = field(default_factory=set)
+    gradual: set[int] = field(default_factory=set)
     sets: dict[int, tuple[bytes, ...]] = field(default_factory=dict)
 
     @property
@@ -145,6 +149,14 @@ class Index:
         entries[list(self.false)] = False
         return entries
 
+    def lost_before(self) -> set[int]:
+        """How many frames may be lost before the first one: what its times, read so or so, say."""
+        if not self.late:
+            return set()
+        step = 1 / float(self.rate * self.time_base)
+        first = self.pts[self.shown[self.shown >= 0][0]]
+        return {round(float(ticks) / step) for ticks in (first, self.dts[0])} - {0}
+
     def learn(self, packet: int, look: Look) -> bool:
         """Keep what was seen of a key packet; whether decoding can begin there."""
         self.sets[packet] = look.sets
@@ -154,6 +166,8 @@ class Index:
         (self.proven if good else self.false).add(packet)
         if good and look.clean:
             self.clean.add(packet)
+        if good and look.gradual:
+            self.gradual.add(packet)
         return good
 
     def open(self, hwaccel: HWAccel | None = None) -> tuple[InputContainer, VideoStream]:
@@ -212,12 +226,13 @@ def read_index(
         # The parser takes a hollow packet for no key frame, so the container's own flags count.
         keys = [entry.pos for entry in stream.index_entries if entry.is_keyframe]
         key = np.isin(position, keys)
-        turn = _turns(pts, key, hidden)
+        turn = np.unique(np.stack([_edits(key, hidden), pts]), axis=1, return_inverse=True)[1]
         order = np.argsort(turn, kind="stable")
         shown = order[~hidden[order]]
         beat = rhythm(pts[shown])
         step = beat.step if beat else 0.0
-        doubt = doubt or _doubt(pts, dts, turn, hidden, shown, step)
+        edit = _edits(key, hidden)
+        doubt = doubt or _doubt(pts, dts, turn, edit, hidden, shown, step)
         if beat and beat.steady and not doubt:
             shown = _spread(pts, shown, step)
         assert stream.time_base is not None
@@ -242,6 +257,7 @@ def read_index(
             track=track,
             beside=beside,
             prefix=length_prefix(codec.name, codec.extradata),
+            extradata=codec.extradata or b"",
             late=_late(pts[shown[shown >= 0]], dts, beat) * float(stream.time_base),
             doubt=doubt,
         )
@@ -273,6 +289,7 @@ def _doubt(
     pts: NDArray[np.int64],
     dts: NDArray[np.int64],
     turn: NDArray[np.int64],
+    edit: NDArray[np.int64],
     hidden: NDArray[np.bool_],
     shown: NDArray[np.int64],
     step: float,
@@ -284,6 +301,8 @@ def _doubt(
     # A sample without a picture has a PTS of its own, and no place of its own.
     if (np.diff(pts[shown]) < step / 2).any():
         return "its PTS stand closer together than its frames"
+    if (np.diff(dts)[np.diff(edit) == 0] < 0).any():
+        return "some of its packets are decoded before those that stand in front of them"
     rank = np.empty(len(pts), dtype=np.int64)
     rank[shown] = np.arange(len(shown))
     if (np.abs(rank[visible] - np.arange(len(visible))) > REORDER).any():
@@ -318,9 +337,7 @@ def _packets(
     return found, beside
 
 
-def _turns(
-    pts: NDArray[np.int64], key: NDArray[np.bool_], hidden: NDArray[np.bool_]
-) -> NDArray[np.int64]:
+def _edits(key: NDArray[np.bool_], hidden: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Number of the edit that each packet is of; int64 [packets]."""
     # Where an edit ends and the next begins, packets are hidden whose times lie among the other's.
-    edit = np.cumsum(key & (hidden | np.roll(hidden, 1)))
-    return np.unique(np.stack([edit, pts]), axis=1, return_inverse=True)[1]
+    return np.cumsum(key & (hidden | np.roll(hidden, 1)))

@@ -15,6 +15,9 @@ HEAD = 512
 AT_ONCE = 16
 # Key packets before a landing that are asked for parameter sets.
 ASKED = 1024
+# With intra refresh a key packet is no whole picture: pictures are right in the third group after
+# the one with which decoding began, or that was broken.
+GRADUAL = 3
 # When a landing proves false, so many packets and bytes before it are looked at together.
 LOOK_BACK = 256
 LOOK_BACK_BYTES = 4 * 1024 * 1024

@@ -21,8 +21,8 @@ from takestream.schema import Reason
 from workers.media.bitstream import Look
 from workers.media.container import UnreadableVideo, open_container, select
 from workers.media.index import Index
-from workers.media.landing import look_at
-from workers.media.places import Arranged, Rhythm, believable, by_decoder, rhythm
+from workers.media.landing import GRADUAL, look_at
+from workers.media.places import Arranged, believable, by_decoder, rhythm
 from workers.media.session import Decoded
 from workers.media.source import Source
 
@@ -88,7 +88,7 @@ def survey(source: Source, index: Index) -> Showing:
     if not log.shown:
         raise UnreadableVideo("none of its frames can be decoded")
     damaged = _damaged(log, refused)
-    return _arranged(index, log, damaged, refused)
+    return _arranged(index, log, damaged, _lost(log, refused))
 
 
 @dataclass(frozen=True)
@@ -197,6 +197,7 @@ def _damaged(log: _Log, refused: set[int]) -> NDArray[np.bool_]:
     count = len(log.pts)
     numbers = np.arange(count)
     entry = np.array([k and look.entry for k, look in zip(log.keys, log.looks, strict=True)])
+    gradual = entry & np.array([look.gradual for look in log.looks])
     group = np.maximum.accumulate(np.where(entry, numbers, 0))
     rank = np.full(count, -1, dtype=np.int64)
     rank[log.shown] = np.arange(len(log.shown))
@@ -205,30 +206,52 @@ def _damaged(log: _Log, refused: set[int]) -> NDArray[np.bool_]:
     for number in sorted(refused):
         look = log.looks[number]
         alone = bool(look.whole) and not look.leaned_on and not entry[number]
-        begin = number if look.whole or entry[number] else max(number - 1, 0)
+        begin = number if look.begins or entry[number] else max(number - 1, 0)
         stop = number + 1
         if not alone and not leading[number]:
-            while stop < count and (not entry[stop] or leading[stop]):
+            groups = 0
+            while stop < count and (not entry[stop] or leading[stop] or gradual[stop]):
+                groups += bool(gradual[stop])
+                if groups >= GRADUAL:
+                    break
                 stop += 1
-            while stop + 1 < count and leading[stop + 1]:
-                stop += 1
+            behind = stop + 1
+            while behind < count and leading[behind]:
+                damaged[behind] = True
+                behind += 1
         damaged[begin:stop] = True
     return damaged
 
 
-def _arranged(index: Index, log: _Log, damaged: NDArray[np.bool_], refused: set[int]) -> Showing:
+def _lost(log: _Log, refused: set[int]) -> NDArray[np.int64]:
+    """The packets whose frames should have been shown and were not; int64, in decode order."""
+    first = min(log.shown)
+    shown = set(log.shown)
+    # Before its first key a decoder skips packets without a word.
+    skipped = {n for n in range(first) if log.looks[n].picture and log.looks[n].whole is not False}
+    return np.array(
+        sorted(n for n in (refused | skipped) - shown if not log.hidden[n]), dtype=np.int64
+    )
+
+
+def _arranged(
+    index: Index, log: _Log, damaged: NDArray[np.bool_], lost: NDArray[np.int64]
+) -> Showing:
     shown = np.array(log.shown, dtype=np.int64)
     pts, dts = np.array(log.pts, dtype=np.int64), np.array(log.dts, dtype=np.int64)
     beat = rhythm(pts[shown])
     if beat is not None and beat.steady:
         stand = by_decoder(pts[shown], believable(pts[shown], dts[shown], beat.step), beat.step)
+        ahead = _ahead(pts, dts, shown, lost, beat.step)
+        place = np.where(stand.place >= 0, stand.place + ahead, -1)
+        stand = Arranged(place, stand.ticks + ahead * beat.step)
     else:
-        ticks = np.sort(pts[shown])
-        stand = Arranged(np.arange(len(shown)), (ticks - ticks[0]).astype(np.float64))
+        # No step tells where a lost frame was: its PTS does.
+        ticks, gone = np.sort(pts[shown]), np.sort(pts[lost])
+        place = np.arange(len(shown)) + np.searchsorted(gone, ticks)
+        first = min(ticks[0], gone[0]) if len(gone) else ticks[0]
+        stand = Arranged(place, (ticks - first).astype(np.float64))
     known = stand.place >= 0
-    lost = np.array(sorted(refused - set(log.shown)), dtype=np.int64)
-    ahead = _ahead(pts, dts, shown, lost, beat.step) if beat else 0
-    stand = Arranged(np.where(known, stand.place + ahead, -1), stand.ticks + ahead * _step(beat))
     samples = int(stand.place.max()) + 1
     packet = np.full(samples, -1, dtype=np.int64)
     reason = np.full(samples, Reason.MISSING_FRAME, dtype=np.uint8)
@@ -239,10 +262,6 @@ def _arranged(index: Index, log: _Log, damaged: NDArray[np.bool_], refused: set[
     reason[place] = np.where(damaged[shown[known]], Reason.DAMAGED_FRAME, Reason.VALID)
     rate = beat.rate(index.time_base, index.rate) if beat else index.rate
     return Showing(packet, reason, seconds, rate)
-
-
-def _step(beat: Rhythm | None) -> float:
-    return beat.step if beat else 0.0
 
 
 def _ahead(

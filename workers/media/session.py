@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from takestream.schema import Reason
 from workers.media.bitstream import Look
 from workers.media.decoder import Decoder, Piece
+from workers.media.frame_num import FrameNumbers
 from workers.media.index import Index
-from workers.media.landing import FalseLanding, look_at, sets_before
+from workers.media.landing import GRADUAL, FalseLanding, look_at, sets_before
 from workers.media.source import Source
 
 # Spans closer than this are fetched together: audio lies between the video packets.
@@ -76,9 +77,12 @@ class Session:
         # apart for the frames shown before the group's key, on which the rest does not lean.
         self.broken: dict[int, int] = {}
         self.broken_leading: dict[int, int] = {}
+        # Groups with which a decoder began in mid-stream: it may not show them, whole as they are.
+        self.cold: set[int] = set()
         # Packets that broke and that nothing leans on.
         self.alone: set[int] = set()
         self.looks: dict[int, Look] = {}
+        self.landing = start
         self.last_fed = start - 1
         self.came_out = False
         self.explained = False
@@ -97,6 +101,7 @@ class Session:
         run = self._fed(stop)
         due = deque(run[np.argsort(self.turn[run], kind="stable")].tolist())
         waiting = set(run.tolist())
+        came: set[int] = set()
         pictures: dict[int, P | None] = {}
         held: deque[int] = deque()
         undecided = deque(run.tolist())
@@ -133,11 +138,14 @@ class Session:
 
         for frame in self._frames(run):
             packet = frame.pts
+            if packet in came:
+                continue  # a decoder that took over, or went back, gives it again
             if packet is None or packet not in waiting:
                 if not self.explained and not self.decoder.refused:
                     raise Unproven("its frames come in another order than its PTS say")
                 continue  # too late: given up already
             waiting.remove(packet)
+            came.add(packet)
             while self.turn[due[0]] < self.turn[packet] and due[0] <= self.last_fed:
                 settle(due.popleft())
             self.came_out = True
@@ -172,6 +180,7 @@ class Session:
             for a, b in batches
         ]
         given_up = False
+        numbers = self._numbers()
         beside = index.in_force(self.start)
         for (a, b), (origin, _), data in zip(
             batches, spans, self.source.read_ahead(spans), strict=True
@@ -182,10 +191,14 @@ class Session:
                 self.last_fed = number
                 beside.update({d.data_type: d for d in index.beside.get(number, ())})
                 if self._is_entry(number, content):
+                    if given_up:
+                        self.landing, self.came_out = number, False
                     given_up = False
                     yield from self.decoder.begin_group(not number or number in index.clean)
                 elif number == self.start and number:
                     raise FalseLanding(number)
+                if numbers and numbers.gap_before(content):
+                    self._lean_on_nothing(number)
                 if given_up:
                     continue
                 if number == self.start and number:
@@ -195,6 +208,7 @@ class Session:
                 if not self.decoder.refused:
                     continue
                 self.explained = True
+                self.cold.discard(int(self.group[number]))
                 self.looks[number] = look_at(index, number, content)
                 yield from self.decoder.go_back()
                 if self._leaned_on(number):
@@ -203,6 +217,22 @@ class Session:
                     yield from self.decoder.give_up()
                     given_up = True
         yield from self.decoder.finish()
+
+    def _numbers(self) -> FrameNumbers | None:
+        """Numbers of H.264's pictures, to be looked at where frames are missing."""
+        index = self.index
+        if index.codec != "h264" or not index.prefix or bool((index.shown >= 0).all()):
+            return None
+        return FrameNumbers(index.extradata, index.prefix)
+
+    def _lean_on_nothing(self, number: int) -> None:
+        """From `number` on the group leans on a picture that no packet has."""
+        self.explained = True
+        group = int(self.group[number])
+        if not self.leading[number]:
+            self.broken[group] = min(number, self.broken.get(group, number))
+        else:
+            self.broken_leading[group] = min(number, self.broken_leading.get(group, number))
 
     def _is_entry(self, number: int, content: bytes) -> bool:
         if not self.key[number]:
@@ -227,6 +257,9 @@ class Session:
             self.explained = True
         elif not self.explained and (self.came_out or not self.start) and self._is_sound(packet):
             raise Unproven("a packet gave no frame, and no error says why")
+        group = int(self.group[packet])
+        if group >= self.landing > 0 and not self.came_out and not self.decoder.refused:
+            self.cold.add(group)
         self._break(packet)
 
     def _is_sound(self, packet: int) -> bool:
@@ -248,6 +281,9 @@ class Session:
 
     def _break(self, packet: int) -> None:
         self.explained = True
+        content = self.decoder.content(packet)
+        if packet not in self.looks and content is not None:
+            self.looks[packet] = look_at(self.index, packet, content)
         look = self.looks.get(packet)
         if not self._leaned_on(packet) and not self.leading[packet]:
             self.alone.add(packet)
@@ -259,7 +295,7 @@ class Session:
         innocent = (
             not self.there[packet]
             or packet == self.start
-            or (look is not None and bool(look.whole))
+            or (look is not None and look.begins)
             or self._leans_on_broken(packet)
         )
         for number in (packet,) if innocent else (packet - 1, packet):
@@ -277,9 +313,21 @@ class Session:
         group = int(self.group[packet])
         return group == self.start or int(self.group[group - 1]) in self.broken
 
+    def _still_gets_right(self, group: int) -> bool:
+        """Whether a group that begins with no whole picture follows a broken one closely."""
+        for _ in range(GRADUAL - 1):
+            if not group or group not in self.index.gradual:
+                return False
+            group = int(self.group[group - 1])
+            if group in self.broken and group not in self.cold:
+                return True
+        return False
+
     def _is_damaged(self, packet: int) -> bool:
         group = int(self.group[packet])
         if packet in self.alone or self.broken.get(group, packet + 1) <= packet:
+            return True
+        if self._still_gets_right(group):
             return True
         if not self.leading[packet]:
             return False

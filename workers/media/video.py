@@ -37,6 +37,7 @@ class Video:
         index: the packets and frames of the stream as its container lists them.
         showing: what it shows when decoded from its beginning; None where the index is believed.
         problems: what is odd about it, in plain words.
+        handed_over: why, while it was read, its index was no longer believed, or nothing.
     """
 
     index: Index
@@ -44,6 +45,7 @@ class Video:
     problems: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        self.handed_over = ""
         self._handed_over: Showing | None = None
         self._lock = threading.Lock()
 
@@ -56,6 +58,13 @@ class Video:
     def samples(self) -> int:
         """How many frames a player would show, missing ones included."""
         return len(self.showing.packet) if self.showing else self.index.frames
+
+    @property
+    def sure(self) -> bool:
+        """Whether nothing throws doubt on how many frames it has."""
+        if self.showing:
+            return bool((self.showing.reason == Reason.VALID).all())
+        return bool((self.index.shown >= 0).all()) and not self.index.late
 
     @property
     def rate(self) -> Fraction:
@@ -94,9 +103,15 @@ class Video:
             return PlainReader(source, self.index, self.showing)
         return VideoReader(source, self, open_decoder)
 
-    def shown(self, source: Source) -> Showing:
-        """What the stream shows when decoded from its beginning; found out once."""
+    def shown(self, source: Source, doubt: str) -> Showing:
+        """What the stream shows when decoded from its beginning; found out once.
+
+        Args:
+            source: where the bytes are.
+            doubt: why its index is not believed.
+        """
         with self._lock:
+            self.handed_over = self.handed_over or doubt
             if self._handed_over is None:
                 self._handed_over = self.showing or survey(source, self.index)
             return self._handed_over
@@ -144,12 +159,13 @@ class VideoReader:
                 yield decoded
                 at = decoded.frame + 1
             return
-        except Unproven as doubt:
+        except Unproven as found:
             if self.open_decoder is not open_cpu_decoder:
                 raise  # it may be that decoder's doing
+            doubt = str(found)
             log.warning("%s: %s; reading it from its beginning", self.source.uri, doubt)
             self.source.counters.add(streams_read_in_order=1)
-        showing = self.video.shown(self.source)
+        showing = self.video.shown(self.source, doubt)
         yield from PlainReader(self.source, index, showing).read(at, last, wanted, convert)
 
 

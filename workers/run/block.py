@@ -7,7 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from takestream.schema import Reason
+from workers.clock.clips import StreamInput
+from workers.clock.grid import Grid
+from workers.clock.timeline import NONE
 from workers.dataset.take import Take
+from workers.media.reader import Reader
+from workers.media.video import Video
 from workers.run.tasks import ClipPart, ClipRange, UnitRecord
 from workers.store.takestore import TakeStore
 
@@ -79,3 +84,24 @@ def whole_units(store: TakeStore, clips: ClipRange) -> list[int]:
 def no_features(clips: int, dim: int) -> NDArray[np.float32]:
     """Features of clips that have none; float32 [clips, dim] of NaN."""
     return np.full((clips, dim), np.nan, dtype=np.float32)
+
+
+def frame_times(
+    grid: Grid, clips: ClipRange, reader: Reader | None, stream: StreamInput | None
+) -> NDArray[np.float64]:
+    """Seconds at which each clip's first frame is shown; float64 [clips], NaN for none."""
+    times = np.full(clips.stop - clips.start, np.nan)
+    if reader is not None and stream is not None:
+        shown = stream.timeline.samples(grid)[grid.start[clips.start : clips.stop]]
+        times[shown != NONE] = reader.times()[shown[shown != NONE]]
+    return times
+
+
+def note_handed_over(
+    blocks: Sequence[Block], stores: Sequence[TakeStore], videos: Mapping[str, Video]
+) -> None:
+    """Write into the stores which streams proved, while read, not to be what their index says."""
+    for block, store in zip(blocks, stores, strict=True):
+        for name in block.clips.streams:
+            if name in videos and (why := videos[name].handed_over):
+                store.note(name, f"read from its beginning from some frame on, because {why}")

@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from av.video.frame import VideoFrame
-from numpy.typing import NDArray
 
 from configs.schema import PreprocessSpec
 from models.encoder import Encoder
@@ -18,9 +17,9 @@ from models.preprocess import frame_to_tensor, resize_and_crop
 from takestream.errors import StorageUnavailable
 from takestream.schema import Reason
 from workers.clock.clips import ClipBatch, ClipReader, ClipRequest, Decode, StreamInput
-from workers.clock.grid import Grid, make_grid
+from workers.clock.grid import make_grid
 from workers.clock.probe import TakeProbe, probe_take
-from workers.clock.timeline import NONE, make_timeline
+from workers.clock.timeline import make_timeline
 from workers.dataset.base import source_of
 from workers.dataset.take import Take
 from workers.media.counters import Counters
@@ -31,7 +30,14 @@ from workers.media.reader import Reader
 from workers.media.session import Decoded
 from workers.media.source import SourceChanged
 from workers.media.video import Video
-from workers.run.block import Block, no_features, unit_record, whole_units
+from workers.run.block import (
+    Block,
+    frame_times,
+    no_features,
+    note_handed_over,
+    unit_record,
+    whole_units,
+)
 from workers.run.passes import Collect, Passes, clips_of_a_batch, clips_of_a_pass
 from workers.run.pooling import FramePool
 from workers.run.prepare import Probed, prepare, problems_of
@@ -140,6 +146,7 @@ class UnitExtractor:
         for block, store in zip(blocks, stores, strict=True):
             for name in block.clips.streams:
                 counters.add(bytes_written=block.write(store, name, block.clips.start))
+        note_handed_over(blocks, stores, self._probe(unit.take, counters)[1])
         seconds = time.monotonic() - began
         return unit_record(unit.take, blocks, seconds, before, counters.snapshot())
 
@@ -167,6 +174,8 @@ class UnitExtractor:
         for start in starts:
             for name in clips.streams:
                 counters.add(bytes_written=block.write(store, name, start))
+        if starts:
+            note_handed_over([block], [store], self._probe(take, counters)[1])
         if starts and not store.missing():
             store.finish()
         yield unit_record(take, [block], time.monotonic() - began, before, counters.snapshot())
@@ -211,14 +220,14 @@ class UnitExtractor:
                     timeline,
                     reader,
                     rate,
-                    probe.streams[name].start_offset or 0.0,
+                    probe.streams[name].begins(probe.rate),
                     shifted.get(name, 0),
                 ),
             )
             for name, reader in readers.items()
         }
         times = [
-            {name: _frame_times(grid, part, readers.get(name), inputs.get(name))
+            {name: frame_times(grid, part, readers.get(name), inputs.get(name))
              for name in part.streams}
             for grid, part in zip(grids, ranges, strict=True)
         ]  # fmt: skip
@@ -380,17 +389,6 @@ class UnitExtractor:
                     raise SourceChanged(
                         f"{stream.uri}: the object changed while it was read; run again"
                     )
-
-
-def _frame_times(
-    grid: Grid, clips: ClipRange, reader: Reader | None, stream: StreamInput | None
-) -> NDArray[np.float64]:
-    """Seconds at which each clip's first frame is shown; float64 [clips], NaN for none."""
-    times = np.full(clips.stop - clips.start, np.nan)
-    if reader is not None and stream is not None:
-        shown = stream.timeline.samples(grid)[grid.start[clips.start : clips.stop]]
-        times[shown != NONE] = reader.times()[shown[shown != NONE]]
-    return times
 
 
 def _sizing(target: Target) -> PreprocessSpec:

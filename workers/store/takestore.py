@@ -306,6 +306,17 @@ class TakeStore:
         self._metadata.change(complete)
         return True
 
+    def note(self, stream: str, line: str) -> None:
+        """Add a sentence to what is said of a stream, once."""
+        self._require_writable()
+
+        def noted(attributes: dict[str, Any]) -> None:
+            lines = attributes.setdefault("problems", {}).setdefault(stream, [])
+            if line not in lines:
+                lines.append(line)
+
+        self._metadata.change(noted)
+
     def update_attributes(self, **attributes: Any) -> None:
         """Merge into the attributes, mappings level by level; the new values win.
 

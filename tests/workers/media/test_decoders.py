@@ -131,7 +131,7 @@ def test_a_stretch_of_a_stream_keeps_its_numbers(film, stored):
 def test_a_stream_that_is_read_in_order_is_the_cpus(film, stored):
     source = stored(film("plain").data)
     believed = probe_video(source)
-    video = Video(believed.index, believed.shown(source), ())
+    video = Video(believed.index, believed.shown(source, "asked for"), ())
 
     def opener(index):
         raise AssertionError("NVDEC was tried")
