@@ -6,7 +6,7 @@ FOLDERS := service workers models configs takestream tests docs examples
 # Without the advertisement for another program that its theme prints.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help install demo serve-demo test test-all coverage check format docs changelog bench clean
+.PHONY: help install demo serve-demo test test-all coverage check format docs changelog bench fuzz clean
 
 help: ## show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ docs: install ## the documentation, into site/
 
 changelog: install ## CHANGELOG.md from the subjects of the commits
 	@$(BIN)/git-cliff -o CHANGELOG.md
+
+fuzz: install ## damaged films through the extractor: N=200 SEED=0
+	@$(BIN)/python -m tests.fuzz --n $(or $(N),200) --seed $(or $(SEED),0)
 
 bench: install ## the benchmarks; ratios taken in one run
 	$(BIN)/python -m tests.benchmarks.stages --json build/bench.json --chart build/bench.svg
