@@ -35,6 +35,9 @@ SEGMENT_LABEL: Final = "segment_label"
 PARTIAL: Final = "partial"
 COMPLETE: Final = "complete"
 
+# In the provenance: streams of the take whose objects could not be read when the store was made.
+UNREAD: Final = "unread"
+
 
 class Reason(IntEnum):
     """Why a clip of a stream is invalid; the values of the array `reason` (uint8)."""

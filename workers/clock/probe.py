@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from takestream.errors import StorageError
 from takestream.schema import Reason
 from workers.clock.grid import agreed_frames, agreed_rate
 from workers.dataset.base import Dataset, source_of
@@ -20,14 +21,15 @@ from workers.media.video import Video, probe_video
 # Frames per second of every video of the release.
 USUAL_RATE = 30.0
 # Of a probe, what stands elsewhere in a store.
-_NOT_KEPT = frozenset({"reason", "note", "listed"})
+_NOT_KEPT = frozenset({"reason", "note", "listed", "unread"})
 
 
 @dataclass(frozen=True)
 class StreamProbe:
     """What is known of one stream before it is decoded.
 
-    reason: VALID, or STREAM_ABSENT / STREAM_UNREADABLE with `fault` saying why in plain words.
+    reason: VALID, or STREAM_ABSENT / STREAM_UNREADABLE with `fault` saying why in plain words, or
+        NOT_EXTRACTED where its object could not be read this time (`unread`).
     frames: frames that a player shows. rate: frames per second, as a fraction in text.
     track: number of the video track that was taken, among all tracks of the file.
     read_by: "index" where the container's index tells the frames, "order" where the stream is
@@ -37,6 +39,7 @@ class StreamProbe:
     start_offset: where on the take's clock it begins, in seconds, if not with the take.
     lost_before: frames that its file has lost before the first one.
     listed: size of its object as the data set has it, where it does.
+    unread: why its storage does not give the object; nothing is known of the stream then.
     """
 
     uri: str | None
@@ -56,6 +59,7 @@ class StreamProbe:
     listed: int | None = None
     start_offset: float | None = None
     lost_before: int = 0
+    unread: StorageError | None = None
 
     @property
     def identity(self) -> ObjectIdentity | None:
@@ -68,7 +72,7 @@ class StreamProbe:
 
     def provenance(self) -> dict[str, Any]:
         """The JSON-able facts that the store keeps."""
-        facts = {k: v for k, v in asdict(self).items() if v is not None and k not in _NOT_KEPT}
+        facts = {k: v for k, v in vars(self).items() if v is not None and k not in _NOT_KEPT}
         return {**facts, "drift": round(self.drift, 3)}
 
 
@@ -80,10 +84,22 @@ class TakeProbe:
     rate: Fraction
     streams: Mapping[str, StreamProbe]
 
+    @property
+    def unread(self) -> dict[str, StorageError]:
+        """By stream, why its object could not be read this time."""
+        return {key: probe.unread for key, probe in self.streams.items() if probe.unread}
+
+    def without(self, stream: str, error: StorageError) -> "TakeProbe":
+        """This, once an object that could be probed can be read no longer."""
+        probe = unread_stream(self.streams[stream].uri, error)
+        return replace(self, streams={**self.streams, stream: probe})
+
     def problems(self) -> dict[str, tuple[str, ...]]:
         """Per stream, what is wrong with it or differs from the take, in plain words."""
         found = {}
         for key, probe in self.streams.items():
+            if probe.unread:
+                continue  # nothing is known of it: a failure of the run, not a fact of the take
             words = [probe.fault] if probe.fault else []
             if probe.note and probe.note not in probe.fault:
                 words.append(probe.note)
@@ -122,8 +138,9 @@ def probe_take(
 ) -> tuple[TakeProbe, dict[str, Video]]:
     """Probe every stream of a take at once; two to four small requests each.
 
-    Also returns the readable streams. Raises StorageError when the storage fails, so
-    that an outage never passes for a broken video.
+    A stream whose object alone cannot be read is `unread`, and has no vote on the take's length and
+    rate. Also returns the readable streams. Raises StorageError when the storage fails for all
+    objects, or in a way that ends a job, so that an outage never passes for a broken video.
     """
     with ThreadPoolExecutor(max(1, len(take.streams)), thread_name_prefix="probe") as pool:
         found = list(pool.map(lambda stream: _probe(stream, dataset, counters), take.streams))
@@ -132,6 +149,9 @@ def probe_take(
         for stream, (_, video) in zip(take.streams, found, strict=True)
         if video is not None
     }
+    unread = [probe.unread for probe, _ in found if probe.unread]
+    if unread and not videos:
+        raise unread[0]
     offsets = {stream.key: stream.start_offset for stream in take.streams}
     counts = {
         key: max(0, video.samples + round(offsets[key] * float(video.rate)))
@@ -157,7 +177,23 @@ def probe_take(
     return TakeProbe(frames, rate, probes), videos
 
 
+def unread_stream(uri: str | None, error: StorageError) -> StreamProbe:
+    """The probe of a stream whose object the storage does not give."""
+    return StreamProbe(uri, Reason.NOT_EXTRACTED, str(error), unread=error)
+
+
 def _probe(
+    stream: Stream, dataset: Dataset, counters: Counters
+) -> tuple[StreamProbe, Video | None]:
+    try:
+        return _looked_at(stream, dataset, counters)
+    except StorageError as error:
+        if error.kind.fatal:
+            raise
+        return unread_stream(stream.uri, error), None
+
+
+def _looked_at(
     stream: Stream, dataset: Dataset, counters: Counters
 ) -> tuple[StreamProbe, Video | None]:
     if stream.uri is None:

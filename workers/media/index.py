@@ -199,7 +199,9 @@ def read_index(
     """
     identity = source.identity()
     if expect is not None and identity != expect:
-        raise SourceChanged(f"{source.uri}: the object changed since it was probed; run again")
+        error = SourceChanged(f"{source.uri}: the object changed since it was probed; run again")
+        error.uri = source.uri
+        raise error
     if identity.size == 0:
         raise UnreadableVideo("the object is empty (0 bytes)")
     head = SparseFile(source, identity.size)

@@ -74,6 +74,17 @@ class Source:
 
         return self._retried(head)
 
+    def answers(self) -> bool:
+        """Whether its storage answers anything, be it a refusal, to one HEAD."""
+        try:
+            with translated(self.uri, "read", self._s3):
+                self._fs.info(self._path)
+        except StorageUnavailable:
+            return False
+        except StorageError:
+            return True
+        return True
+
     def read(self, start: int, stop: int) -> bytes:
         """Bytes `[start, stop)`, all of them: a short or another answer is tried again.
 
@@ -145,7 +156,9 @@ class Source:
         return data
 
     def _changed(self) -> SourceChanged:
-        return SourceChanged(f"{self.uri}: the object changed since it was probed; run again")
+        error = SourceChanged(f"{self.uri}: the object changed since it was probed; run again")
+        error.uri = self.uri
+        return error
 
     def read_ahead(self, spans: Iterable[tuple[int, int]]) -> Iterator[bytes]:
         """The bytes of each span in order, `IN_FLIGHT` requests ahead of the reader."""

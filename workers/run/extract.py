@@ -2,23 +2,21 @@
 
 import threading
 import time
-from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import AbstractContextManager
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 import numpy as np
 import torch
 from av.video.frame import VideoFrame
 
-from configs.schema import PreprocessSpec
 from models.encoder import Encoder
 from models.preprocess import frame_to_tensor, resize_and_crop
-from takestream.errors import StorageUnavailable
+from takestream.errors import ErrorKind, StorageError, StorageUnavailable
 from takestream.schema import Reason
 from workers.clock.clips import ClipBatch, ClipReader, ClipRequest, Decode, StreamInput
 from workers.clock.grid import make_grid
-from workers.clock.probe import TakeProbe, probe_take
 from workers.clock.timeline import make_timeline
 from workers.dataset.base import source_of
 from workers.dataset.take import Take
@@ -40,16 +38,22 @@ from workers.run.block import (
 )
 from workers.run.passes import Collect, Passes, clips_of_a_batch, clips_of_a_pass
 from workers.run.pooling import FramePool
-from workers.run.prepare import Probed, prepare, problems_of
-from workers.run.recipe import Recipe, Target
-from workers.run.sources import changed_streams
+from workers.run.prepare import prepare, problems_of
+from workers.run.probed import ProbedTakes
+from workers.run.recipe import Recipe
+from workers.run.sources import check_unchanged, refuse_contradiction
 from workers.run.synchronise import shifts
-from workers.run.tasks import ClipPart, ClipRange, FinishedTake, PreparedTake, Unit, UnitRecord
+from workers.run.tasks import (
+    ClipPart,
+    ClipRange,
+    Failure,
+    FinishedTake,
+    PreparedTake,
+    Unit,
+    UnitRecord,
+)
 from workers.store.errors import StoreNotFound
 from workers.store.takestore import TakeStore
-
-# Takes whose indexes stay in memory: units of one take tend to follow each other.
-KEPT_TAKES = 8
 
 
 class Stopped(Exception):
@@ -79,8 +83,7 @@ class UnitExtractor:
         self.recipe = recipe
         self.encoders = tuple(encoders)
         self.device = device
-        self._lock = threading.Lock()
-        self._probed: OrderedDict[str, Probed] = OrderedDict()
+        self._probed = ProbedTakes(recipe.dataset)
         encoding = encoding or threading.Lock()
         run = recipe.job.run
         self._passes = [
@@ -94,7 +97,7 @@ class UnitExtractor:
             for target, encoder in zip(recipe.targets, encoders, strict=True)
         ]
         # Targets that see frames in the same size share the pictures made of them.
-        self._sizings = list(dict.fromkeys(map(_sizing, recipe.targets)))
+        self._sizings = list(dict.fromkeys(target.sizing for target in recipe.targets))
 
     def prepare(
         self, take: Take, streams: Sequence[str], counters: Counters | None = None
@@ -106,7 +109,7 @@ class UnitExtractor:
         runtimes = [getattr(encoder, "runtime", "") for encoder in self.encoders]
         prepared, probed = prepare(self.recipe, take, streams, counters or Counters(), runtimes)
         if probed is not None:
-            self._keep(take.uid, probed)
+            self._probed.keep(take, probed)
         return prepared
 
     def finish(self, take: Take) -> FinishedTake:
@@ -134,11 +137,30 @@ class UnitExtractor:
     ) -> UnitRecord:
         """Decode, encode and write `unit`; `stop` is asked once per batch, and may wait.
 
+        A stream whose object alone cannot be read is left out: the record's failures name it.
+
         Raises Stopped; StorageError when the storage fails; SourceChanged when an
         object is not the one that was probed.
         """
         counters = counters or Counters()
         began, before = time.monotonic(), counters.snapshot()
+        left, failures = unit, list[Failure]()
+        while True:
+            try:
+                blocks = self._written(left, stop, counters)
+                break
+            except StorageError as error:
+                name = self._left_out(left, error, counters)
+                if name is None:
+                    raise
+                failures.append(Failure.of(unit.take.name, error, name))
+                left = left.without(name)
+        seconds = time.monotonic() - began
+        record = unit_record(unit.take, blocks, seconds, before, counters.snapshot())
+        return replace(record, ranges=unit.ranges, failures=tuple(failures))
+
+    def _written(self, unit: Unit, stop: Callable[[], bool], counters: Counters) -> Sequence[Block]:
+        """The clips of a unit, once they are in its stores."""
         stores = [self._store(unit.take, part.target) for part in unit.ranges]
         blocks = [Block(part, store.dim) for part, store in zip(unit.ranges, stores, strict=True)]
         for number, part in self._parts(unit.take, unit.ranges, stores, stop, counters):
@@ -146,9 +168,24 @@ class UnitExtractor:
         for block, store in zip(blocks, stores, strict=True):
             for name in block.clips.streams:
                 counters.add(bytes_written=block.write(store, name, block.clips.start))
-        note_handed_over(blocks, stores, self._probe(unit.take, counters)[1])
-        seconds = time.monotonic() - began
-        return unit_record(unit.take, blocks, seconds, before, counters.snapshot())
+        note_handed_over(blocks, stores, self._probed.get(unit.take, counters)[1])
+        return blocks
+
+    def _left_out(self, unit: Unit, error: StorageError, counters: Counters) -> str | None:
+        """The stream whose object is at fault, when the others of the unit can go on without it."""
+        if error.kind.fatal or len(unit.streams) < 2:
+            return None
+        here = [stream for stream in unit.take.streams if stream.key in unit.streams]
+        lost = next((stream for stream in here if stream.uri and stream.uri == error.uri), None)
+        if lost is None:
+            return None
+        if error.kind is ErrorKind.UNAVAILABLE:
+            # Where the whole storage is away, each of the others would be waited for as long.
+            other = next((stream for stream in here if stream.uri not in (None, lost.uri)), None)
+            if other and not source_of(self.recipe.dataset, other, counters).answers():
+                return None
+        self._probed.leave_out(unit.take, lost.key, error)
+        return lost.key
 
     def window(
         self,
@@ -168,6 +205,7 @@ class UnitExtractor:
         store = self._store(take, clips.target)
         starts = whole_units(store, clips)
         block = Block(clips, store.dim)
+        self._probed.get(take, counters, whole=True)
         for _, part in self._parts(take, [clips], [store], stop, counters):
             block.take_in(part)
             yield part
@@ -175,7 +213,7 @@ class UnitExtractor:
             for name in clips.streams:
                 counters.add(bytes_written=block.write(store, name, start))
         if starts:
-            note_handed_over([block], [store], self._probe(take, counters)[1])
+            note_handed_over([block], [store], self._probed.get(take, counters)[1])
         if starts and not store.missing():
             store.finish()
         yield unit_record(take, [block], time.monotonic() - began, before, counters.snapshot())
@@ -193,19 +231,22 @@ class UnitExtractor:
         counters: Counters,
     ) -> Iterator[tuple[int, ClipPart]]:
         """The clips of the ranges, with the number of the range that each part is of."""
-        probe, indexes = self._probe(take, counters)
+        probe, indexes = self._probed.get(take, counters)
+        names = dict.fromkeys(name for part in ranges for name in part.streams)
+        for name in names:
+            if away := probe.streams[name].unread:
+                raise away.with_traceback(None)
         grids = []
         for part, store in zip(ranges, stores, strict=True):
             spec = self.recipe.targets[part.target].grid
             grid = make_grid(probe.frames, probe.rate, spec, take.segments)
-            if grid.clips != store.clips or changed_streams(store, probe) & set(part.streams):
-                self._forget(take.uid)
-                raise SourceChanged(
-                    f"take {take.name}: its videos changed since its store was made; run again"
-                )
-            self._refuse_contradiction(take, part, store, probe)
+            with self._forgetting(take):
+                if grid.clips != store.clips:
+                    raise SourceChanged(
+                        f"take {take.name}: its videos changed since its store was made; run again"
+                    )
+                refuse_contradiction(part.streams, store, probe)
             grids.append(grid)
-        names = dict.fromkeys(name for part in ranges for name in part.streams)
         readers = {
             name: self._reader(take, name, indexes[name], counters)
             for name in names
@@ -256,7 +297,7 @@ class UnitExtractor:
                 batch=clips_of_a_batch(
                     self._passes[part.target].clips, self.recipe.targets[part.target]
                 ),
-                preprocessing=self._sizings.index(_sizing(self.recipe.targets[part.target])),
+                preprocessing=self._sizings.index(self.recipe.targets[part.target].sizing),
                 sampling=self.recipe.targets[part.target].encoder.sampling,
             )
             for grid, part in zip(grids, ranges, strict=True)
@@ -299,25 +340,18 @@ class UnitExtractor:
             yield encoded()
         for name in sorted(damaged):
             readers[name].source.confirm()
-        self._check_unchanged(take, set(names), indexes, counters)
+        with self._forgetting(take):
+            probed = {name: indexes[name].identity for name in names if name in indexes}
+            check_unchanged(take, probed, self.recipe.dataset, counters)
 
-    def _refuse_contradiction(
-        self, take: Take, part: ClipRange, store: TakeStore, probe: TakeProbe
-    ) -> None:
-        """Raise StorageUnavailable where an object reads otherwise than its same version did."""
-        known = store.attributes.get("provenance", {}).get("streams", {})
-        for name in part.streams:
-            facts, now = known.get(name, {}), probe.streams[name]
-            same = bool(now.etag) and facts.get("etag") == now.etag
-            if same and facts.get("frames", now.frames) != now.frames:
-                self._forget(take.uid)
-                error = StorageUnavailable(
-                    f"{now.uri}: its index shows {now.frames} frames, and {facts['frames']} when "
-                    "the store was made from the same version of it, so it is the storage that is "
-                    "at fault; run again"
-                )
-                error.uri = now.uri or ""
-                raise error
+    @contextmanager
+    def _forgetting(self, take: Take) -> Iterator[None]:
+        """Probe the take anew where what was probed turns out to be another object's."""
+        try:
+            yield
+        except (SourceChanged, StorageUnavailable):
+            self._probed.forget(take)
+            raise
 
     def _reader(self, take: Take, name: str, index: Video, counters: Counters) -> Reader:
         stream = next(s for s in take.streams if s.key == name)
@@ -357,42 +391,3 @@ class UnitExtractor:
             return read_pictures(video, source, pictures, streams, first, last, wanted)
 
         return run
-
-    def _probe(self, take: Take, counters: Counters) -> Probed:
-        uid = take.uid
-        with self._lock:
-            found = self._probed.get(uid)
-        if found is None:
-            found = probe_take(take, self.recipe.dataset, counters)
-        self._keep(uid, found)
-        return found
-
-    def _keep(self, uid: str, probed: Probed) -> None:
-        with self._lock:
-            self._probed[uid] = probed
-            self._probed.move_to_end(uid)
-            while len(self._probed) > KEPT_TAKES:
-                self._probed.popitem(last=False)
-
-    def _forget(self, uid: str) -> None:
-        with self._lock:
-            self._probed.pop(uid, None)
-
-    def _check_unchanged(
-        self, take: Take, names: Set[str], indexes: Mapping[str, Video], counters: Counters
-    ) -> None:
-        for stream in take.streams:
-            if stream.key in names and stream.key in indexes and stream.uri:
-                now = source_of(self.recipe.dataset, stream, counters).identity()
-                if now != indexes[stream.key].identity:
-                    self._forget(take.uid)
-                    raise SourceChanged(
-                        f"{stream.uri}: the object changed while it was read; run again"
-                    )
-
-
-def _sizing(target: Target) -> PreprocessSpec:
-    """How pictures are resized and cropped; how they are normalised is the encoder's own step."""
-    spec = target.encoder.preprocess
-    assert spec is not None
-    return PreprocessSpec(resize=spec.resize, interpolation=spec.interpolation, crop=spec.crop)

@@ -132,6 +132,7 @@ class _Job:
         # stream the clips given up.
         self._asked: dict[str, set[str]] = {}
         self._given_up: dict[str, Counter[str]] = {}
+        self._known: set[tuple[object, ...]] = set()
         self._fatal = False
         # By storage, tasks that it did not answer, one after the other.
         self._unanswered: dict[str, int] = {}
@@ -160,7 +161,7 @@ class _Job:
 
     def take_in(self, record: Record) -> None:
         """Account for one record and queue what follows from it."""
-        self.report.failures.extend(record.failures)
+        self._note(record.failures)
         # With the keys gone or the disk full every other unit would fail in the same words.
         self._fatal |= any(failure.fatal for failure in record.failures)
         self._listen(record)
@@ -172,6 +173,15 @@ class _Job:
             self._extracted(record)
         else:
             self._finished(record)
+
+    def _note(self, failures: Sequence[Failure]) -> None:
+        """Keep failures, those of one stream's object once for all units that are without it."""
+        for failure in failures:
+            about = (failure.take, failure.stream, failure.kind, failure.uri)
+            if failure.stream and failure.uri and about in self._known:
+                continue
+            self._known.add(about)
+            self.report.failures.append(failure)
 
     def _listen(self, record: Record) -> None:
         away = [f for f in record.failures if f.kind is ErrorKind.UNAVAILABLE and f.uri]
@@ -226,16 +236,15 @@ class _Job:
 
     def _extracted(self, record: UnitRecord) -> None:
         uid, clips, progress = record.take.uid, record.clips, self.progress
+        lost = record.clips_lost
         if record.outcome == "done":
             progress.units_done += 1
-            progress.clips_done += clips
             progress.clips_invalid += sum(record.invalid.values())
         else:
             progress.units_failed += 1
-            progress.clips_failed += clips
-            given_up = self._given_up.setdefault(uid, Counter())
-            for part in record.ranges:
-                given_up.update(dict.fromkeys(part.streams, part.stop - part.start))
+        progress.clips_done += clips - sum(lost.values())
+        progress.clips_failed += sum(lost.values())
+        self._given_up.setdefault(uid, Counter()).update(lost)
         self._open[uid] -= clips
         if self._open[uid] == 0:
             self._submit([Finish(self._recipe, record.take, self._owner)])

@@ -8,7 +8,7 @@ from typing import Any
 
 from configs.schema import GridSpec, SegmentGridSpec
 from takestream import schema
-from takestream.errors import ErrorKind
+from takestream.errors import ErrorKind, StorageError
 from takestream.schema import COMPLETE
 from takestream.storage import S3Options
 from workers.clock.grid import Grid, make_grid
@@ -16,17 +16,21 @@ from workers.clock.probe import TakeProbe, probe_take
 from workers.dataset.base import Dataset
 from workers.dataset.take import Take
 from workers.media.counters import Counters
-from workers.media.video import Video
+from workers.run.probed import Probed
 from workers.run.provenance import store_attributes, stream_facts
 from workers.run.recipe import Recipe, Target
-from workers.run.sources import SourceObject, changed_streams, differ, objects_now
+from workers.run.sources import (
+    SourceObject,
+    changed_streams,
+    differ,
+    objects_now,
+    unread_then,
+)
 from workers.run.synchronise import Synchronisation, has_sync, shifted_otherwise
 from workers.run.tasks import ClipRange, Failure, PreparedTake, Unit
 from workers.store.errors import StoreMismatch, StoreNotFound
 from workers.store.layout import StoreLayout, unit_clips
 from workers.store.takestore import Gap, TakeStore
-
-Probed = tuple[TakeProbe, dict[str, Video]]
 
 
 def prepare(
@@ -41,7 +45,8 @@ def prepare(
     A complete store whose source objects are still the same is left alone; when all are, that costs
     one HEAD per stream. Otherwise the take is probed once, the stores made or extended, and streams
     whose object changed are forgotten so that they are extracted again. An object that vanished
-    loses nothing. `runtimes` name, target by target, what runs the networks.
+    loses nothing, and one that cannot be read is left out, in `failures`: its streams' gaps stay
+    for a later run. `runtimes` name, target by target, what runs the networks.
 
     Returns:
         The take with its units, and what probing found; None when nothing was probed.
@@ -50,7 +55,7 @@ def prepare(
         StorageError: The videos' or the stores' storage fails.
     """
     before = counters.snapshot()
-    ready = _ready(recipe, take, streams, counters)
+    ready, away = _ready(recipe, take, streams, counters)
     probed = None
     found = _Found({}, {}, [], runtimes)
     if len(ready) < len(recipe.targets):
@@ -60,11 +65,12 @@ def prepare(
         sync = Synchronisation(recipe, take, probed, counters)
         for store in ready.values():
             sync.adopt(store)
+        away = {name: error for name, error in probe.unread.items() if name in streams}
         for number, target in enumerate(recipe.targets):
             if number not in ready:
                 found.add(recipe, number, target, take, streams, probe, sync)
     kept = dict(sorted({**ready, **found.stores}.items()))
-    clips = sum(store.clips for store in kept.values()) * len(streams)
+    clips = sum(store.clips for store in kept.values()) * len(streams) - found.clips_away
     units = make_units(take, found.gaps, recipe.job.store.unit_frames)
     after = counters.snapshot()
     prepared = PreparedTake(
@@ -76,7 +82,7 @@ def prepare(
         frames=probed[0].frames if probed else 0,
         bytes=sum(probed[0].streams[name].size or 0 for name in streams) if probed else 0,
         problems=problems_of([(store, recipe.targets[n]) for n, store in kept.items()]),
-        failures=tuple(found.failures),
+        failures=(*found.failures, *(Failure.of(take.name, e, name) for name, e in away.items())),
         counts={name: after[name] - before.get(name, 0) for name in after},
     )
     return prepared, probed
@@ -90,8 +96,8 @@ def complete_already(
     Raises:
         StorageError: The videos' or the stores' storage fails.
     """
-    ready = _ready(recipe, take, streams, counters)
-    if len(ready) < len(recipe.targets):
+    ready, away = _ready(recipe, take, streams, counters)
+    if away or len(ready) < len(recipe.targets):
         return None
     clips = sum(store.clips for store in ready.values()) * len(streams)
     return PreparedTake(
@@ -106,19 +112,24 @@ def complete_already(
 
 def _ready(
     recipe: Recipe, take: Take, streams: Sequence[str], counters: Counters
-) -> dict[int, TakeStore]:
-    """By number of the target, the stores that are complete and whose videos are the same."""
+) -> tuple[dict[int, TakeStore], dict[str, StorageError]]:
+    """By number of the target, the stores that are complete and whose videos are the same.
+
+    Also, by stream, why its object could not be compared.
+    """
     stores = [
         _existing(recipe.store_uri(take.uid, target), recipe.output_s3) for target in recipe.targets
     ]
     now: dict[str, SourceObject] = {}
+    away: dict[str, StorageError] = {}
     if any(store and store.status == COMPLETE for store in stores):
-        now = objects_now(take, streams, recipe.dataset, counters)
-    return {
+        now, away = objects_now(take, streams, recipe.dataset, counters)
+    ready = {
         number: store
         for number, store in enumerate(stores)
         if store is not None and _is_up_to_date(recipe, store, streams, now)
     }
+    return ready, away
 
 
 @dataclass
@@ -129,6 +140,8 @@ class _Found:
     gaps: dict[int, tuple[Grid, list[Gap]]]
     failures: list[Failure]
     runtimes: Sequence[str] = ()
+    # Clips, times streams, that are missing and whose objects cannot be read.
+    clips_away: int = 0
 
     def add(
         self,
@@ -158,8 +171,13 @@ class _Found:
         _forget_changed(store, take, streams, probe, sync)
         if not has_sync(recipe, store):
             sync.note(store)
+        if unread_then(store) and not probe.unread:
+            store.update_attributes(provenance={schema.UNREAD: []})
         self.stores[number] = store
-        self.gaps[number] = grid, store.missing(list(streams))
+        gaps = store.missing(list(streams))
+        here = [gap.of(name for name in gap.streams if name not in probe.unread) for gap in gaps]
+        self.clips_away += sum(gap.clips for gap in gaps) - sum(gap.clips for gap in here)
+        self.gaps[number] = grid, [gap for gap in here if gap.streams]
 
 
 def make_units(
@@ -224,7 +242,10 @@ def videos_changed(
     Raises:
         StorageError: the storage fails.
     """
-    return differ(store, objects_now(take, streams, dataset, counters))
+    now, away = objects_now(take, streams, dataset, counters)
+    if away:
+        raise next(iter(away.values()))
+    return differ(store, now)
 
 
 def _store(
@@ -259,7 +280,12 @@ def _store(
         return TakeStore.create(uri, layout, recipe.output_s3)
     except StoreMismatch:
         old = _existing(uri, recipe.output_s3)
-        if old is None or not changed_streams(old, probe):
+        if old is None:
+            raise
+        if probe.unread:
+            # Whoever could not be read had no vote on the take's length.
+            raise next(iter(probe.unread.values())) from None
+        if not changed_streams(old, probe) and not unread_then(old):
             raise
         # The take has another length now: not one clip of the old grid means the same moment.
         old.remove()
@@ -317,6 +343,8 @@ def problems_of(stores: Sequence[tuple[TakeStore, Target]]) -> dict[str, tuple[s
 
 def _hopeless(take: Take, streams: Sequence[str], probe: TakeProbe) -> tuple[Failure, ...]:
     return tuple(
-        Failure(take.name, name, probe.streams[name].fault, ErrorKind.UNREADABLE)
+        Failure.of(take.name, away, name)
+        if (away := probe.streams[name].unread)
+        else Failure(take.name, name, probe.streams[name].fault, ErrorKind.UNREADABLE)
         for name in streams
     )

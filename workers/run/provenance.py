@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 
+from takestream.schema import UNREAD
 from takestream.sync import TakeSync
 from takestream.version import own_version
 from workers.clock.grid import Grid
@@ -40,6 +41,8 @@ def store_attributes(
     for name, line in ({} if sync is None else sync_problems(sync)).items():
         problems.setdefault(name, []).append(line)
     more: dict[str, Any] = {"segments": recipe.job.segments} if recipe.job.segments else {}
+    if probe.unread:
+        more[UNREAD] = sorted(probe.unread)
     if runtime:
         more["runtime"] = runtime
     if sync is not None:

@@ -10,7 +10,14 @@ from functools import cached_property
 from pathlib import Path
 
 from configs.load import SettingsError, choose_encoder
-from configs.schema import EncoderChoice, EncoderSpec, GridSpec, JobSpec, SegmentGridSpec
+from configs.schema import (
+    EncoderChoice,
+    EncoderSpec,
+    GridSpec,
+    JobSpec,
+    PreprocessSpec,
+    SegmentGridSpec,
+)
 from models.resolve import PREPROCESSING_VERSION, resolve_encoder
 from takestream.storage import S3Options, absolute
 from takestream.stores import make_encoder_id, store_uri
@@ -36,6 +43,13 @@ class Target:
     encoder: EncoderSpec
     grid: GridSpec | SegmentGridSpec
     encoder_id: str
+
+    @property
+    def sizing(self) -> PreprocessSpec:
+        """How pictures are resized and cropped; how they are normalised is the encoder's step."""
+        spec = self.encoder.preprocess
+        assert spec is not None
+        return PreprocessSpec(resize=spec.resize, interpolation=spec.interpolation, crop=spec.crop)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,17 @@
 """Whether the objects that a store was made from are still the same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from takestream.errors import StorageError, StorageUnavailable
+from takestream.schema import UNREAD
 from workers.clock.probe import TakeProbe
 from workers.dataset.base import Dataset, source_of
-from workers.dataset.take import Take
+from workers.dataset.take import Stream, Take
 from workers.media.counters import Counters
-from workers.media.source import ObjectIdentity
+from workers.media.source import ObjectIdentity, SourceChanged
 from workers.store.takestore import TakeStore
 
 
@@ -45,20 +48,32 @@ class SourceObject:
 
 def objects_now(
     take: Take, streams: Sequence[str], dataset: Dataset, counters: Counters
-) -> dict[str, SourceObject]:
-    """By stream, its object now; those that are gone are left out.
+) -> tuple[dict[str, SourceObject], dict[str, StorageError]]:
+    """By stream, its object now, and why it cannot be looked at; not those gone.
 
-    One HEAD for each. Raises StorageError when the storage fails.
+    One HEAD for each. Raises StorageError when none can be looked at, or for a reason that ends a
+    job.
     """
-    found = {}
-    for stream in take.streams:
-        if stream.key in streams and stream.uri is not None:
-            try:
-                identity = source_of(dataset, stream, counters).identity()
-            except FileNotFoundError:
-                continue
-            found[stream.key] = SourceObject(stream.uri, identity, stream.size, stream.start_offset)
-    return found
+    there = [stream for stream in take.streams if stream.key in streams and stream.uri is not None]
+
+    def look(stream: Stream) -> SourceObject | StorageError | None:
+        try:
+            identity = source_of(dataset, stream, counters).identity()
+        except FileNotFoundError:
+            return None
+        except StorageError as error:
+            if error.kind.fatal:
+                raise
+            return error
+        return SourceObject(stream.uri, identity, stream.size, stream.start_offset)
+
+    with ThreadPoolExecutor(max(1, len(there)), thread_name_prefix="head") as pool:
+        seen = dict(zip((stream.key for stream in there), pool.map(look, there), strict=True))
+    found = {key: one for key, one in seen.items() if isinstance(one, SourceObject)}
+    unread = {key: one for key, one in seen.items() if isinstance(one, StorageError)}
+    if unread and not found:
+        raise next(iter(unread.values()))
+    return found, unread
 
 
 def differ(store: TakeStore, now: Mapping[str, SourceObject]) -> bool:
@@ -75,6 +90,11 @@ def _known(store: TakeStore) -> Mapping[str, Mapping[str, Any]]:
     return facts
 
 
+def unread_then(store: TakeStore) -> bool:
+    """Whether streams of the take could not be read, nor vote on its length, when it was made."""
+    return bool(store.attributes.get("provenance", {}).get(UNREAD))
+
+
 def changed_streams(store: TakeStore, probe: TakeProbe) -> set[str]:
     """The streams whose object is another one than the store was made from."""
     known = _known(store)
@@ -87,3 +107,51 @@ def changed_streams(store: TakeStore, probe: TakeProbe) -> set[str]:
             known.get(name, {})
         )
     }
+
+
+def refuse_contradiction(streams: Iterable[str], store: TakeStore, probe: TakeProbe) -> None:
+    """Trust no object that is, or reads, otherwise than when the store was made.
+
+    Raises:
+        SourceChanged: It is another version.
+        StorageUnavailable: The same version's index shows another number of frames than the
+            store's provenance.
+    """
+    known, changed = _known(store), changed_streams(store, probe)
+    for name in streams:
+        facts, now = known.get(name, {}), probe.streams[name]
+        if name in changed:
+            raise _changed(now.uri or name, "since the store was made")
+        same = bool(now.etag) and facts.get("etag") == now.etag
+        if same and facts.get("frames", now.frames) != now.frames:
+            error = StorageUnavailable(
+                f"{now.uri}: its index shows {now.frames} frames, and {facts['frames']} when "
+                "the store was made from the same version of it, so it is the storage that is "
+                "at fault; run again"
+            )
+            error.uri = now.uri or ""
+            raise error
+
+
+def check_unchanged(
+    take: Take, probed: Mapping[str, ObjectIdentity], dataset: Dataset, counters: Counters
+) -> None:
+    """Look once more whether objects that were read are the ones that were probed.
+
+    One HEAD for each.
+
+    Raises:
+        SourceChanged: One is not.
+        StorageError: The storage fails.
+    """
+    for stream in take.streams:
+        if stream.key in probed and stream.uri:
+            now = source_of(dataset, stream, counters).identity()
+            if now != probed[stream.key]:
+                raise _changed(stream.uri, "while it was read")
+
+
+def _changed(uri: str, when: str) -> SourceChanged:
+    error = SourceChanged(f"{uri}: the object changed {when}; run again")
+    error.uri = uri
+    return error

@@ -1,5 +1,6 @@
 """The pieces of work and what comes back of them: small, plain values that travel through Ray."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
@@ -70,6 +71,16 @@ class Unit:
         """This unit for one of its streams."""
         return replace(self, ranges=_only(self.ranges, stream))
 
+    def without(self, stream: str) -> "Unit":
+        """This unit for all of its streams but one; ranges stay, be it for none."""
+        return replace(
+            self,
+            ranges=tuple(
+                replace(part, streams=tuple(name for name in part.streams if name != stream))
+                for part in self.ranges
+            ),
+        )
+
 
 def _only(ranges: Sequence[ClipRange], stream: str) -> tuple[ClipRange, ...]:
     return tuple(replace(part, streams=(stream,)) for part in ranges if stream in part.streams)
@@ -128,7 +139,7 @@ class UnitRecord:
         seconds: how long it took.
         invalid: per stream, how many of its clips are invalid, of all targets together.
         counts: bytes_read, bytes_written, requests, retries, frames_decoded, clips …
-        failures: why something was not done.
+        failures: why something was not done; of a unit that is done, the streams left out.
     """
 
     take: Take
@@ -143,6 +154,17 @@ class UnitRecord:
     def clips(self) -> int:
         """Clips of all targets, times streams."""
         return sum(part.clips for part in self.ranges)
+
+    @property
+    def clips_lost(self) -> Mapping[str, int]:
+        """By stream, the clips of all targets that were given up."""
+        left_out = {failure.stream for failure in self.failures}
+        lost: Counter[str] = Counter()
+        for part in self.ranges:
+            for name in part.streams:
+                if self.outcome != "done" or name in left_out:
+                    lost[name] += part.stop - part.start
+        return lost
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ Everything here may be repeated, by several processes at once, without harm.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -42,6 +42,15 @@ class Gap:
     start: int
     stop: int
     streams: tuple[str, ...]
+
+    @property
+    def clips(self) -> int:
+        """Clips, times streams."""
+        return (self.stop - self.start) * len(self.streams)
+
+    def of(self, streams: Iterable[str]) -> "Gap":
+        """This gap for some of its streams."""
+        return replace(self, streams=tuple(streams))
 
 
 class TakeStore:

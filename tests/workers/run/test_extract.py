@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from takestream.errors import ErrorKind
 from takestream.schema import Reason
 from tests.support.brightness import STREAMS, Job, video
-from workers.media.source import Source, SourceChanged
+from workers.media.source import Source
 from workers.run.extract import Stopped
 from workers.store.takestore import TakeStore
 
@@ -126,9 +127,12 @@ def test_an_object_that_changes_while_it_is_read_is_never_mixed(
         return read(self, start, stop)
 
     monkeypatch.setattr(Source, "read", change_then_read)
-    with pytest.raises(SourceChanged, match=r"cam02_0\.mp4"):
-        extractor.extract(prepared.units[0])
-    assert job.chunks(0) == job.chunks(1) == {}
+    record = extractor.extract(prepared.units[0])
+    (failure,) = record.failures
+    assert (failure.stream, failure.kind) == ("cam02_0", ErrorKind.CHANGED)
+    assert "cam02_0.mp4" in failure.reason
+    assert len(job.chunks(0)) == 1
+    assert job.chunks(1) == {}
 
 
 def test_stopped_it_writes_nothing(job: Job) -> None:
