@@ -139,10 +139,15 @@ class _Child:
             self._said = [*self._said[-20:], line.rstrip()]
 
 
+def peak_memory() -> int:
+    """The most bytes that this process has held; `ru_maxrss` would count its parent's too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
 def child(seed: int, films: Path) -> None:
     """Try the variants whose numbers come in."""
     import logging
-    import resource
 
     import av
 
@@ -155,7 +160,7 @@ def child(seed: int, films: Path) -> None:
     for line in sys.stdin:
         verdict = trial(seed, int(line), films)
         falls = verdict.falls
-        if 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > MEMORY:
+        if peak_memory() > MEMORY:
             falls.append("memory")
         print(json.dumps({**asdict(verdict), "falls": falls}), file=out, flush=True)
         if "memory" in falls:

@@ -16,7 +16,7 @@ from tests.fuzz.trial import Verdict, judge
 
 SEED = 1
 # Beside the undamaged films, which are the first.
-SMALL = range(len(FILMS), len(FILMS) + 12)
+SMALL = range(len(FILMS), len(FILMS) + 8)
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +98,7 @@ def test_a_portion(folder):
     verdicts = run(SEED, SMALL, folder, 1)
     assert len(verdicts) == len(SMALL)
     assert report(verdicts) == 0
-    assert sum(v["valid"] for v in verdicts) > 40
+    assert sum(v["valid"] for v in verdicts) > 30
     assert any(v["valid"] < v["clips"] for v in verdicts)
 
 

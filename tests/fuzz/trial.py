@@ -25,7 +25,7 @@ SAME = 0.9999
 # A picture at another one's place need not be that picture to the last bit.
 ALIKE = 0.98
 # Where the file gives so many frames other times, it says so itself.
-MOVED = 0.25
+MOVED = 0.2
 DAMAGED, OTHER = "cam01_0", "cam02_0"
 
 

@@ -24,6 +24,7 @@ class Witness:
         pts: of those frames, as the container has it; None where it has none.
         packets: the packet that each of those frames comes from.
         keys: by packet, whether the demuxer calls it a key. contents: its bytes.
+        times: its PTS.
         reported: packets in which a decoder of strict ways (`err_detect=explode`) finds an error,
             or whose frame any decoder flags as corrupt.
     """
@@ -33,6 +34,7 @@ class Witness:
     packets: list[int] = field(default_factory=list)
     keys: list[bool] = field(default_factory=list)
     contents: list[bytes] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
     reported: set[int] = field(default_factory=set)
 
     def says(self, frame: int, whole: set[bytes]) -> bool:
@@ -46,7 +48,14 @@ class Witness:
         packet = self.packets[frame]
         keys = [n for n in range(packet + 1) if self.keys[n]] or [0]
         before = set(range(keys[-2] if len(keys) > 1 else 0, keys[-1]))
-        found = {n for n in self.reported if keys[-1] <= n <= packet}
+        key = self.times[keys[-1]]
+        # On a frame that is shown before its group's key the frames behind the key do not lean.
+        leading = self.times[packet] < key
+        found = {
+            n
+            for n in self.reported
+            if keys[-1] <= n <= packet and (leading or self.times[n] >= key)
+        }
         if before & self.reported:
             found = {n for n in found if self.contents[n] not in whole}
         return bool(found)
@@ -97,6 +106,7 @@ def _run(data: bytes, witness: Witness, *, strict: bool) -> Iterator[tuple[int, 
                 times.append(packet.pts)
                 witness.keys.append(packet.is_keyframe)
                 witness.contents.append(bytes(packet))
+                witness.times.append(times[-1] if times[-1] is not None else 0)
                 packet.pts = len(times) - 1
             try:
                 frames = codec.decode(packet)

@@ -151,6 +151,8 @@ def _hevc(data: bytes, prefix: int) -> Look:
 def _begins(data: bytes, prefix: int) -> bool:
     # A length that fits is no chance; nor is one of which a single byte is wrong.
     room = len(data) - prefix
+    if not 0 < room < 1 << 8 * prefix:
+        return False
     length = int.from_bytes(data[:prefix], "big")
     if 0 < length <= room:
         return True

@@ -135,10 +135,30 @@ def by_decoder(pts: Ticks, believed: NDArray[np.bool_], step: float) -> Arranged
     before = slack[np.clip(left, 0, None)]
     after = slack[np.clip(right, None, len(anchors) - 1)]
     place = np.where(before == after, order + before, -1)
+    place[_contradicted(place, _slack(times, step), anchors, believed)] = -1
     ticks = np.asarray(place * step, dtype=np.float64)
     origin = times[anchors[0]] - place[anchors[0]] * step
     ticks[anchors] = times[anchors] - origin
     return Arranged(place, ticks)
+
+
+def _contradicted(
+    place: Ticks, slack: Ticks, anchors: Ticks, believed: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which frames' times name another place than the order does, one that no other frame has.
+
+    Either may be the false one then.
+    """
+    order = np.arange(len(place))
+    named = order + slack - slack[anchors[0]] + place[anchors[0]] - anchors[0]
+    taken = np.isin(named, place[anchors])
+    near = (named >= place[anchors[0]]) & (named <= place[anchors[-1]])
+    # Equal or late times do not contradict the order; times in another order do.
+    left, right = np.maximum.accumulate(named), np.minimum.accumulate(named[::-1])[::-1]
+    near &= (left > named) | (right < named)
+    other = np.ones(len(place), dtype=bool)
+    other[anchors] = False
+    return np.asarray(other & believed & (place >= 0) & (named != place) & near & ~taken)
 
 
 def _anchors(slack: Ticks, believed: NDArray[np.bool_]) -> Ticks:

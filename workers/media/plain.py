@@ -22,12 +22,14 @@ from workers.media.bitstream import Look
 from workers.media.container import UnreadableVideo, open_container, select
 from workers.media.index import Index
 from workers.media.landing import GRADUAL, look_at
-from workers.media.places import Arranged, believable, by_decoder, rhythm
+from workers.media.places import FEW, Arranged, believable, by_decoder, rhythm
 from workers.media.session import Decoded
 from workers.media.source import Source
 
 # A demuxer that reports an error may go on behind it.
 FAULTS = 100
+# Of packets with pictures in a stream of field pairs, half give no frame; of others, fewer.
+FEW_LOST = 0.4
 
 P = TypeVar("P")
 
@@ -229,6 +231,13 @@ def _lost(log: _Log, refused: set[int]) -> NDArray[np.int64]:
     shown = set(log.shown)
     # Before its first key a decoder skips packets without a word.
     skipped = {n for n in range(first) if log.looks[n].picture and log.looks[n].whole is not False}
+    everything = range(len(log.looks))
+    pictures = {n for n in everything if log.looks[n].picture}
+    # Where packets are frames, each of them should have been one.
+    if len(pictures) > (1 - FEW) * len(everything):
+        pictures = set(everything)
+    if len(pictures - shown) < FEW_LOST * len(pictures):
+        skipped |= pictures
     return np.array(
         sorted(n for n in (refused | skipped) - shown if not log.hidden[n]), dtype=np.int64
     )

@@ -82,10 +82,15 @@ class Session:
         # Packets that broke and that nothing leans on.
         self.alone: set[int] = set()
         self.looks: dict[int, Look] = {}
+        # Packets with whose first byte the damage begins.
+        self.begin_bad: set[int] = set()
         self.landing = start
+        self.stop = len(numbers)
         self.last_fed = start - 1
         self.came_out = False
-        self.explained = False
+        # Where the index is known to be damaged, that is why a packet gives no frame.
+        filled = index.shown[index.shown >= 0]
+        self.explained = len(filled) < index.frames or not bool(index.there[filled].all())
 
     def run(
         self, stop: int, wanted: Callable[[int], bool], convert: Callable[[int, VideoFrame], P]
@@ -98,6 +103,7 @@ class Session:
             ColdLanding: the decoder refuses a packet that it may take when it begins earlier.
             StorageError: bytes cannot be read.
         """
+        self.stop = stop
         run = self._fed(stop)
         due = deque(run[np.argsort(self.turn[run], kind="stable")].tolist())
         waiting = set(run.tolist())
@@ -190,7 +196,9 @@ class Session:
                 content = data[at : at + int(index.size[number])]
                 self.last_fed = number
                 beside.update({d.data_type: d for d in index.beside.get(number, ())})
-                if self._is_entry(number, content):
+                if self._is_entry(number, content) or (
+                    given_up and self._is_unlisted_entry(number, content)
+                ):
                     if given_up:
                         self.landing, self.came_out = number, False
                     given_up = False
@@ -210,8 +218,13 @@ class Session:
                 self.explained = True
                 self.cold.discard(int(self.group[number]))
                 self.looks[number] = look_at(index, number, content)
+                # Zeros that began in the packet before would be at its end.
+                before = self.decoder.content(number - 1)
+                if before and before[-1] and not any(content[:8]):
+                    self.begin_bad.add(number)
                 yield from self.decoder.go_back()
-                if self._leaned_on(number):
+                # With intra refresh pictures mend themselves, if the decoder goes on.
+                if self._leaned_on(number) and int(self.group[number]) not in index.gradual:
                     # The rest of the group leans on this, and a decoder that goes on takes its
                     # confusion to the next group.
                     yield from self.decoder.give_up()
@@ -244,18 +257,38 @@ class Session:
             return True
         if number:
             # A key in name only: its group is part of the one before.
-            stop = number + 1
-            while stop < len(self.group) and self.group[stop] == number:
-                stop += 1
             self.key[number] = False
-            self.group[number:stop] = self.group[number - 1]
-            self.leading[number:stop] = self.turn[number:stop] < self.turn[self.group[number]]
+            self._regroup(number, int(self.group[number - 1]))
         return False
+
+    def _is_unlisted_entry(self, number: int, content: bytes) -> bool:
+        """Whether decoding can begin at a packet that the container does not call a key."""
+        look = look_at(self.index, number, content)
+        if self.key[number] or self.index.codec == "mpeg4" or not (look.certain and look.clean):
+            return False
+        self.key[number] = True
+        self._regroup(number, number)
+        self.index.clean.add(number)
+        return True
+
+    def _regroup(self, number: int, group: int) -> None:
+        """Packets from `number` up to the next key are of the group that begins at `group`."""
+        stop = number + 1
+        while stop < len(self.group) and not self.key[stop]:
+            stop += 1
+        self.group[number:stop] = group
+        self.leading[number:stop] = self.turn[number:stop] < self.turn[group]
 
     def _lose(self, packet: int) -> None:
         if not self.there[packet]:
             self.explained = True
-        elif not self.explained and (self.came_out or not self.start) and self._is_sound(packet):
+        elif (
+            not self.explained
+            and (self.came_out or not self.start)
+            and packet
+            < self.stop  # behind the last one asked for, what would explain it is not fed
+            and self._is_sound(packet)
+        ):
             raise Unproven("a packet gave no frame, and no error says why")
         group = int(self.group[packet])
         if group >= self.landing > 0 and not self.came_out and not self.decoder.refused:
@@ -296,6 +329,7 @@ class Session:
             not self.there[packet]
             or packet == self.start
             or (look is not None and look.begins)
+            or packet in self.begin_bad
             or self._leans_on_broken(packet)
         )
         for number in (packet,) if innocent else (packet - 1, packet):
@@ -315,12 +349,13 @@ class Session:
 
     def _still_gets_right(self, group: int) -> bool:
         """Whether a group that begins with no whole picture follows a broken one closely."""
-        for _ in range(GRADUAL - 1):
+        for step in range(GRADUAL - 1):
             if not group or group not in self.index.gradual:
                 return False
             group = int(self.group[group - 1])
             if group in self.broken and group not in self.cold:
-                return True
+                # A decoder that gave the group up needs one more.
+                return step == 0 or group not in self.index.gradual
         return False
 
     def _is_damaged(self, packet: int) -> bool:
