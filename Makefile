@@ -6,7 +6,7 @@ FOLDERS := service workers models configs takestream tests docs examples
 # Without the advertisement for another program that its theme prints.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help install demo serve-demo test test-all coverage check format docs changelog bench fuzz clean
+.PHONY: help install demo serve-demo test test-all torture faults coverage check format docs changelog bench fuzz clean
 
 help: ## show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,12 @@ test: install ## all tests
 
 test-all: install ## the slow ones too
 	@$(BIN)/python -m pytest -m "slow or not slow"
+
+torture: install ## jobs killed at random moments: N=20 SEED=1, ARGS=--services
+	@$(BIN)/python -m tests.torture $(N) $(SEED) $(ARGS)
+
+faults: install ## jobs over a storage that fails at random: N=20 SEED=1
+	@$(BIN)/python -m tests.faults $(N) $(SEED)
 
 coverage: install ## lines that the tests run, in Ray's workers too
 	$(BIN)/coverage erase

@@ -75,6 +75,7 @@ class Fault:
         method: Of the requests that it meets, any when empty.
         path: A regular expression that is searched for in the decoded path.
         times: How many requests it meets, None for all.
+        after: How many of them pass before the first that it meets.
         met: How many it has met.
     """
 
@@ -82,12 +83,16 @@ class Fault:
     method: str = ""
     path: str = ""
     times: int | None = None
+    after: int = 0
     met: int = 0
 
     def meets(self, method: str, path: str) -> bool:
         """Whether this request is one of them; counts it."""
         spent = self.times is not None and self.met >= self.times
         if spent or (self.method and method != self.method) or not re.search(self.path, path):
+            return False
+        if self.after:
+            self.after -= 1
             return False
         self.met += 1
         return True

@@ -17,6 +17,9 @@ from takestream.storage import S3Options, open_filesystem, translated
 from workers.media.counters import Counters
 
 IN_FLIGHT = 4
+# To confirm what was read, objects up to so large are read whole; of others each span is read from
+# so many bytes earlier: a storage that gives wrong bytes gives others for another request.
+WHOLE_BYTES, EARLIER_BYTES = 64 * 2**20, 4099
 
 T = TypeVar("T")
 
@@ -92,16 +95,29 @@ class Source:
             SourceChanged: They are of another version of the object than `expect` named.
         """
 
-        def get() -> bytes:
-            self.counters.add(requests=1)
-            data = self._get(start, stop)
-            self.counters.add(bytes_read=len(data))
-            if len(data) != stop - start:
-                raise OSError(f"{len(data)} bytes came back of {stop - start} asked for")
-            return data
-
-        data = self._retried(get)
+        data = self._read(start, stop)
         self._seen[start, stop] = _digest(data)
+        return data
+
+    def _read(self, start: int, stop: int) -> bytes:
+        return self._retried(lambda: self._counted(stop - start, lambda: self._get(start, stop)))
+
+    def _unranged(self, size: int) -> bytes:
+        """All of the object, asked for without a range, which may be taken for another."""
+
+        def get() -> bytes:
+            if self._on_s3:
+                return bytes(sync(self._fs.loop, self._get_from_s3, 0, None))
+            return bytes(self._fs.cat_file(self._path))
+
+        return self._counted(size, get)
+
+    def _counted(self, asked: int, get: Callable[[], bytes]) -> bytes:
+        self.counters.add(requests=1)
+        data = get()
+        self.counters.add(bytes_read=len(data))
+        if len(data) != asked:
+            raise OSError(f"{len(data)} bytes came back of {asked} asked for")
         return data
 
     def expect(self, identity: ObjectIdentity) -> None:
@@ -109,7 +125,7 @@ class Source:
         self._expected = identity
 
     def confirm(self) -> None:
-        """Read everything that this source has read once more, and compare.
+        """Read everything that this source has read once more, by other requests, and compare.
 
         To be called before what was read is called damaged: of a storage that gives other bytes
         each time nothing is known.
@@ -117,8 +133,17 @@ class Source:
         Raises:
             StorageUnavailable: Two readings of the same bytes differ.
         """
-        for (start, stop), digest in sorted(self._seen.items()):
-            if _digest(self.read(start, stop)) != digest:
+        seen, size = dict(self._seen), self._expected.size if self._expected else 0
+        whole = None
+        if 0 < size <= WHOLE_BYTES:
+            whole = memoryview(self._retried(lambda: self._unranged(size)))
+        for (start, stop), digest in sorted(seen.items()):
+            if whole is not None:
+                again = whole[start:stop]
+            else:
+                first = max(0, start - EARLIER_BYTES)
+                again = memoryview(self._read(first, stop))[start - first :]
+            if _digest(again) != digest:
                 error = StorageUnavailable(
                     f"{self.uri}: two readings of bytes {start} to {stop - 1} differ, so it is the "
                     "storage that is at fault, not the video; run again"
@@ -131,10 +156,12 @@ class Source:
             return bytes(self._fs.cat_file(self._path, start=start, end=stop))
         return bytes(sync(self._fs.loop, self._get_from_s3, start, stop))
 
-    async def _get_from_s3(self, start: int, stop: int) -> bytes:
+    async def _get_from_s3(self, start: int, stop: int | None) -> bytes:
         """As s3fs does it, with the version asked for and the answer's headers looked at."""
         bucket, key, version = self._fs.split_path(self._path)
-        asked: dict[str, str] = {"Range": f"bytes={start}-{stop - 1}"}
+        asked: dict[str, str] = {}
+        if stop is not None:
+            asked["Range"] = f"bytes={start}-{stop - 1}"
         if version:
             asked["VersionId"] = version
         tag = self._expected.etag if self._expected else ""
@@ -152,7 +179,7 @@ class Source:
             raise self._changed()
         span = str(answer.get("ContentRange", "")).removeprefix("bytes ").partition("/")[0]
         if span and span != f"{start}-{start + len(data) - 1}":
-            raise OSError(f"bytes {span} came back instead of {start}-{stop - 1}")
+            raise OSError(f"bytes {span} came back instead of {asked.get('Range', 'all')}")
         return data
 
     def _changed(self) -> SourceChanged:
@@ -182,7 +209,7 @@ class Source:
         return retried(once, self._s3.patience, lambda: self.counters.add(retries=1))
 
 
-def _digest(data: bytes) -> bytes:
+def _digest(data: bytes | memoryview) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 

@@ -30,6 +30,10 @@ from workers.store.objects import PROBE_PATIENCE, probe_writable
 
 # Tasks in a row that a storage does not answer before it is looked at as a whole.
 IN_A_ROW = 2
+# Seconds in which no task ends, reads, writes or encodes before the storages are looked at:
+# a task may try several objects, each for its own time.
+STILL_SECONDS = 70.0
+MOVING = ("bytes_read", "bytes_written", "frames_decoded", "clips")
 # Takes prepared ahead of the workers, so that a job of 5,000 takes starts at once.
 AHEAD = 4
 
@@ -61,13 +65,14 @@ async def run_job(
             came = await _waiting(records, interval)
             for record in came:
                 job.take_in(record)
-            for storage in job.silent():
+            counts = pool.counts(owner)
+            for storage in job.silent() or job.still(bool(came), counts):
                 if await asyncio.to_thread(_answers, recipe, storage):
                     job.heard(storage)
                 else:
                     job.stop(storage)
             job.advance(ahead)
-            job.progress.tick(time.monotonic() - job.began, pool.counts(owner))
+            job.progress.tick(time.monotonic() - job.began, counts)
             on_progress(job.progress, came)
             if not job.over and (why := pool.lost):
                 job.report.failures.append(pool_failure(None, why))
@@ -136,6 +141,8 @@ class _Job:
         self._fatal = False
         # By storage, tasks that it did not answer, one after the other.
         self._unanswered: dict[str, int] = {}
+        # When anything moved last, and what was counted then.
+        self._moved, self._counts = self.began, dict[str, float]()
         self._exhausted = False
 
     @property
@@ -194,15 +201,31 @@ class _Job:
         """The storages that did not answer `IN_A_ROW` tasks, one after the other."""
         return [name for name, count in self._unanswered.items() if count >= IN_A_ROW]
 
+    def still(self, came: bool, counts: Mapping[str, float]) -> list[str]:
+        """All storages of the job, when nothing has moved for so long that one may be gone."""
+        now = time.monotonic()
+        moved = {name: value for name, value in counts.items() if name in MOVING}
+        if came or moved != self._counts:
+            self._moved, self._counts = now, moved
+        if now - self._moved < STILL_SECONDS:
+            return []
+        self._moved = now
+        job = self._recipe.job
+        return sorted({storage_of(job.dataset), storage_of(job.output)})
+
     def heard(self, storage: str) -> None:
         """A storage does answer: it was the objects that could not be had."""
         self._unanswered.pop(storage, None)
 
     def stop(self, storage: str) -> None:
         """Give up, since a storage does not answer."""
+        tasks = self._unanswered.pop(storage, 0)
+        seen = (
+            f"{tasks} tasks in a row failed" if tasks else f"for {STILL_SECONDS:.0f} s none moved"
+        )
         reason = (
-            f"{storage} does not answer: {self._unanswered.pop(storage)} tasks in a row failed, and"
-            " a look at it did too. The same command goes on when it is back"
+            f"{storage} does not answer: {seen}, and a look at it failed too. The same command "
+            "goes on when it is back"
         )
         self.report.failures.append(Failure(storage, None, reason, ErrorKind.OUTAGE))
         self._fatal = True
@@ -256,9 +279,20 @@ class _Job:
         lost = {name: record.missing.get(name, 0) - given_up[name] for name in asked}
         if lost := {name: clips for name, clips in lost.items() if clips > 0}:
             self.report.failures.append(_not_kept(record.take, lost))
+        elif not record.complete and not record.missing and not self._has_failed(record.take):
+            words = (
+                "its store is not marked complete although all clips were written: the storage did "
+                "not keep the mark, or something removed the store. Run the same command again"
+            )
+            self.report.failures.append(
+                Failure(record.take.name, None, words, ErrorKind.INCOMPLETE)
+            )
         self.progress.takes_done += record.complete
         if record.problems:
             self.report.problems[record.take.name] = dict(record.problems)
+
+    def _has_failed(self, take: Take) -> bool:
+        return any(failure.take == take.name for failure in self.report.failures)
 
 
 def _in_vain(record: Record) -> bool:

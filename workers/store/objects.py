@@ -2,15 +2,19 @@
 
 import contextlib
 import errno
+import hashlib
+import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fsspec.asyn import sync
 from fsspec.implementations.local import LocalFileSystem
 
+from takestream.errors import StorageError
 from takestream.retry import retried
 from takestream.storage import UPLOAD_SECONDS, S3Options, absolute, open_filesystem, translated
 
@@ -18,6 +22,10 @@ T = TypeVar("T")
 
 _PARALLEL = 10
 PROBE_PATIENCE = 5.0
+
+
+class _NotKept(OSError):
+    """A write was answered as done, and other bytes lie there, or none."""
 
 
 class Objects:
@@ -36,6 +44,9 @@ class Objects:
     ) -> None:
         self.uri = absolute(uri)
         self.local = "://" not in self.uri
+        self._on_s3 = self.uri.startswith(("s3://", "s3a://"))
+        # Whether its ETags are MD5, as those of S3 are where it does not encrypt with keys of KMS.
+        self._tags_tell = True
         self._s3 = s3 or S3Options()
         self._patience = self._s3.patience if patience is None else patience
         if self.local:
@@ -72,37 +83,75 @@ class Objects:
             if self.local:
                 _write_atomically(Path(self._path(key)), data, os.replace)
             else:
-                self._fs.pipe_file(self._path(key), data)
+                self._put_once(key, data)
 
-        self._retried("write to", write)
+        with self._none_spoilt(key, data):
+            self._retried("write to", write)
 
     def put_new(self, key: str, data: bytes) -> bool:
         """Write one object unless it exists; False when it does. Of many callers one wins.
 
         An S3 server without conditional writes answers as if this caller had won.
         """
+        won = False
 
         def write() -> bool:
+            nonlocal won
             try:
                 if self.local:
                     _write_atomically(Path(self._path(key)), data, _place_new)
+                elif won:
+                    self._put_once(key, data)
                 else:
-                    self._fs.pipe_file(self._path(key), data, mode="create")
+                    self._put_once(key, data, new=True)
             except FileExistsError:
                 return False
+            except _NotKept:
+                won = True  # what lies there now is ours to replace
+                raise
             except PermissionError:
                 raise
             except OSError as error:
                 # s3fs has no one exception for a failed condition, and a retried PUT can fail on
                 # the object it made itself: what is there decides.
-                if self._get_once(key) is not None:
+                if not won and self._get_once(key) is not None:
                     return False
                 if error.errno != errno.ENOSYS:
                     raise
-                self._fs.pipe_file(self._path(key), data)
+                self._put_once(key, data)
             return True
 
-        return self._retried("write to", write)
+        with self._none_spoilt(key, data):
+            return self._retried("write to", write)
+
+    def _put_once(self, key: str, data: bytes, *, new: bool = False) -> None:
+        """Raises OSError, `_NotKept` when the storage did not keep what it was sent."""
+        if not self._on_s3:
+            self._fs.pipe_file(self._path(key), data, **({"mode": "create"} if new else {}))
+            return
+        bucket, name, _ = self._fs.split_path(self._path(key))
+        only = {"IfNoneMatch": "*"} if new else {}
+        put = {"Bucket": bucket, "Key": name, "Body": data, **only}
+        made = sync(self._fs.loop, self._fs._call_s3, "put_object", **put)
+        tag = str(made.get("ETag", "")).strip('"')
+        if tag and (not self._tags_tell or tag == _md5(data)):
+            return
+        if self._get_once(key) != data:
+            raise _NotKept(f"{key} was answered as written, and other bytes lie there")
+        self._tags_tell = not tag
+
+    @contextlib.contextmanager
+    def _none_spoilt(self, key: str, data: bytes) -> Iterator[None]:
+        """Of a write that failed for good leave nothing that counts as written."""
+        try:
+            yield
+        except StorageError as error:
+            if isinstance(error.__cause__, _NotKept):
+                with contextlib.suppress(OSError):
+                    there = self._get_once(key)
+                    if there not in (None, data) and _is_spoilt(key, there):
+                        self._fs.rm_file(self._path(key))
+            raise
 
     def put_many(self, objects: Mapping[str, bytes]) -> None:
         """Write several objects at once, in no particular order."""
@@ -176,6 +225,21 @@ def probe_writable(output_uri: str, s3: S3Options | None = None) -> None:
     key = f".takestream-probe-{uuid.uuid4().hex}"
     objects.put(key, b"takestream checks that it may write here\n")
     objects.delete_many([key])
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def _is_spoilt(key: str, data: bytes | None) -> bool:
+    """Whether an object cannot be what was there before a write: a chunk, or JSON cut short."""
+    if "/c/" in key:
+        return True
+    try:
+        json.loads(data or b"")
+    except ValueError:
+        return key.endswith(".json")
+    return False
 
 
 def _write_atomically(path: Path, data: bytes, place: Callable[[Path, Path], None]) -> None:

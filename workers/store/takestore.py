@@ -20,7 +20,7 @@ from takestream.root import StoreFault, arrays_named, check_version
 from takestream.schema import Reason
 from takestream.storage import S3Options
 from workers.store.errors import StoreError, StoreMismatch, StoreNotFound
-from workers.store.layout import ROOT, StoreLayout, merged
+from workers.store.layout import ROOT, StoreLayout, empty_objects, merged
 from workers.store.metadata import Metadata, read_whole
 from workers.store.objects import Objects
 from workers.store.zarr_adapter import ObjectsStore
@@ -295,7 +295,7 @@ class TakeStore:
         keys = self._objects.listing()
         self._metadata.refresh()
         self._metadata.absorb()
-        if self._gaps(self.streams, keys):
+        if self._gaps(self.streams, keys) or self._lost_coordinates(keys):
             if self.status == schema.COMPLETE:
                 self.mark_partial()
             return False
@@ -313,7 +313,9 @@ class TakeStore:
             attributes["status"] = schema.COMPLETE
 
         self._metadata.change(complete)
-        return True
+        # Read once more: a storage may have answered, and not kept it.
+        self._metadata.refresh()
+        return self.status == schema.COMPLETE
 
     def note(self, stream: str, line: str) -> None:
         """Add a sentence to what is said of a stream, once."""
@@ -339,6 +341,13 @@ class TakeStore:
             raise ValueError(f"the store keeps {', '.join(sorted(own))} itself")
         self._require_writable()
         self._metadata.change(lambda old: old.update(merged(old, attributes)))
+
+    def _lost_coordinates(self, keys: set[str]) -> set[str]:
+        """Chunks of the clips' coordinates that a storage did not keep."""
+        if not self.clips:
+            return set()
+        names = (n for n in self.array_names if schema.SPECS[n].dims == (schema.CLIP,))
+        return {f"{name}/c/0" for name in names} - keys
 
     @property
     def _features(self) -> zarr.Array[Any]:

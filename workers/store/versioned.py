@@ -54,7 +54,6 @@ class VersionedObjects(Objects):
 
     def __init__(self, uri: str, s3: S3Options | None = None) -> None:
         super().__init__(uri, s3)
-        self._on_s3 = self.uri.startswith(("s3://", "s3a://"))
         self._conditional: bool | None = None
         self._asking = threading.Lock()
 

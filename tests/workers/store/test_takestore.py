@@ -251,7 +251,8 @@ def test_requests_on_s3(s3, monkeypatch):
     calls.take()
     assert store.finish()
     made = calls.take()
-    assert made[-1] == ("put_object", "zarr.json")
+    # Read once more, since a storage may answer and not keep it.
+    assert made[-2:] == [("put_object", "zarr.json"), ("get_object", "zarr.json")]
     assert Counter(method for method, _ in made)["put_object"] == 1
     assert store.finish()
     assert Counter(method for method, _ in calls.take()) == {"list_objects_v2": 1, "get_object": 2}

@@ -1,0 +1,1 @@
+"""Jobs over a storage on which several things go wrong at once, at random."""
