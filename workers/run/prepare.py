@@ -29,8 +29,9 @@ from workers.run.sources import (
 from workers.run.synchronise import Synchronisation, has_sync, shifted_otherwise
 from workers.run.tasks import ClipRange, Failure, PreparedTake, Unit
 from workers.store.errors import StoreMismatch, StoreNotFound
+from workers.store.gap import Gap
 from workers.store.layout import StoreLayout, unit_clips
-from workers.store.takestore import Gap, TakeStore
+from workers.store.takestore import TakeStore
 
 
 def prepare(

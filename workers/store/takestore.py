@@ -6,9 +6,8 @@ Everything here may be repeated, by several processes at once, without harm.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -20,37 +19,14 @@ from takestream.root import StoreFault, arrays_named, check_version
 from takestream.schema import Reason
 from takestream.storage import S3Options
 from workers.store.errors import StoreError, StoreMismatch, StoreNotFound
-from workers.store.layout import ROOT, StoreLayout, empty_objects, merged
+from workers.store.gap import Gap
+from workers.store.layout import ROOT, StoreLayout, merged
 from workers.store.metadata import Metadata, read_whole
 from workers.store.objects import Objects
 from workers.store.zarr_adapter import ObjectsStore
 
 _COUNTED = re.compile(r"\d+ of \d+ clips are invalid: .*")
 _OWN_ATTRIBUTES = frozenset({"schema_version", "status", "streams", "clips_sha256", "coordinates"})
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Clips `[start, stop)` of one unit whose chunks are not all there for these streams.
-
-    Attributes:
-        start: First clip of the unit.
-        stop: The clip after its last one.
-        streams: Names of the streams that lack chunks.
-    """
-
-    start: int
-    stop: int
-    streams: tuple[str, ...]
-
-    @property
-    def clips(self) -> int:
-        """Clips, times streams."""
-        return (self.stop - self.start) * len(self.streams)
-
-    def of(self, streams: Iterable[str]) -> "Gap":
-        """This gap for some of its streams."""
-        return replace(self, streams=tuple(streams))
 
 
 class TakeStore:

@@ -21,7 +21,7 @@ from workers.media.index import read_index
 from workers.media.source import Source
 from workers.run.prepare import make_units
 from workers.run.recipe import Recipe
-from workers.store.takestore import Gap
+from workers.store.gap import Gap
 from workers.store.verify import verify
 
 WHOLE = {"store": {"unit_frames": 4096}}

@@ -22,8 +22,9 @@ from takestream.errors import (
 )
 from takestream.storage import S3Options, translated
 from tests.support.takestores import STREAMS, fill, make_layout, unit_of
+from workers.store.gap import Gap
 from workers.store.objects import Objects, probe_writable
-from workers.store.takestore import Gap, TakeStore
+from workers.store.takestore import TakeStore
 from workers.store.verify import verify
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.support.takestores import NUMBERS, STREAMS, die_after, fill, make_layout, unit_of
 from workers.store.errors import StoreMismatch, StoreNotFound
+from workers.store.gap import Gap
 from workers.store.objects import Objects
-from workers.store.takestore import Gap, TakeStore
+from workers.store.takestore import TakeStore
 from workers.store.verify import verify
 
 

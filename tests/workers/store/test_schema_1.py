@@ -11,8 +11,9 @@ import xarray as xr
 import takestream
 from takestream.schema import COMPLETE, PARTIAL, Reason
 from tests.data import schema_1
+from workers.store.gap import Gap
 from workers.store.layout import StoreLayout
-from workers.store.takestore import Gap, TakeStore
+from workers.store.takestore import TakeStore
 from workers.store.verify import verify
 
 NEW = "cam02_0"

@@ -18,9 +18,10 @@ from takestream.schema import Reason
 from takestream.stores import find_stores
 from tests.support.takestores import STREAMS, fill, make_layout, unit_of
 from workers.store.errors import StoreError
+from workers.store.gap import Gap
 from workers.store.layout import chunk_clips, unit_clips
 from workers.store.objects import Objects
-from workers.store.takestore import Gap, TakeStore
+from workers.store.takestore import TakeStore
 from workers.store.verify import verify
 
 
