@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from takestream.client.client import Client
+    from takestream.combine import concat, mean
     from takestream.errors import TakestreamError
     from takestream.reader import open
     from takestream.training.windows import Windows
 
-__all__ = ["Client", "TakestreamError", "Windows", "open"]
+__all__ = ["Client", "TakestreamError", "Windows", "concat", "mean", "open"]
 
 # Imported when they are asked for: the workers import this package for its schema, and should not
 # wait for xarray, httpx and torch.
@@ -23,6 +24,8 @@ _HOMES = {
     "Client": "takestream.client.client",
     "TakestreamError": "takestream.errors",
     "Windows": "takestream.training.windows",
+    "concat": "takestream.combine",
+    "mean": "takestream.combine",
     "open": "takestream.reader",
 }
 

@@ -1,14 +1,15 @@
 """Open a store as an xarray.Dataset, by its own URI or by the take's name."""
 
 import difflib
+import itertools
 import os
 import warnings
 from typing import TYPE_CHECKING
 
 from takestream import schema
 from takestream.errors import StorageNotFound
-from takestream.root import StoreFault, arrays_named, read_root
-from takestream.storage import S3Options, as_uri, translated
+from takestream.root import Root, StoreFault, arrays_named, read_root
+from takestream.storage import S3Options, as_uri, open_filesystem, translated
 from takestream.stores import (
     encoder_id_of,
     is_of_encoder,
@@ -41,7 +42,9 @@ def open(
         endpoint_url: Another S3 endpoint than that of AWS.
 
     Returns:
-        The arrays of `takestream.schema.TABLE`. Warns when the store is not complete.
+        The arrays of `takestream.schema.TABLE`. Warns when the store is not complete, or lacks
+        objects that it had. Features are float16 in most stores: convert before you add them up
+        (`ds.features.astype("float32")`; `takestream.mean` does), as sums of float16 lose digits.
 
     Raises:
         FileNotFoundError: There is no such store; the message says what is there.
@@ -52,7 +55,7 @@ def open(
     s3, where = S3Options(profile, endpoint_url), as_uri(uri)
     with translated(where, "read", s3):
         store = where if is_store(where) else _find(where, take, encoder, s3)
-        dataset = _opened(store, s3)
+        dataset, lost = _opened(store, s3)
     names = names_of(dataset.attrs, store)
     if take is not None and take not in names:
         raise StorageNotFound(f"{store} is of take {' / '.join(names)}")
@@ -66,10 +69,18 @@ def open(
             " where `valid` is True already",
             stacklevel=2,
         )
+    if lost:
+        some = f"{', '.join(lost[:3])}{f' and {len(lost) - 3} more' if len(lost) > 3 else ''}"
+        warnings.warn(
+            f"{store} lacks objects though it was complete: {some}. What they held reads as"
+            " invalid, not extracted or NaN; `takestream verify --repair` extracts it again",
+            stacklevel=2,
+        )
     return dataset
 
 
-def _opened(store: str, s3: S3Options) -> "xarray.Dataset":
+def _opened(store: str, s3: S3Options) -> "tuple[xarray.Dataset, list[str]]":
+    """The dataset, and the keys of chunks that a complete store lacks."""
     import xarray  # half a second that workers, who share this package, need not wait
 
     data = read_roots([store], s3).get(store)
@@ -93,7 +104,27 @@ def _opened(store: str, s3: S3Options) -> "xarray.Dataset":
             f"{store} is damaged: its array {schema.STREAM} does not hold the names in its"
             " attributes; `takestream verify` says more"
         )
-    return dataset
+    complete = dataset.attrs["status"] == schema.COMPLETE
+    return dataset, _lost(store, root, s3) if complete else []
+
+
+def _lost(store: str, root: Root, s3: S3Options) -> list[str]:
+    """Keys of chunks that are not there, by one listing: their values would look like others."""
+    fs, path = open_filesystem(store, s3)
+    try:
+        fs.invalidate_cache(path)
+        found = {name.rpartition(f"{uid_of(store)}.zarr/")[2] for name in fs.find(path)}
+    except (NotImplementedError, PermissionError):
+        return []  # whoever may read objects need not be allowed to list them
+    if not found:
+        return []
+    wanted = []
+    for name in arrays_named(root.attributes):
+        spec = schema.SPECS[name]
+        shape, chunks = spec.shape(root.sizes), spec.chunk_shape(root.sizes)
+        counts = [range(-(-length // step)) for length, step in zip(shape, chunks, strict=True)]
+        wanted += ["/".join([name, "c", *map(str, at)]) for at in itertools.product(*counts)]
+    return [key for key in wanted if key not in found]
 
 
 def _find(root: str, take: str | None, encoder: str | None, s3: S3Options) -> str:

@@ -5,6 +5,8 @@ A store is `<output>/<encoder_id>/<take_uid>.zarr`; an encoder_id is `<preset>-<
 
 import difflib
 import fnmatch
+import hashlib
+import json
 import os
 import posixpath
 import re
@@ -91,6 +93,7 @@ class StoredTake:
         sizes: Of its arrays.
         digest: Of its clips; another one means other clips.
         complete: Whether every chunk was there.
+        sources: Each stream and a digest of its provenance; another one means other features.
     """
 
     uri: str
@@ -100,6 +103,7 @@ class StoredTake:
     sizes: schema.Sizes
     digest: str | None
     complete: bool
+    sources: tuple[tuple[str, str], ...] = ()
 
     @property
     def clips(self) -> int:
@@ -280,7 +284,15 @@ def _described(uri: str, root: Root) -> StoredTake:
         root.sizes,
         root.attributes.get("clips_sha256"),
         root.attributes["status"] == schema.COMPLETE,
+        tuple(sources_of(root.attributes).items()),
     )
+
+
+def sources_of(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """By stream, a digest of where its features came from, to be compared."""
+    streams = attributes.get("provenance", {}).get("streams", {})
+    texts = {name: json.dumps(facts, sort_keys=True) for name, facts in streams.items()}
+    return {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
 
 
 def names_of(attributes: Mapping[str, Any], uri: str) -> tuple[str, str]:

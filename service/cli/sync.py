@@ -15,10 +15,6 @@ from workers.dataset.selection import select, selection_notes
 from workers.sync.dataset import Measured, Question, measure_takes
 
 
-class NotMeasured(TakestreamError):
-    """No take can be measured as things are; the error's kind says why."""
-
-
 def sync(found: Namespace) -> int:
     """Measure the synchronisation of takes; 1 when one could not be measured."""
     job = dataset_job(found, "sync")
@@ -32,9 +28,7 @@ def sync(found: Namespace) -> int:
     measured: list[Measured] = []
     for one in measure_takes(question, takes, found.processes):
         if one.sync is None and one.kind.fatal:
-            error = NotMeasured(one.error)
-            error.kind = one.kind
-            raise error
+            raise TakestreamError(one.error, kind=one.kind)
         measured.append(one)
         if not found.json:
             print_take(one, console)

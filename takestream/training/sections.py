@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from takestream import schema
 from takestream.storage import S3Options, translated
-from takestream.stores import StoredTake
+from takestream.stores import StoredTake, sources_of
 
 # Where windows reach into the next chunk, so many chunks make a section: the chunk between two
 # sections is read for both.
@@ -180,6 +180,16 @@ def _s3_filesystem(pid: int, s3: S3Options) -> Any:
     return s3fs.S3FileSystem(asynchronous=True, **s3.for_uri("s3://"))
 
 
+@functools.lru_cache(maxsize=100_000)
+def _names(uri: str, named: tuple[str, ...], pid: int, s3: S3Options) -> tuple[str, ...]:
+    """The coordinate `stream` of a store whose attributes name these: read once by each process."""
+    import zarr
+
+    group = zarr.open_group(zarr_store(uri, s3), mode="r", zarr_format=3)
+    array: Any = group[schema.STREAM]
+    return tuple(str(name) for name in array[:])
+
+
 def read(take: StoredTake, first: int, stop: int, streams: Sequence[str], s3: S3Options) -> Section:
     """Clips `[first, stop)` of a take, those of `streams` that it has.
 
@@ -204,6 +214,22 @@ def _read(
     changed = ValueError(f"{take.uri} is not what it was: make the data set anew")
     if group.attrs.get("clips_sha256") != take.digest or not set(take.streams) <= set(names):
         raise changed
+    attributes = dict(group.attrs)
+    if take.complete and attributes.get("status") != schema.COMPLETE:
+        raise ValueError(
+            f"{take.uri} was complete and is being written again: make the data set anew when that"
+            " has ended"
+        )
+    now, before = sources_of(attributes), dict(take.sources)
+    if any(now.get(name) != before.get(name) for name in streams if name in take.streams):
+        raise ValueError(
+            f"{take.uri} was extracted again from other videos: make the data set anew"
+        )
+    if _names(take.uri, tuple(names), os.getpid(), s3) != tuple(names):
+        raise ValueError(
+            f"{take.uri}: its array {schema.STREAM} does not hold the names in its attributes, so"
+            " nothing says which features are whose; `takestream verify` says more"
+        )
     sizes = replace(take.sizes, streams=len(names))
     rows = slice(first, stop)
     mine = [name for name in streams if name in take.streams]
@@ -234,6 +260,13 @@ def _read(
                 " `takestream verify` names them"
             )
         mask = mask & ~absent
+    if take.complete and (~mask & np.isfinite(features[:, :, 0])).any():
+        raise ValueError(
+            f"{take.uri}: chunks of {schema.VALID} are missing, so features that are there read as"
+            " invalid; `takestream verify` names them"
+        )
+    if take.complete and not all(np.isfinite(column).all() for column in times):
+        raise ValueError(f"{take.uri}: times of clips are missing; `takestream verify` names them")
     features[~mask] = 0
     wanted = tuple(list(streams).index(name) for name in mine)
     return Section(take, first, features, mask, times[0], times[1], wanted)
