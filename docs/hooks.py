@@ -25,7 +25,7 @@ REFERENCE = {
     "takestream.modules": [
         f"takestream.{name}"
         for name in (
-            "schema", "sync", "root", "protocol", "storage", "errors", "stores", "reader",
+            "schema", "sync", "root", "protocol", "storage", "errors", "stores", "reader", "catalogue",
             "client", "training",
         )
     ],

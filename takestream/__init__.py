@@ -2,6 +2,7 @@
 
 import takestream
 ds = takestream.open("s3://bucket/features", take="cmu_bike01_2")  # a store
+takes = takestream.ls("s3://bucket/features")  # which there are, as a table
 windows = takestream.Windows("s3://bucket/features")  # all of them, for PyTorch
 client = takestream.Client("http://127.0.0.1:8000")  # the service
 """
@@ -10,13 +11,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from takestream.catalogue import ls
     from takestream.client.client import Client
     from takestream.combine import concat, mean
     from takestream.errors import TakestreamError
     from takestream.reader import open
     from takestream.training.windows import Windows
 
-__all__ = ["Client", "TakestreamError", "Windows", "concat", "mean", "open"]
+__all__ = ["Client", "TakestreamError", "Windows", "concat", "ls", "mean", "open"]
 
 # Imported when they are asked for: the workers import this package for its schema, and should not
 # wait for xarray, httpx and torch.
@@ -25,6 +27,7 @@ _HOMES = {
     "TakestreamError": "takestream.errors",
     "Windows": "takestream.training.windows",
     "concat": "takestream.combine",
+    "ls": "takestream.catalogue",
     "mean": "takestream.combine",
     "open": "takestream.reader",
 }

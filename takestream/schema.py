@@ -5,6 +5,7 @@ Layout, verification, readers, answers and the documentation derive from the tab
 versions mean stands in `docs/store.md`.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -65,6 +66,30 @@ _WORDS = {
     Reason.MISSING_FRAME: "with a missing frame",
     Reason.DAMAGED_FRAME: "with a damaged frame",
 }
+
+
+_COUNTED = re.compile(r"(\d+) of \d+ clips are invalid: .*")
+
+
+def invalid_line(counts: Mapping[Reason, int], clips: int) -> str:
+    """The sentence in `problems` that counts the invalid clips of a stream.
+
+    Args:
+        counts: By reason; none is VALID.
+        clips: Of the take.
+    """
+    parts = ", ".join(f"{counts[reason]} {reason.words}" for reason in sorted(counts))
+    return f"{sum(counts.values())} of {clips} clips are invalid: {parts}"
+
+
+def is_invalid_line(line: str) -> bool:
+    """Whether `invalid_line` made it."""
+    return _COUNTED.fullmatch(line) is not None
+
+
+def invalid_of(problems: Iterable[str]) -> int:
+    """How many clips of a stream of a complete store are invalid, by its `problems`."""
+    return sum(int(found[1]) for found in map(_COUNTED.fullmatch, problems) if found)
 
 
 @dataclass(frozen=True)

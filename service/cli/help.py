@@ -19,6 +19,7 @@ EXAMPLES = {
     "encoders": "takestream encoders --format csv",
     "inspect": "takestream inspect s3://mine/features/ENCODER_ID/TAKE_UID.zarr --picture take.png",
     "verify": "takestream verify s3://mine/features",
+    "catalogue": "takestream catalogue s3://mine/features --rebuild",
     "sync": "takestream sync s3://bucket/egoexo --take-names cmu_bike01_2 --output sync",
     "segments": (
         "takestream segments s3://mine/features --annotations keystep_segment_train.json \\\n"

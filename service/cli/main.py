@@ -72,7 +72,7 @@ def run(argv: Sequence[str]) -> int:
         home = "service.cli.commands"
         if found.command in REMOTE:
             home = "service.cli.jobs"
-        elif found.command in ("completion", "doctor", "keys", "sync"):
+        elif found.command in ("catalogue", "completion", "doctor", "keys", "sync"):
             home = f"service.cli.{found.command}"
         elif found.command in TRANSFERS:
             home = "service.cli.transfer"
@@ -157,6 +157,16 @@ def build_parser() -> Parser:
     )  # fmt: skip
     add_storage(verify)
 
+    catalogue = commands.add_parser(
+        "catalogue", help="bring an output's table of takes up to date, or make it anew"
+    )
+    catalogue.add_argument("output", metavar="OUTPUT", help="an output, or an encoder's folder")
+    catalogue.add_argument(
+        "--rebuild", action="store_true", help="from the stores alone: reads every one"
+    )
+    catalogue.add_argument("--encoder", metavar="NAME", help="of one encoder_id or preset alone")
+    add_storage(catalogue)
+
     sync = commands.add_parser("sync", help="measure how far apart the cameras of takes are")
     sync.add_argument("dataset", metavar="DATASET", help=DATASET)
     add_sync(sync)
@@ -226,6 +236,7 @@ def build_parser() -> Parser:
         encoders,
         inspect,
         verify,
+        catalogue,
         sync,
         segments,
         export,

@@ -25,12 +25,14 @@ from service.report.console import result_console
 from service.report.ending import STOPPED, JobEnd, end_of, end_of_error
 from service.report.progress import progress_display
 from service.report.summary import print_summary, write_report
-from takestream.errors import StorageError
+from takestream.errors import ErrorKind, StorageError
 from takestream.storage import S3Options
 from workers.run.ahead import Done, done_already
 from workers.run.memory import memory_of
+from workers.run.recipe import Recipe
 from workers.run.report import Progress, Report
 from workers.run.tasks import Record
+from workers.store.catalogue import refresh_quietly
 from workers.store.objects import probe_writable
 
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ async def drive(
         interval=TELL_SECONDS,
         done={} if done is None else done.takes,
     )
-    where = await asyncio.to_thread(write_report, chosen.recipe, report)
+    where = await asyncio.to_thread(_written, chosen.recipe, report)
     return Finished(report, where, end_of(report))
 
 
@@ -132,6 +134,13 @@ def run_here(chosen: ChosenJob, *watchers: Watcher) -> Finished:
 
     with ray_session(recipe.job.run):
         return asyncio.run(run())
+
+
+def _written(recipe: Recipe, report: Report) -> str | None:
+    """Bring the catalogues up to date and write the report; where it is."""
+    if not any(failure.kind is ErrorKind.OUTAGE for failure in report.failures):
+        refresh_quietly(recipe.job.output, recipe.encoder_ids, recipe.output_s3)
+    return write_report(recipe, report)
 
 
 def run_job_record(job_id: str, output: str, s3: S3Options) -> JobEnd:

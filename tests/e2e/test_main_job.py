@@ -19,6 +19,7 @@ from models.preprocess import frame_to_tensor, normalise, resize_and_crop
 from service.cli.main import run
 from service.demo.footage import read_frame_number
 from service.demo.s3server import ObjectStore
+from takestream.catalogue import rows_in
 
 pytestmark = pytest.mark.e2e
 
@@ -85,6 +86,13 @@ def test_example_over_s3_is_true_resumes_and_verifies(
                 rate = 30
                 np.testing.assert_allclose(one.frame_time, one.start_frame / rate, atol=1e-3)
     assert clips == facts["clips"]["total"]
+
+    # The job left a table of its takes, and nothing that says it is behind.
+    (table,) = numbers.glob(f"{output}/*/catalogue.parquet")
+    rows = rows_in(numbers.cat_file(table))
+    assert [row["store"] for row in rows] == sorted(facts["stores"])
+    assert sum(row["invalid_clips"] for row in rows) == facts["clips"]["invalid"]
+    assert not numbers.glob(f"{output}/*/changed/*")
 
     before = numbers.find(output, detail=True)
     again = takestream("extract", *job)

@@ -26,6 +26,7 @@ from takestream.root import (
     size_fault,
 )
 from takestream.schema import Sizes
+from workers.store.changed import marked
 from workers.store.errors import StoreError, StoreMismatch, StoreNotFound
 from workers.store.layout import (
     ROOT,
@@ -138,8 +139,9 @@ class Metadata:
     def change(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Change the attributes as they are now, not as they were when this object was made."""
         self.refresh()
-        change(self.attributes)
-        self._objects.put(ROOT, root_json(self.attributes, self.arrays))
+        with marked(self._objects, self.attributes["status"]):
+            change(self.attributes)
+            self._objects.put(ROOT, root_json(self.attributes, self.arrays))
 
     def extend(self, streams: Iterable[str], attributes: Mapping[str, Any]) -> None:
         """Add streams after those that are there, or what another run claimed to add there first.
@@ -204,10 +206,12 @@ class Metadata:
         if len(self.streams) >= len(names):
             self.align()
             return
+        status = self.attributes["status"]
         self.attributes.update(merged(claim["attributes"], self.attributes))
         self.attributes.update(status=schema.PARTIAL, streams=list(names))
         root = root_json(self.attributes, arrays)
-        self._objects.put(ROOT, root)
+        with marked(self._objects, status):
+            self._objects.put(ROOT, root)
         self._adopt(root)
 
     def _fresh(self) -> bytes:

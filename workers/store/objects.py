@@ -60,6 +60,10 @@ class Objects:
             )
             self._root = root.rstrip("/")
 
+    def beside(self) -> "Objects":
+        """The objects below the folder that this root lies in."""
+        return Objects(self.uri.rpartition("/")[0], self._s3, patience=self._patience)
+
     def get(self, key: str) -> bytes | None:
         """The bytes of one object, None when it does not exist."""
 

@@ -25,7 +25,6 @@ from workers.store.metadata import Metadata, read_whole
 from workers.store.objects import Objects
 from workers.store.zarr_adapter import ObjectsStore
 
-_COUNTED = re.compile(r"\d+ of \d+ clips are invalid: .*")
 _OWN_ATTRIBUTES = frozenset({"schema_version", "status", "streams", "clips_sha256", "coordinates"})
 
 
@@ -283,7 +282,7 @@ class TakeStore:
         def complete(attributes: dict[str, Any]) -> None:
             problems = attributes.setdefault("problems", {})
             for name in self.streams:
-                kept = [line for line in problems.pop(name, []) if not _COUNTED.fullmatch(line)]
+                kept = [line for line in problems.pop(name, []) if not schema.is_invalid_line(line)]
                 if lines := [*kept, *counted.get(name, [])]:
                     problems[name] = lines
             attributes["status"] = schema.COMPLETE
@@ -365,8 +364,7 @@ class TakeStore:
         for index, name in enumerate(self.streams):
             counts = Counter(Reason(int(value)) for value in reasons[:, index] if value)
             if counts:
-                parts = ", ".join(f"{counts[reason]} {reason.words}" for reason in sorted(counts))
-                lines[name] = [f"{counts.total()} of {self.clips} clips are invalid: {parts}"]
+                lines[name] = [schema.invalid_line(counts, self.clips)]
         return lines
 
     def _require_writable(self) -> None:

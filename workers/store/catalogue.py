@@ -1,0 +1,145 @@
+"""The catalogue of an encoder's stores: one Parquet table, written where it is behind them."""
+
+import io
+import logging
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from takestream.catalogue import (
+    CHANGED,
+    COLUMNS,
+    EACH,
+    NAME,
+    REAL,
+    TEXT,
+    WHOLE,
+    EncoderFolder,
+    Row,
+    changes_in,
+    folders_of,
+    merged_rows,
+    rows_in,
+)
+from takestream.errors import StorageError
+from takestream.schema import COMPLETE
+from takestream.storage import S3Options, join, open_filesystem, translated
+from takestream.stores import is_encoder_id, list_stores
+from workers.store.versioned import VersionedObjects
+
+if TYPE_CHECKING:
+    import pyarrow
+
+log = logging.getLogger(__name__)
+
+_TRIES = 5
+_PARALLEL = 16
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """A catalogue that is as the stores are.
+
+    Attributes:
+        uri: Of the table.
+        encoder_id: Of its stores.
+        rows: One for each store.
+        read: How many stores had to be read for it.
+        written: Whether it was written; not where nothing was new.
+    """
+
+    uri: str
+    encoder_id: str
+    rows: list[Row]
+    read: int
+    written: bool
+
+
+def refresh_output(
+    output: str, s3: S3Options, encoder: str | None = None, *, rebuild: bool = False
+) -> list[Refreshed]:
+    """Refresh the catalogues of an output, or of one encoder of it. Raises StorageError."""
+    return [
+        refresh(folder.uri, s3, rebuild=rebuild)
+        for folder in folders_of(output, encoder, s3)
+        if is_encoder_id(folder.encoder_id)
+    ]
+
+
+def refresh(folder: str, s3: S3Options, *, rebuild: bool = False) -> Refreshed:
+    """Make the catalogue in the folder of an encoder say what its stores say.
+
+    Args:
+        folder: `<output>/<encoder_id>`.
+        s3: How to reach it.
+        rebuild: Believe nothing of the table that is there: read every store.
+
+    Raises:
+        StorageError: The storage fails, or others write the same table without end.
+    """
+    objects = VersionedObjects(folder, s3)
+    for _ in range(_TRIES):
+        there = objects.read(NAME)
+        known = [] if there is None or rebuild else rows_in(there.data)
+        # Before the stores are read: what is changed from here on leaves another mark.
+        changed = changes_in(objects.uri, s3)
+        listed = EncoderFolder(objects.uri, tuple(list_stores(objects.uri, s3)))
+        rows, read = merged_rows(listed.stores, known, changed, s3)
+        _weigh([row for row in rows if row["status"] == COMPLETE and row["bytes"] is None], s3)
+        found = Refreshed(
+            join(objects.uri, NAME), listed.encoder_id, rows, len(read), rebuild or rows != known
+        )
+        version = None if there is None else there.version
+        if not found.written or objects.replace(NAME, table_of(rows), version) is not None:
+            objects.delete_many(f"{CHANGED}/{name}" for name in changed)
+            return found
+    raise StorageError(
+        f"{join(objects.uri, NAME)}: others write it all the time; run `takestream catalogue` again"
+    )
+
+
+def refresh_quietly(output: str, encoder_ids: Iterable[str], s3: S3Options) -> None:
+    """Refresh the catalogues of these encoders; what fails is a warning in the log.
+
+    The features are what a run is for, and a catalogue that is behind hides none of them.
+    """
+    for encoder_id in encoder_ids:
+        try:
+            refresh(join(output, encoder_id), s3)
+        except StorageError as error:
+            log.warning("the catalogue of %s was not refreshed: %s", encoder_id, error)
+
+
+def table_of(rows: Iterable[Row]) -> bytes:
+    """A table of these rows, as Parquet."""
+    import pyarrow.parquet  # commands that only look need not wait for it
+
+    table = pyarrow.Table.from_pylist(list(rows), schema=_schema())
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _schema() -> "pyarrow.Schema":
+    import pyarrow
+
+    types = {TEXT: pyarrow.string(), WHOLE: pyarrow.int64(), REAL: pyarrow.float64()}
+    fields = []
+    for name, kind in COLUMNS.items():
+        one = types[kind.removesuffix(EACH)]
+        fields.append(pyarrow.field(name, pyarrow.list_(one) if kind.endswith(EACH) else one))
+    return pyarrow.schema(fields)
+
+
+def _weigh(rows: list[Row], s3: S3Options) -> None:
+    """Fill in how many bytes the objects of these stores have, by a listing of each."""
+
+    def weigh(row: Row) -> None:
+        fs, path = open_filesystem(row["store"], s3)
+        with translated(row["store"], "list", s3):
+            found = fs.find(path, detail=True)
+        row["bytes"] = sum(int(info["size"] or 0) for info in found.values())
+
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        list(pool.map(weigh, rows))
