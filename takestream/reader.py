@@ -1,10 +1,10 @@
-"""Open a store as an xarray.Dataset, by its own URI or by the take's name."""
+"""Open a store as an xarray.Dataset, or all takes of an encoder as an xarray.DataTree."""
 
 import difflib
 import itertools
 import os
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from takestream import schema
 from takestream.errors import StorageNotFound
@@ -24,6 +24,28 @@ if TYPE_CHECKING:
     import xarray
 
 
+@overload
+def open(
+    uri: str | os.PathLike[str],
+    take: str,
+    *,
+    encoder: str | None = None,
+    profile: str | None = None,
+    endpoint_url: str | None = None,
+) -> "xarray.Dataset": ...
+
+
+@overload
+def open(
+    uri: str | os.PathLike[str],
+    take: None = None,
+    *,
+    encoder: str | None = None,
+    profile: str | None = None,
+    endpoint_url: str | None = None,
+) -> "xarray.Dataset | xarray.DataTree": ...
+
+
 def open(
     uri: str | os.PathLike[str],
     take: str | None = None,
@@ -31,18 +53,23 @@ def open(
     encoder: str | None = None,
     profile: str | None = None,
     endpoint_url: str | None = None,
-) -> "xarray.Dataset":
+) -> "xarray.Dataset | xarray.DataTree":
     """The features of one take, lazily: dims clip × stream × feature, with times and validity.
+
+    Of a folder, without a take: those of all its takes, as a tree with a node for each, by the
+    take's name (its uid, where two have the same name). Opening it reads some objects of each
+    store, and no features; a take that is complete is not looked at for objects that it lost.
 
     Args:
         uri: A `.zarr` store, or an output folder that holds stores, on any fsspec file system.
-        take: The uid or the name of a take; needed when `uri` is a folder with more than one.
+        take: The uid or the name of a take; without, all takes of the folder.
         encoder: An `encoder_id` or the preset it begins with; needed when several wrote there.
         profile: A profile of the AWS files; the usual AWS settings apply without one.
         endpoint_url: Another S3 endpoint than that of AWS.
 
     Returns:
-        The arrays of `takestream.schema.TABLE`. Warns when the store is not complete, or lacks
+        The arrays of `takestream.schema.TABLE`, as a Dataset; as a DataTree without a take, where
+        `uri` is no store. Warns when the store is not complete, or lacks
         objects that it had. Features are float16 in most stores: convert before you add them up
         (`ds.features.astype("float32")`; `takestream.mean` does), as sums of float16 lose digits.
 
@@ -54,7 +81,14 @@ def open(
     """
     s3, where = S3Options(profile, endpoint_url), as_uri(uri)
     with translated(where, "read", s3):
-        store = where if is_store(where) else _find(where, take, encoder, s3)
+        if is_store(where):
+            store = where
+        elif take is not None:
+            store = _find(where, take, encoder, s3)
+        else:
+            from takestream.tree import open_tree
+
+            return open_tree(where, encoder, s3)
         dataset, lost = _opened(store, s3)
     names = names_of(dataset.attrs, store)
     if take is not None and take not in names:
@@ -81,13 +115,20 @@ def open(
 
 def _opened(store: str, s3: S3Options) -> "tuple[xarray.Dataset, list[str]]":
     """The dataset, and the keys of chunks that a complete store lacks."""
-    import xarray  # half a second that workers, who share this package, need not wait
-
     data = read_roots([store], s3).get(store)
     if data is None:
         raise StorageNotFound(f"{store}: no store there, or one half made")
     # Checked before xarray takes memory for what the metadata say.
     root = read_root(data, store)
+    dataset = opened_as(store, root, s3)
+    complete = dataset.attrs["status"] == schema.COMPLETE
+    return dataset, _lost(store, root, s3) if complete else []
+
+
+def opened_as(store: str, root: Root, s3: S3Options) -> "xarray.Dataset":
+    """The dataset of a store whose root was checked. Raises StoreFault when it is damaged."""
+    import xarray  # half a second that workers, who share this package, need not wait
+
     unknown = sorted(set(root.arrays) - set(arrays_named(root.attributes)))
     try:
         dataset: xarray.Dataset = xarray.open_zarr(
@@ -104,8 +145,7 @@ def _opened(store: str, s3: S3Options) -> "tuple[xarray.Dataset, list[str]]":
             f"{store} is damaged: its array {schema.STREAM} does not hold the names in its"
             " attributes; `takestream verify` says more"
         )
-    complete = dataset.attrs["status"] == schema.COMPLETE
-    return dataset, _lost(store, root, s3) if complete else []
+    return dataset
 
 
 def _lost(store: str, root: Root, s3: S3Options) -> list[str]:
@@ -127,21 +167,20 @@ def _lost(store: str, root: Root, s3: S3Options) -> list[str]:
     return [key for key in wanted if key not in found]
 
 
-def _find(root: str, take: str | None, encoder: str | None, s3: S3Options) -> str:
+def _find(root: str, take: str, encoder: str | None, s3: S3Options) -> str:
     stores = list_stores(root, s3)
     if encoder is not None:
         ids = sorted({encoder_id_of(store) for store in stores})
         if not any(is_of_encoder(name, encoder) for name in ids):
             raise StorageNotFound(f"{root}: nothing of encoder {encoder!r}; there is {ids}")
         stores = [store for store in stores if is_of_encoder(encoder_id_of(store), encoder)]
-    if take is not None:
-        stores = [store for store in stores if uid_of(store) == take] or _by_name(stores, take, s3)
-    if len(stores) == 1:
-        return stores[0]
     if not stores:
         raise StorageNotFound(f"{root}: no store there")
-    if len({uid_of(store) for store in stores}) > 1:
-        raise ValueError(f"{root} holds {len(stores)} stores: say which take (its uid or name)")
+    stores = [store for store in stores if uid_of(store) == take] or _by_name(stores, take, s3)
+    if len(stores) == 1:
+        return stores[0]
+    if len(uids := sorted({uid_of(store) for store in stores})) > 1:
+        raise ValueError(f"{root} holds several takes of that name: take= the uid of one, {uids}")
     ids = sorted(encoder_id_of(store) for store in stores)
     raise ValueError(f"{root} holds this take by several encoders: encoder= one of {ids}")
 

@@ -150,7 +150,7 @@ def find_takes(
     """
     if takes is not None and not takes:
         raise ValueError("takes=[] chooses none; leave it out for all")
-    stores = _of_encoder(list_stores(output, s3), encoder, output)
+    stores = of_encoder(list_stores(output, s3), encoder, output)
     if takes is not None and set(takes) <= {uid_of(uri) for uri in stores}:
         stores = [uri for uri in stores if uid_of(uri) in set(takes)]
     found = [_described(uri, read_root(data, uri)) for uri, data in read_roots(stores, s3).items()]
@@ -261,7 +261,18 @@ def read_roots(stores: Sequence[str], s3: S3Options) -> dict[str, bytes]:
     return found
 
 
-def _of_encoder(stores: list[str], encoder: str | None, output: str) -> list[str]:
+def of_encoder(stores: list[str], encoder: str | None, output: str) -> list[str]:
+    """Those of these stores that one encoder wrote.
+
+    Args:
+        stores: URIs of stores below `output`.
+        encoder: An encoder_id or a preset; needed when several wrote them.
+        output: For the messages.
+
+    Raises:
+        StorageNotFound: None is of that encoder.
+        ValueError: Several encoders fit.
+    """
     ids = sorted({encoder_id_of(uri) for uri in stores})
     if encoder is None:
         kept = ids

@@ -31,8 +31,8 @@ def test_by_uri_uid_and_name(output: str) -> None:
 def test_errors_say_what_is_there(output: str) -> None:
     with pytest.raises(FileNotFoundError, match="did you mean 'cmu_bike01_"):
         takestream.open(output, "cmu_bike01_9")
-    with pytest.raises(ValueError, match="say which take"):
-        takestream.open(output)
+    with pytest.raises(ValueError, match="features of several encoders: encoder= one of"):
+        takestream.open(output)  # all takes of which encoder?
     with pytest.raises(ValueError, match="efficientnet_lite-0123456789"):
         takestream.open(output, "uid-2")
     with pytest.raises(FileNotFoundError, match="videomae-base-0123456789"):
@@ -91,3 +91,30 @@ def test_an_endpoint_that_is_not_there_is_no_missing_folder(
             assert uri.removeprefix("s3a://") in str(caught.value)
         with pytest.raises(PermissionError, match="profile nope"):
             read("s3://bucket", profile="nope")
+
+
+def test_without_a_take_all_of_an_encoder_are_a_tree(output: str) -> None:
+    make_store(output, "videomae-base-0123456789", "uid-4", "cmu_bike01_3")
+    make_store(output, "videomae-base-0123456789", "uid-5", "odd/name")
+    tree = takestream.open(output, encoder="videomae-base")
+    assert list(tree.children) == ["cmu_bike01_2", "uid-2", "uid-4", "uid-5"]
+    assert tree["cmu_bike01_2"].to_dataset().identical(takestream.open(output, "uid-1"))
+    assert tree["uid-2/features"].sel(stream="cam01_0").shape == (3, 4)
+    assert float(tree.mean()["uid-5/features"]) == 1
+    with pytest.raises(ValueError, match=r"several takes of that name: take= .*uid-2.*uid-4"):
+        takestream.open(output, "cmu_bike01_3", encoder="videomae-base")
+
+
+def test_a_tree_says_what_is_partial_and_what_it_leaves_out(tmp_path: Path) -> None:
+    roots = [
+        Path(make_store(tmp_path, "e-0123456789", f"uid-{n}", f"take_{n}")) / "zarr.json"
+        for n in range(3)
+    ]
+    roots[0].write_text(roots[0].read_text().replace('"complete"', '"partial"'))
+    roots[1].write_text("{}")
+    with (
+        pytest.warns(UserWarning, match="1 of 2 takes are not complete"),
+        pytest.warns(UserWarning, match="1 stores are left out, e.g. .*uid-1.zarr is not a take"),
+    ):
+        tree = takestream.open(tmp_path)
+    assert list(tree.children) == ["take_0", "take_2"]

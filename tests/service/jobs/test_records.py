@@ -123,7 +123,7 @@ def test_stores_are_found_as_if_there_were_no_records(output: str) -> None:
     records.save(make_record(1))
     records.append_log(ID.format(1), ["done"])
     assert find_stores(output) == [store.uri]
-    assert takestream.open(output).sizes["clip"] == 1
+    assert takestream.open(output, "uid-1").sizes["clip"] == 1
 
 
 def test_what_has_ended_is_not_read_again(output: str, monkeypatch: pytest.MonkeyPatch) -> None:

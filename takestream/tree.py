@@ -1,0 +1,64 @@
+"""All takes of an encoder as one xarray.DataTree."""
+
+import warnings
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from takestream import schema
+from takestream.errors import StorageNotFound
+from takestream.reader import opened_as
+from takestream.root import Root, StoreFault, read_root
+from takestream.storage import S3Options
+from takestream.stores import list_stores, names_of, of_encoder, read_roots
+
+if TYPE_CHECKING:
+    import xarray
+
+_PARALLEL = 16
+
+
+def open_tree(root: str, encoder: str | None, s3: S3Options) -> "xarray.DataTree":
+    """A tree with a node for each take of one encoder; see `takestream.open`.
+
+    Args:
+        root: An output, or the folder of an encoder.
+        encoder: An `encoder_id` or a preset; needed when several wrote there.
+        s3: How to reach it.
+
+    Raises:
+        StorageNotFound: There is no store, or none of that encoder.
+        ValueError: Several encoders fit.
+    """
+    import xarray
+
+    stores = of_encoder(list_stores(root, s3), encoder, root)
+    roots: dict[str, Root] = {}
+    damaged = []
+    for store, data in read_roots(stores, s3).items():
+        try:
+            roots[store] = read_root(data, store)
+        except StoreFault as error:
+            damaged.append(str(error))
+    if not roots:
+        raise StorageNotFound(damaged[0] if damaged else f"{root}: no store there")
+    names = {store: names_of(found.attributes, store) for store, found in roots.items()}
+    times = Counter(name for _, name in names.values())
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        nodes = list(pool.map(lambda store: opened_as(store, roots[store], s3), roots))
+    partial = sum(node.attrs["status"] == schema.PARTIAL for node in nodes)
+    if partial:
+        warnings.warn(
+            f"{root}: {partial} of {len(nodes)} takes are not complete: features that are not"
+            " extracted yet are NaN; `takestream.ls` says which",
+            stacklevel=3,
+        )
+    if damaged:
+        warnings.warn(
+            f"{root}: {len(damaged)} stores are left out, e.g. {damaged[0]}", stacklevel=3
+        )
+    tree = {}
+    for node, (uid, name) in zip(nodes, names.values(), strict=True):
+        # A name may be that of two takes, or no name of a node.
+        tree[uid if times[name] > 1 or "/" in name or name in ("", ".", "..") else name] = node
+    return xarray.DataTree.from_dict(dict(sorted(tree.items())))
