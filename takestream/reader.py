@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, overload
 
 from takestream import schema
+from takestream.dataset import open_checked
 from takestream.errors import StorageNotFound
 from takestream.root import Root, StoreFault, arrays_named, read_root
 from takestream.storage import S3Options, as_uri, open_filesystem, translated
@@ -19,6 +20,7 @@ from takestream.stores import (
     read_roots,
     uid_of,
 )
+from takestream.tree import open_tree
 
 if TYPE_CHECKING:
     import xarray
@@ -86,8 +88,6 @@ def open(
         elif take is not None:
             store = _find(where, take, encoder, s3)
         else:
-            from takestream.tree import open_tree
-
             return open_tree(where, encoder, s3)
         dataset, lost = _opened(store, s3)
     names = names_of(dataset.attrs, store)
@@ -120,32 +120,9 @@ def _opened(store: str, s3: S3Options) -> "tuple[xarray.Dataset, list[str]]":
         raise StorageNotFound(f"{store}: no store there, or one half made")
     # Checked before xarray takes memory for what the metadata say.
     root = read_root(data, store)
-    dataset = opened_as(store, root, s3)
+    dataset = open_checked(store, root, s3)
     complete = dataset.attrs["status"] == schema.COMPLETE
     return dataset, _lost(store, root, s3) if complete else []
-
-
-def opened_as(store: str, root: Root, s3: S3Options) -> "xarray.Dataset":
-    """The dataset of a store whose root was checked. Raises StoreFault when it is damaged."""
-    import xarray  # half a second that workers, who share this package, need not wait
-
-    unknown = sorted(set(root.arrays) - set(arrays_named(root.attributes)))
-    try:
-        dataset: xarray.Dataset = xarray.open_zarr(
-            store,
-            storage_options=s3.for_uri(store) or None,
-            zarr_format=3,
-            drop_variables=unknown,
-        )
-        names = tuple(dataset[schema.STREAM].values.tolist())
-    except (RuntimeError, ValueError, TypeError, KeyError) as error:
-        raise StoreFault(f"{store} is damaged ({error}); `takestream verify` says more") from error
-    if names != tuple(dataset.attrs.get("streams", ())):
-        raise StoreFault(
-            f"{store} is damaged: its array {schema.STREAM} does not hold the names in its"
-            " attributes; `takestream verify` says more"
-        )
-    return dataset
 
 
 def _lost(store: str, root: Root, s3: S3Options) -> list[str]:

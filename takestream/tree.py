@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from takestream import schema
+from takestream.dataset import open_checked
 from takestream.errors import StorageNotFound
-from takestream.reader import opened_as
 from takestream.root import Root, StoreFault, read_root
 from takestream.storage import S3Options
 from takestream.stores import list_stores, names_of, of_encoder, read_roots
@@ -45,7 +45,7 @@ def open_tree(root: str, encoder: str | None, s3: S3Options) -> "xarray.DataTree
     names = {store: names_of(found.attributes, store) for store, found in roots.items()}
     times = Counter(name for _, name in names.values())
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        nodes = list(pool.map(lambda store: opened_as(store, roots[store], s3), roots))
+        nodes = list(pool.map(lambda store: open_checked(store, roots[store], s3), roots))
     partial = sum(node.attrs["status"] == schema.PARTIAL for node in nodes)
     if partial:
         warnings.warn(
