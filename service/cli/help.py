@@ -20,6 +20,9 @@ EXAMPLES = {
     "inspect": "takestream inspect s3://mine/features/ENCODER_ID/TAKE_UID.zarr --picture take.png",
     "verify": "takestream verify s3://mine/features",
     "catalogue": "takestream catalogue s3://mine/features --rebuild",
+    "ls": "takestream ls s3://mine/features --takes --format csv",
+    "diff": "takestream diff s3://mine/features/ENCODER_ID s3://other/features/ENCODER_ID",
+    "prune": "takestream prune s3://mine/features --encoder ENCODER_ID",
     "sync": "takestream sync s3://bucket/egoexo --take-names cmu_bike01_2 --output sync",
     "segments": (
         "takestream segments s3://mine/features --annotations keystep_segment_train.json \\\n"

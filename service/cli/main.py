@@ -25,6 +25,7 @@ from service.cli.flags import (
 )
 from service.cli.help import complete
 from service.cli.key_flags import add_keys
+from service.cli.output_flags import add_outputs
 from service.cli.process import guard_streams, interrupted, take_signals
 from service.cli.transfer_flags import add_export, add_import, add_segments
 from takestream.errors import ErrorKind, TakestreamError, kind_of
@@ -40,9 +41,19 @@ EXAMPLES = """examples:
 JOB = "its id, or the beginning of it or of its last part"
 # Commands that need neither torch nor, most of them, Ray.
 REMOTE = ("submit", "jobs", "logs", "stop", "perform")
+OUTPUTS = ("catalogue", "ls", "diff", "prune")
 TRANSFERS = ("segments", "export", "import")
 # Commands whose result is what they did, not what they print.
-JOBS = (["extract"], ["demo"], ["serve"], ["serve-demo"], ["submit"], ["stop"], ["perform"])
+JOBS = (
+    ["extract"],
+    ["demo"],
+    ["serve"],
+    ["serve-demo"],
+    ["submit"],
+    ["stop"],
+    ["perform"],
+    ["prune"],
+)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -72,8 +83,10 @@ def run(argv: Sequence[str]) -> int:
         home = "service.cli.commands"
         if found.command in REMOTE:
             home = "service.cli.jobs"
-        elif found.command in ("catalogue", "completion", "doctor", "keys", "sync"):
+        elif found.command in ("completion", "doctor", "keys", "sync"):
             home = f"service.cli.{found.command}"
+        elif found.command in OUTPUTS:
+            home = "service.cli.outputs"
         elif found.command in TRANSFERS:
             home = "service.cli.transfer"
         name = "import_" if found.command == "import" else found.command.replace("-", "_")
@@ -157,15 +170,7 @@ def build_parser() -> Parser:
     )  # fmt: skip
     add_storage(verify)
 
-    catalogue = commands.add_parser(
-        "catalogue", help="bring an output's table of takes up to date, or make it anew"
-    )
-    catalogue.add_argument("output", metavar="OUTPUT", help="an output, or an encoder's folder")
-    catalogue.add_argument(
-        "--rebuild", action="store_true", help="from the stores alone: reads every one"
-    )
-    catalogue.add_argument("--encoder", metavar="NAME", help="of one encoder_id or preset alone")
-    add_storage(catalogue)
+    catalogue, ls, diff, prune = add_outputs(commands)
 
     sync = commands.add_parser("sync", help="measure how far apart the cameras of takes are")
     sync.add_argument("dataset", metavar="DATASET", help=DATASET)
@@ -237,6 +242,9 @@ def build_parser() -> Parser:
         inspect,
         verify,
         catalogue,
+        ls,
+        diff,
+        prune,
         sync,
         segments,
         export,
@@ -253,7 +261,7 @@ def build_parser() -> Parser:
         demo,
     ):
         command.add_argument("--json", action="store_true", help="machine-readable, on stdout")
-    for command in (takes, plan, encoders, verify, jobs):
+    for command in (takes, plan, encoders, verify, ls, diff, jobs):
         command.add_argument(
             "--format", dest="form", choices=("table", "csv", "json"), default="table",
             help="of the output; a pipe gets a line a row",

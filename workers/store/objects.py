@@ -8,6 +8,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -173,6 +174,43 @@ class Objects:
 
         _in_parallel(delete, keys)
 
+    def delete_all(self) -> None:
+        """Delete every object below the root: chunks first and what names them last.
+
+        On a disk its folders too, which would be listed as stores.
+        """
+        keys = self.listing()
+        chunks = {key for key in keys if "/c/" in key}
+        for some in (chunks, keys - chunks):
+            self.delete_many(sorted(some, key=lambda key: (-key.count("/"), key)))
+
+        def remove() -> None:
+            with contextlib.suppress(FileNotFoundError):
+                self._fs.rm(self._root, recursive=True)
+
+        if not self._on_s3:
+            self._retried("delete from", remove)
+
+    def weights(self) -> dict[str, tuple[int, float | None]]:
+        """By key, the bytes of each object and when it was written, in seconds since 1970.
+
+        When is None where the storage does not say. By one listing.
+        """
+
+        def find() -> dict[str, dict[str, Any]]:
+            self._fs.invalidate_cache()
+            try:
+                return dict(self._fs.find(self._root, detail=True))
+            except FileNotFoundError:
+                return {}
+
+        top = self._root + "/"
+        return {
+            path.removeprefix(top): (int(info["size"] or 0), _written(info))
+            for path, info in self._retried("list", find).items()
+            if path.startswith(top) and path != top
+        }
+
     def listing(self) -> set[str]:
         """The keys of all objects, by one listing where S3 is below (a request per 1000 keys)."""
 
@@ -229,6 +267,16 @@ def probe_writable(output_uri: str, s3: S3Options | None = None) -> None:
     key = f".takestream-probe-{uuid.uuid4().hex}"
     objects.put(key, b"takestream checks that it may write here\n")
     objects.delete_many([key])
+
+
+def _written(info: Mapping[str, Any]) -> float | None:
+    for name in ("LastModified", "mtime", "created"):
+        when = info.get(name)
+        if isinstance(when, datetime):
+            return when.timestamp()
+        if isinstance(when, int | float):
+            return float(when)
+    return None
 
 
 def _md5(data: bytes) -> str:

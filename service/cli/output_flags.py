@@ -1,0 +1,60 @@
+"""The flags of the commands that look after an output."""
+
+import argparse
+from typing import Any
+
+from service.cli.flags import Parser, add_storage
+
+OUTPUT = "an output, or an encoder's folder in it"
+
+
+def add_outputs(commands: Any) -> tuple[Parser, ...]:
+    """`catalogue`, `ls`, `diff`, `prune`; what they are added to is what `add_subparsers` gave."""
+    catalogue = commands.add_parser(
+        "catalogue", help="bring an output's table of takes up to date, or make it anew"
+    )
+    catalogue.add_argument("output", metavar="OUTPUT", help=OUTPUT)
+    catalogue.add_argument(
+        "--rebuild", action="store_true", help="from the stores alone: reads every one"
+    )
+    catalogue.add_argument("--encoder", metavar="NAME", help="of one encoder_id or preset alone")
+
+    ls = commands.add_parser("ls", help="the versions in an output: takes, clips, sizes")
+    ls.add_argument("output", metavar="OUTPUT", help=OUTPUT)
+    ls.add_argument("--encoder", metavar="NAME", help="one encoder_id or preset alone")
+    ls.add_argument("--takes", action="store_true", help="a line for each take")
+
+    diff = commands.add_parser("diff", help="how near two extractions are, and where they part")
+    for name in ("a", "b"):
+        diff.add_argument(
+            name, metavar=name.upper(), help="a .zarr store, or an encoder's folder of them"
+        )
+    diff.add_argument(
+        "--cosine", type=_cosine, metavar="X",
+        help="clips less alike than that part (default: 0.999)",
+    )  # fmt: skip
+
+    prune = commands.add_parser("prune", help="name what can go from an output; --yes removes it")
+    prune.add_argument("output", metavar="OUTPUT", help="an output")
+    prune.add_argument(
+        "--encoder", nargs="+", metavar="ENCODER_ID", default=[], help="whole versions"
+    )
+    prune.add_argument("--partial", action="store_true", help="stores that are not complete too")
+    prune.add_argument(
+        "--min-age", type=float, metavar="MINUTES",
+        help="what was written to since stays (default: 60)",
+    )  # fmt: skip
+    prune.add_argument("--yes", action="store_true", help="remove what is named")
+    for command in (catalogue, ls, diff, prune):
+        add_storage(command)
+    return catalogue, ls, diff, prune
+
+
+def _cosine(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 2.0
+    if not -1 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number from -1 to 1")
+    return value
