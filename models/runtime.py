@@ -15,6 +15,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,6 +40,7 @@ _DIGEST = "sha256"
 LEAST_COSINE = {"float32": 0.999999, "bfloat16": 0.99}
 # Requests that run side by side; each holds the network's activations once.
 MOST_REQUESTS = 16
+_LOADING = threading.Lock()
 
 
 class Unusable(Exception):
@@ -109,12 +111,25 @@ def openvino_network(
         raise Unusable(f"{type(error).__name__}: {words}") from error
 
 
+@cache
+def _core() -> Any:
+    """OpenVINO, once for the life of this process.
+
+    Its CPU plugin gives the thread that starts it an alternate signal stack, and frees that stack
+    when the plugin ends, in whatever order plugins end. After two of them the thread's stack could
+    be memory that is gone, and the next signal with a handler (Ctrl-C, SIGTERM, a child's end)
+    killed the process with SIGSEGV and without a word.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def _checked(
     spec: EncoderSpec, build: Callable[[], nn.Module], frames: int, clips: int
 ) -> OpenVinoNetwork:
-    import openvino
-
-    core = openvino.Core()
+    with _LOADING:
+        core = _core()
     if spec.precision == "bfloat16":
         able: Sequence[str] = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if "BF16" not in able:
@@ -177,8 +192,6 @@ def _cached(
     spec: EncoderSpec, build: Callable[[], nn.Module], frames: int, probe: Tensor
 ) -> tuple[Any, NDArray[np.float32]]:
     """The converted network, and PyTorch's vector of the probe."""
-    import openvino
-
     folder = cache_root() / "openvino" / _key(spec, frames)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +201,7 @@ def _cached(
                 _keep(folder, model, expected)
                 return model, expected
         expected = np.load(folder / "expected.npy", allow_pickle=False)
-        return openvino.Core().read_model(folder / "network.xml"), expected
+        return _core().read_model(folder / "network.xml"), expected
     except (OSError, RuntimeError, ValueError) as error:
         # A cache that cannot be read or written costs time, nothing else.
         log.warning("the cache of converted networks cannot be used: %s", error)

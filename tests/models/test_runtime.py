@@ -136,3 +136,22 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(tmp_path, monkeypatch, 
     monkeypatch.setenv("TAKESTREAM_CACHE", str(tmp_path / "file"))
     found = load_encoder(SPEC, CPU, runtime="openvino")
     assert torch.equal(found.encode(frames), converted.encode(frames))
+
+
+def test_signals_are_handled_after_networks_came_and_went(converted):
+    code = (
+        "import faulthandler, gc, signal\n"
+        "from tests.models.test_runtime import SPEC, CPU, load_encoder\n"
+        "faulthandler.enable()\n"
+        "one, two = (load_encoder(SPEC, CPU, runtime='openvino') for _ in range(2))\n"
+        "del one; gc.collect()\n"
+        "del two; gc.collect()\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('handled'))\n"
+        "signal.raise_signal(signal.SIGUSR1)\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env={**os.environ, "PYTHONPATH": str(root)},
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout == "handled\n"
