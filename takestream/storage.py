@@ -2,9 +2,10 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -297,6 +298,17 @@ def _retry_after(error: BaseException) -> float:
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}) if answer else {}
     asked = str(headers.get("retry-after", ""))
     return float(asked) if asked.isdecimal() else 0.0
+
+
+def written_at(info: Mapping[str, Any]) -> float | None:
+    """When an object was written, in seconds since 1970, by what its filesystem says of it."""
+    for name in ("LastModified", "mtime", "created"):
+        when = info.get(name)
+        if isinstance(when, datetime):
+            return when.timestamp()
+        if isinstance(when, int | float):
+            return float(when)
+    return None
 
 
 def storage_of(uri: str) -> str:

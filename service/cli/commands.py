@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from configs.load import encoder_presets, load_job, parse
@@ -10,19 +10,16 @@ from configs.schema import EncoderChoice, Selection, ServeSpec
 from models.weights import is_here
 from service.cli.flags import dataset_job, flags_of, limits, overrides
 from service.cli.jobs import jobs, logs, perform, stop, submit
-from service.jobs.choose import choose, choose_takes
+from service.cli.plan import narrowed, plan
+from service.jobs.choose import choose
 from service.jobs.driver import run_here
 from service.jobs.mend import repair_jobs, set_aside_damage
 from service.report.console import print_json, print_json_list, result_console
 from service.report.inspect import describe_store, print_store
 from service.report.listing import (
     ENCODERS,
-    PLAN,
     TAKES,
     encoder_row,
-    plan_facts,
-    planned_facts,
-    planned_row,
     take_facts,
     take_row,
 )
@@ -34,9 +31,6 @@ from takestream.stores import find_stores
 from workers.dataset.guess import COLUMNS, guess_table
 from workers.dataset.layouts import dataset_of
 from workers.dataset.selection import select, selection_notes
-from workers.run.memory import memory_of
-from workers.run.plan import plan as make_plan
-from workers.run.recipe import make_recipe
 from workers.store.verify import VerifyReport, set_aside
 from workers.store.verify import verify as verify_store
 
@@ -88,48 +82,13 @@ def _guess(found: Namespace) -> int:
     return 0
 
 
-def plan(found: Namespace) -> int:
-    """Say what a job would do."""
-    job = load_job(found.job, overrides(found), flags_of(found))
-    recipe = make_recipe(job)
-    chosen = choose_takes(job)
-    planned = make_plan(recipe, chosen, probe=found.probe)
-    memory = memory_of(recipe, chosen)
-    facts = plan_facts(planned, found.clips_per_second, found.price_per_hour)
-    facts["memory_mib"] = {**asdict(memory), "warning": memory.warning}
-    if found.form == "json":
-        each = [planned_facts(take) for take in planned]
-        print_json({"encoder_id": recipe.target.encoder_id, "takes": each, **facts})
-        return 0
-    rows = [planned_row(take) for take in planned]
-    print_rows(PLAN, rows, form=found.form, spare=("frames", "units"))
-    if found.form == "csv":
-        return 0
-    console = result_console(to_stderr=not sys.stdout.isatty())
-    sign = "" if facts["exact"] else "about "
-    console.print(
-        f"{', '.join(recipe.encoder_ids)}: {sign}{facts['clips_left']} of {facts['clips']} clips"
-        f" to do in {facts['units']} units, {facts['bytes_left'] / 1e6:.1f} MB to read"
-    )
-    if facts["hours"] is not None:
-        cost = "" if facts["cost"] is None else f", cost {facts['cost']:.2f}"
-        console.print(f"time {facts['hours']:.2f} h at {found.clips_per_second} clips/s{cost}")
-    else:
-        console.print("[dim]--clips-per-second X (from a first run's summary) adds the time[/dim]")
-    if job.run.address is None and facts["clips_left"]:
-        one = f"{memory.workers} worker{'s' if memory.workers > 1 else ''}"
-        free = "" if memory.free is None else f"; {memory.free} MiB are free"
-        console.print(f"memory up to about {memory.total} MiB with {one} here{free}")
-        if memory.warning:
-            console.print(f"[yellow]warning: {memory.warning}[/yellow]")
-    if not facts["exact"]:
-        console.print("[dim]~ from duration_sec × 30 frames/s; --probe makes it exact[/dim]")
-    return 0
-
-
 def extract(found: Namespace) -> int:
     """Run a job."""
     chosen = choose(load_job(found.job, overrides(found), flags_of(found)))
+    chosen = replace(chosen, takes=narrowed(found, chosen.recipe, chosen.takes))
+    if not chosen.takes:
+        print("nothing to do: no take has changed")
+        return 0
     if found.check:
         for report in set_aside_damage(chosen):
             print(f"takestream: {_damage_line(report)}", file=sys.stderr)

@@ -25,7 +25,7 @@ from service.cli.flags import (
 )
 from service.cli.help import complete
 from service.cli.key_flags import add_keys
-from service.cli.output_flags import add_outputs
+from service.cli.output_flags import add_changed, add_outputs
 from service.cli.process import guard_streams, interrupted, take_signals
 from service.cli.transfer_flags import add_export, add_import, add_segments
 from takestream.errors import ErrorKind, TakestreamError, kind_of
@@ -139,6 +139,11 @@ def build_parser() -> Parser:
 
     plan = commands.add_parser("plan", help="what a job would do, and what is done already")
     add_job(plan)
+    add_changed(plan)
+    plan.add_argument(
+        "--stale", action="store_true",
+        help="list the takes whose features are of other videos or settings, and why",
+    )  # fmt: skip
     plan.add_argument("--probe", action="store_true", help="read every stream's index: exact")
     plan.add_argument(
         "--clips-per-second", type=float, metavar="X", help="for a time estimate (all workers)"
@@ -147,6 +152,7 @@ def build_parser() -> Parser:
 
     extract = commands.add_parser("extract", help="run a job here or on a Ray cluster; resumes")
     add_job(extract)
+    add_changed(extract)
     extract.add_argument(
         "--check", action="store_true",
         help="read the takes' stores whole first, and do damaged units again",

@@ -50,6 +50,18 @@ def add_outputs(commands: Any) -> tuple[Parser, ...]:
     return catalogue, ls, diff, prune
 
 
+def add_changed(parser: argparse.ArgumentParser) -> None:
+    """`--only-changed`, `--since`."""
+    group = parser.add_argument_group("only what changed")
+    group.add_argument(
+        "--only-changed", action="store_true",
+        help="takes whose features are of other videos or settings than today's",
+    )  # fmt: skip
+    group.add_argument(
+        "--since", metavar="DATE", help="takes of which a video was written at this date or later"
+    )
+
+
 def _cosine(text: str) -> float:
     try:
         value = float(text)

@@ -8,7 +8,6 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +16,14 @@ from fsspec.implementations.local import LocalFileSystem
 
 from takestream.errors import StorageError
 from takestream.retry import retried
-from takestream.storage import UPLOAD_SECONDS, S3Options, absolute, open_filesystem, translated
+from takestream.storage import (
+    UPLOAD_SECONDS,
+    S3Options,
+    absolute,
+    open_filesystem,
+    translated,
+    written_at,
+)
 
 T = TypeVar("T")
 
@@ -206,7 +212,7 @@ class Objects:
 
         top = self._root + "/"
         return {
-            path.removeprefix(top): (int(info["size"] or 0), _written(info))
+            path.removeprefix(top): (int(info["size"] or 0), written_at(info))
             for path, info in self._retried("list", find).items()
             if path.startswith(top) and path != top
         }
@@ -267,16 +273,6 @@ def probe_writable(output_uri: str, s3: S3Options | None = None) -> None:
     key = f".takestream-probe-{uuid.uuid4().hex}"
     objects.put(key, b"takestream checks that it may write here\n")
     objects.delete_many([key])
-
-
-def _written(info: Mapping[str, Any]) -> float | None:
-    for name in ("LastModified", "mtime", "created"):
-        when = info.get(name)
-        if isinstance(when, datetime):
-            return when.timestamp()
-        if isinstance(when, int | float):
-            return float(when)
-    return None
 
 
 def _md5(data: bytes) -> str:
