@@ -20,6 +20,10 @@ EXAMPLES = {
     "inspect": "takestream inspect s3://mine/features/ENCODER_ID/TAKE_UID.zarr --picture take.png",
     "verify": "takestream verify s3://mine/features",
     "catalogue": "takestream catalogue s3://mine/features --rebuild",
+    "reprocess": (
+        "takestream reprocess --output s3://mine/features --from efficientnet_lite-0123456789 \\\n"
+        "      --encoder dinov2-base"
+    ),
     "ls": "takestream ls s3://mine/features --takes --format csv",
     "diff": "takestream diff s3://mine/features/ENCODER_ID s3://other/features/ENCODER_ID",
     "prune": "takestream prune s3://mine/features --encoder ENCODER_ID",

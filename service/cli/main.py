@@ -25,7 +25,7 @@ from service.cli.flags import (
 )
 from service.cli.help import complete
 from service.cli.key_flags import add_keys
-from service.cli.output_flags import add_changed, add_outputs
+from service.cli.output_flags import add_changed, add_outputs, add_reprocess
 from service.cli.process import guard_streams, interrupted, take_signals
 from service.cli.transfer_flags import add_export, add_import, add_segments
 from takestream.errors import ErrorKind, TakestreamError, kind_of
@@ -46,6 +46,7 @@ TRANSFERS = ("segments", "export", "import")
 # Commands whose result is what they did, not what they print.
 JOBS = (
     ["extract"],
+    ["reprocess"],
     ["demo"],
     ["serve"],
     ["serve-demo"],
@@ -83,7 +84,7 @@ def run(argv: Sequence[str]) -> int:
         home = "service.cli.commands"
         if found.command in REMOTE:
             home = "service.cli.jobs"
-        elif found.command in ("completion", "doctor", "keys", "sync"):
+        elif found.command in ("completion", "doctor", "keys", "reprocess", "sync"):
             home = f"service.cli.{found.command}"
         elif found.command in OUTPUTS:
             home = "service.cli.outputs"
@@ -157,6 +158,11 @@ def build_parser() -> Parser:
         "--check", action="store_true",
         help="read the takes' stores whole first, and do damaged units again",
     )  # fmt: skip
+
+    reprocess = commands.add_parser(
+        "reprocess", help="make the stores of a version again, by another encoder"
+    )
+    add_reprocess(reprocess)
 
     encoders = commands.add_parser("encoders", help="list the encoder presets")
 
@@ -244,6 +250,7 @@ def build_parser() -> Parser:
         takes,
         plan,
         extract,
+        reprocess,
         encoders,
         inspect,
         verify,

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from service.cli.flags import Parser, add_storage
+from service.cli.flags import Parser, add_job, add_storage
 
 OUTPUT = "an output, or an encoder's folder in it"
 
@@ -60,6 +60,20 @@ def add_changed(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--since", metavar="DATE", help="takes of which a video was written at this date or later"
     )
+
+
+def add_reprocess(parser: argparse.ArgumentParser) -> None:
+    """What `reprocess` takes besides a job's settings."""
+    parser.add_argument(
+        "--from", dest="old", required=True, metavar="ENCODER_ID", help="the version there is"
+    )
+    parser.add_argument("--old-output", metavar="URI", help="where it is, if not in --output")
+    parser.add_argument(
+        "--sample", type=int, default=20, metavar="N",
+        help="takes on which it is measured how features moved; 0: none",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    add_job(parser)
 
 
 def _cosine(text: str) -> float:

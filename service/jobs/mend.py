@@ -64,7 +64,7 @@ def repair_jobs(
         folders.setdefault(report.uri.rpartition("/")[0], []).append(report)
     for folder, found in folders.items():
         encoder_id, output = encoder_id_of(found[0].uri), folder.rpartition("/")[0]
-        job = _job_of(folder, s3, job_file)
+        job = job_of(folder, s3, job_file)
         own = Selection(
             uids=tuple(sorted(report.take_uid for report in found)),
             streams=tuple(sorted({name for report in found for name in report.streams})),
@@ -80,7 +80,13 @@ def repair_jobs(
         yield job
 
 
-def _job_of(folder: str, s3: S3Options, job_file: str | None) -> JobSpec:
+def job_of(folder: str, s3: S3Options, job_file: str | None) -> JobSpec:
+    """The job of a job file, else of the newest report in the folder of an encoder that is whole.
+
+    Raises:
+        SettingsError: There is none.
+        StorageError: The storage fails.
+    """
     if job_file is not None:
         return load_job(job_file, {"output": folder}, {})
     reports = Objects(join(folder, REPORTS), s3)

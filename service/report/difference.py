@@ -166,12 +166,14 @@ def settings_apart(
                 yield path, (left.get(path), right.get(path))
 
 
-def common_features(a: str, b: str, s3: S3Options) -> tuple[Floats, Floats]:
+def common_features(
+    a: str, b: str, s3: S3Options, s3_of_b: S3Options | None = None
+) -> tuple[Floats, Floats]:
     """Features float32 [n, D] and [n, E] of the clips of a take that are valid in both stores.
 
     Of all streams that both have; thinned out to `MOST_COMPARED`.
     """
-    left, right = TakeStore.open(a, s3), TakeStore.open(b, s3)
+    left, right = TakeStore.open(a, s3), TakeStore.open(b, s3_of_b or s3)
     rows = _common(left, right)
     names = [name for name in left.streams if name in right.streams]
     found = [_both(left, right, name, rows)[2:] for name in names]

@@ -1,0 +1,90 @@
+"""`takestream reprocess`: the stores of a version made again, by another encoder."""
+
+import sys
+from argparse import Namespace
+from typing import Any
+
+from configs.load import SettingsError
+from service.cli.flags import overrides
+from service.jobs.driver import run_here
+from service.jobs.reprocess import Again, Moved, again, moved
+from service.report.console import print_json, result_console
+from service.report.progress import progress_display
+from service.report.summary import print_summary, report_facts
+from takestream.storage import S3Options, absolute
+from workers.run.plan import plan
+
+
+def reprocess(found: Namespace) -> int:
+    """Make stores again, and say how their features moved."""
+    settings = overrides(found)
+    where = found.old_output or found.output
+    if where is None:
+        raise SettingsError("reprocess: say where the stores are: --output URI")
+    reach = {**settings.get("s3", {}), **settings.get("output_s3", {})}
+    old_s3 = S3Options(**reach)
+    todo = again(absolute(where), found.old, settings, old_s3, found.job)
+    for uid in todo.gone:
+        print(f"note: the data set has no take {uid} any more", file=sys.stderr)
+    if found.dry_run:
+        return _dry_run(found, todo)
+    with progress_display(quiet=found.json) as show:
+        finished = run_here(todo.chosen, show)
+    recipe = todo.chosen.recipe
+    sample = max(0, found.sample)
+    results = moved(recipe, absolute(where), todo.old, old_s3, sample) if sample else []
+    if found.json:
+        facts = report_facts(recipe, finished.report)
+        print_json({**facts, "report": finished.where, "moved": [one.facts() for one in results]})
+        return finished.end.exit_code
+    console = result_console()
+    print_summary(recipe, finished.report, console, finished.where)
+    for one in results:
+        console.print()
+        for line in _lines(one):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return finished.end.exit_code
+
+
+def _dry_run(found: Namespace, todo: Again) -> int:
+    recipe, takes = todo.chosen.recipe, todo.chosen.takes
+    planned = plan(recipe, takes)
+    facts: dict[str, Any] = {
+        "from": todo.old,
+        "encoder_ids": recipe.encoder_ids,
+        "takes": len(takes),
+        "streams": sum(len(names) for _, names in takes),
+        "clips": sum(take.clips for take in planned),
+        "clips_done": sum(take.clips_done for take in planned),
+        "bytes": sum(take.bytes for take in planned),
+        "exact": all(take.exact for take in planned),
+    }
+    if found.json:
+        print_json(facts)
+        return 0
+    sign = "" if facts["exact"] else "about "
+    left = facts["clips"] - facts["clips_done"]
+    print(
+        f"{todo.old} → {', '.join(recipe.encoder_ids)}: {facts['takes']} takes,"
+        f" {facts['streams']} streams, {sign}{left} of {facts['clips']} clips to do,"
+        f" {facts['bytes'] / 1e9:.2f} GB to read"
+    )
+    return 0
+
+
+def _lines(one: Moved) -> list[str]:
+    """How the features moved, for a person."""
+    if not one.takes:
+        return [f"{one.old} → {one.new}: no take is complete in both yet"]
+    lines = [f"How features moved, {one.old} → {one.new}, on {len(one.takes)} takes:"]
+    for name, words in (
+        ("cka", "linear CKA (1: the same but for rotation and scale)"),
+        ("neighbours", "of the ten nearest clips, the same ones"),
+    ):
+        if (spread := one.spread(name)) is not None:
+            low, middle, high = spread
+            lines.append(f"  {words}: {middle:.3f} ({low:.3f} to {high:.3f})")
+    if one.uri:
+        lines.append(f"  by take: {one.uri}")
+    lines.append(f"  {one.old} is as it was; `takestream prune --encoder {one.old}` removes it")
+    return lines
