@@ -266,6 +266,7 @@ class JobSpec(Settings):
         `{"cam05_0": 90}`; pictures are used as stored (display metadata applied) otherwise. Aria's
         are upright already.
     output_s3: how to reach the output when that differs from the data set's `s3`.
+    strict: the job fails when a stream that was asked for is not wholly valid.
     """
 
     dataset: Annotated[str, Field(min_length=1)]
@@ -284,6 +285,7 @@ class JobSpec(Settings):
     store: StoreSpec = StoreSpec()
     s3: S3Options = S3Options()
     output_s3: S3Options | None = None
+    strict: bool = False
     run: RunSpec = RunSpec()
 
     @property

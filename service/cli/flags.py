@@ -60,6 +60,7 @@ SETTINGS = {
     "runtime": "run.runtime",
     "address": "run.address",
     "max_wait": "run.max_wait",
+    "strict": "strict",
 }
 
 DATASET = "the folder that holds takes.json, a table of cameras, or egoexo://v2"
@@ -260,6 +261,10 @@ def add_job(
     group.add_argument(
         "--max-wait", type=float, metavar="SECONDS",
         help="end when no worker came up for so long, as on a cluster without nodes",
+    )  # fmt: skip
+    group.add_argument(
+        "--strict", action="store_true", default=None,
+        help="fail when a stream is not wholly valid",
     )  # fmt: skip
     add_storage(parser)
     add_release(parser)

@@ -160,7 +160,9 @@ def stop(found: Namespace) -> int:
     elif facts["status"] in ("succeeded", "failed"):
         print(f"nothing to stop: it had ended already, {facts['status']}")
     else:
-        print(facts["status"])
+        clips = clips_of(facts.get("progress"))
+        many = f": {clips[0]:,} of {clips[1]:,} clips are written" if clips else ""
+        print(f"{facts['status']}{many}")
     return 0 if facts["status"] in ENDED else 1
 
 

@@ -93,8 +93,8 @@ def run(argv: Sequence[str]) -> int:
         name = "import_" if found.command == "import" else found.command.replace("-", "_")
         command = getattr(importlib.import_module(home), name)
         return int(command(found))
-    except KeyboardInterrupt:
-        print(f"\ntakestream: {interrupted(found.command)}", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"\ntakestream: {interrupted(found.command, str(stop))}", file=sys.stderr)
         return 130
     except Exception as error:  # noqa: BLE001 - the last line of defence: say it in one line
         kind = kind_of(error)

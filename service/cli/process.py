@@ -24,10 +24,16 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def interrupted(command: str) -> str:
-    """What to say when a command was interrupted: what is kept, and how it goes on."""
+def interrupted(command: str, written: str = "") -> str:
+    """What to say when a command was interrupted: what is kept, and how it goes on.
+
+    Args:
+        command: Its name.
+        written: How much of a job is written, where that is known.
+    """
     if command in ("extract", "demo", "perform"):
-        return "interrupted. What was written is kept: run the same command again to go on."
+        kept = f"What was written is kept, {written}" if written else "What was written is kept"
+        return f"interrupted. {kept}: run the same command again to go on."
     if command in ("serve", "serve-demo"):
         return (
             "the service is stopped. Jobs that had not ended keep what they wrote, and go on when "

@@ -22,7 +22,14 @@ from service.jobs.claim import Claim, NotOwner, new_owner
 from service.jobs.recorder import ProgressRecorder
 from service.jobs.records import JobRecord, Records
 from service.report.console import result_console
-from service.report.ending import STOPPED, JobEnd, end_of, end_of_error
+from service.report.ending import (
+    JobEnd,
+    end_of,
+    end_of_error,
+    progress_facts,
+    stopped,
+    written_words,
+)
 from service.report.progress import progress_display
 from service.report.summary import print_summary, write_report
 from takestream.errors import ErrorKind, StorageError
@@ -111,13 +118,14 @@ def run_here(chosen: ChosenJob, *watchers: Watcher) -> Finished:
     Raises:
         StorageError: The output cannot be written.
         RayUnavailable: Ray did not start, or no worker fits.
-        KeyboardInterrupt: It was interrupted; what was written is kept.
+        KeyboardInterrupt: It was interrupted; what was written is kept, and it says how much.
     """
 
     recipe = chosen.recipe
+    last: list[Progress] = []
     probe_writable(recipe.job.output, recipe.output_s3)
     done = done_already(recipe, chosen.takes)
-    if (report := done.report(len(chosen.takes))) is not None:
+    if (report := done.report(chosen.takes, strict=recipe.job.strict)) is not None:
         for watcher in watchers:
             watcher(report.progress, ())
         return Finished(report, write_report(recipe, report), end_of(report))
@@ -130,10 +138,16 @@ def run_here(chosen: ChosenJob, *watchers: Watcher) -> Finished:
 
     async def run() -> Finished:
         async with Pool(recipe.job.run) as pool:
-            return await drive(pool, chosen, *watchers, done=done)
+            return await drive(pool, chosen, *watchers, remember, done=done)
 
-    with ray_session(recipe.job.run):
-        return asyncio.run(run())
+    def remember(progress: Progress, records: Sequence[Record]) -> None:
+        last[:] = [progress]
+
+    try:
+        with ray_session(recipe.job.run):
+            return asyncio.run(run())
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(*(written_words(progress_facts(p)) for p in last)) from None
 
 
 def _written(recipe: Recipe, report: Report) -> str | None:
@@ -159,7 +173,7 @@ def run_job_record(job_id: str, output: str, s3: S3Options) -> JobEnd:
     try:
         finished = _run(claim.record, recorder)
     except KeyboardInterrupt:
-        _end(claim, recorder, STOPPED)
+        _end(claim, recorder, stopped(claim.record.progress))
         raise
     except Exception as error:
         _end(claim, recorder, end_of_error(error))

@@ -16,7 +16,7 @@ from service.jobs.ownership import Ownership
 from service.jobs.policy import resumed_job
 from service.jobs.recorder import ProgressRecorder
 from service.jobs.records import JobRecord, Records, new_job_id, now
-from service.report.ending import STOPPED, JobEnd, end_of_error
+from service.report.ending import JobEnd, end_of_error, stopped
 from takestream.errors import StorageError, TakestreamError
 from workers.run.pool import Pool
 
@@ -49,7 +49,7 @@ class Jobs:
             job_id = record.job_id
             if record.status == "stopping":  # a client was told that it stops
                 if await self._ownership.claim_abandoned(record):
-                    self._begin(job_id, self._end(job_id, STOPPED))
+                    self._begin(job_id, self._end(job_id, stopped(record.progress)))
                 continue
             try:
                 job = resumed_job(record.spec, self._spec)
@@ -176,8 +176,8 @@ class Jobs:
             if not task.cancelled():
                 if error := task.exception():
                     log.error("job %s", job_id, exc_info=error)
-            elif asked and self._ownership.owned(job_id):
-                self._begin(job_id, self._end(job_id, STOPPED))
+            elif asked and (record := self._ownership.owned(job_id)):
+                self._begin(job_id, self._end(job_id, stopped(record.progress)))
                 return
             # Otherwise it is at its end, the service goes down, or another has the job now.
             if recorder := self._recorders.pop(job_id, None):

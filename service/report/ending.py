@@ -43,7 +43,27 @@ class JobEnd:
         return facts
 
 
-STOPPED = JobEnd("stopped", "stopped; what was written is kept, submit it again to go on")
+def stopped(progress: Mapping[str, Any] | None = None) -> JobEnd:
+    """The end of a job that was told to stop.
+
+    Args:
+        progress: What `progress_facts` gave last; clips that were encoded and not written are no
+            longer counted as reached.
+    """
+    settled = None if progress is None else {**progress, "clips_reached": _written(progress)}
+    many = f", {written_words(progress)}" if progress else ""
+    line = f"stopped; what was written is kept{many}: submit it again to go on"
+    return JobEnd("stopped", line, progress=settled)
+
+
+def written_words(progress: Mapping[str, Any]) -> str:
+    """How many clips of a job are in the stores, by what `progress_facts` gave."""
+    of = max(int(progress.get("clips_asked", 0)), _written(progress))
+    return f"{_written(progress):,} of {of:,} clips (each stream's counted)"
+
+
+def _written(progress: Mapping[str, Any]) -> int:
+    return int(progress.get("clips_skipped", 0)) + int(progress.get("clips_done", 0))
 
 
 def end_of(report: Report) -> JobEnd:
@@ -54,7 +74,7 @@ def end_of(report: Report) -> JobEnd:
         f"done, with {error}" if error else "done",
         error,
         tuple(failures_of(report)),
-        progress_facts(report.progress),
+        progress_facts(report.progress) | {"clips_reached": report.progress.clips_written},
     )
 
 
@@ -70,6 +90,8 @@ def why_not_ok(report: Report) -> str | None:
     """Why not everything was extracted, in a few words; None when it was."""
     if report.ok:
         return None
+    if not report.failures and not report.progress.units_failed:
+        return f"{report.losses.words}; --strict makes that a failure"
     if not report.failures:
         units = report.progress.units_failed
         some = "1 unit that was" if units == 1 else f"{units} units that were"

@@ -88,6 +88,7 @@ def report_facts(recipe: Recipe, report: Report) -> dict[str, Any]:
             "invalid": progress.clips_invalid,
             "failed": progress.clips_failed,
         },
+        "streams": {"asked": report.losses.streams, "lost": report.losses.by_take},
         "bytes_read": int(counts.get("bytes_read", 0)),
         "bytes_written": int(counts.get("bytes_written", 0)),
         "requests": int(counts.get("requests", 0)),
@@ -166,6 +167,8 @@ def print_summary(
             say(f"… and {more:,} more" + (" in the report" if where else ""))
 
     head(_headline(report), "bold" if report.ok else "bold red")
+    if lost := report.losses.words:
+        say(lost, "red" if report.losses.strict else "yellow")
     for words in _numbers(report):
         say(words)
     # Not wrapped, as what is below "Next": URIs and commands are there to be copied.
@@ -262,7 +265,7 @@ def _next(recipe: Recipe, report: Report) -> Iterator[str]:
     if not recipe.job.output.startswith(("s3://", "s3a://")):
         reach = {}
     s3 = {name: value for name, value in reach.items() if value}
-    if not report.ok:
+    if report.failures or report.progress.units_failed:
         fatal = any(failure.fatal for failure in report.failures)
         first = "Set that right, then run" if fatal else "Run"
         yield f"{first} the same command again: it does only what is missing."

@@ -17,7 +17,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     work = Work()
     recipe = SimpleNamespace(encoder_ids=("enc-0123456789",))
     monkeypatch.setattr(manager, "choose", lambda job: ChosenJob(recipe, []))
-    monkeypatch.setattr(driver, "write_report", lambda recipe, report: "report.json")
+    monkeypatch.setattr(driver, "_written", lambda recipe, report: "report.json")
     monkeypatch.setattr(job, "run_job", work)
     monkeypatch.setattr(ownership, "RETRY_SECONDS", 0.02)
     return work

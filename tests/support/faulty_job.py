@@ -152,7 +152,7 @@ class FaultyJob:
 
     def _driven(self, chosen: ChosenJob, out: io.StringIO) -> tuple[Any, str]:
         done = done_already(chosen.recipe, chosen.takes)
-        if (report := done.report(len(chosen.takes))) is not None:
+        if (report := done.report(chosen.takes)) is not None:
             return end_of(report), ""
         pool: Any = InlinePool(chosen.recipe)
         finished = asyncio.run(drive(pool, chosen, done=done))

@@ -10,7 +10,7 @@ from workers.dataset.take import Take
 from workers.media.counters import Counters
 from workers.run.prepare import complete_already
 from workers.run.recipe import Recipe
-from workers.run.report import Progress, Report
+from workers.run.report import Losses, Progress, Report
 from workers.run.tasks import PreparedTake
 
 # Takes looked at together, and seconds after which the workers had better go on.
@@ -31,8 +31,11 @@ class Done:
     counts: Mapping[str, float]
     seconds: float
 
-    def report(self, count: int) -> Report | None:
-        """The report of a job of `count` takes that are all complete; None when one is not."""
+    def report(
+        self, takes: Sequence[tuple[Take, tuple[str, ...]]], *, strict: bool = False
+    ) -> Report | None:
+        """The report of a job of these takes when all are complete; None when one is not."""
+        count = len(takes)
         if len(self.takes) < count:
             return None
         found = self.takes.values()
@@ -46,11 +49,16 @@ class Done:
             seconds=self.seconds,
             counts=dict(self.counts),
         )
+        losses = Losses(strict)
+        for take, streams in takes:
+            losses.ask(take, streams)
+            losses.count(take, self.takes[take.uid].invalid)
         return Report(
             progress,
             stores=[uri for take in found for uri in take.stores],
             untouched=count,
             problems={take.take.name: dict(take.problems) for take in found if take.problems},
+            losses=losses,
         )
 
 

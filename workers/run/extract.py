@@ -38,7 +38,7 @@ from workers.run.block import (
 )
 from workers.run.passes import Collect, Passes, clips_of_a_batch, clips_of_a_pass
 from workers.run.pooling import FramePool
-from workers.run.prepare import prepare, problems_of
+from workers.run.prepare import invalid_in, prepare, problems_of
 from workers.run.probed import ProbedTakes
 from workers.run.recipe import Recipe
 from workers.run.sources import check_unchanged, refuse_contradiction
@@ -127,7 +127,8 @@ class UnitExtractor:
                 for gap in store.missing():
                     missing.update(dict.fromkeys(gap.streams, gap.stop - gap.start))
             finished.append((store, target))
-        return FinishedTake(take, complete, problems_of(finished), missing=dict(missing))
+        invalid = invalid_in(store for store, _ in finished)
+        return FinishedTake(take, complete, problems_of(finished), invalid, missing=dict(missing))
 
     def extract(
         self,

@@ -58,6 +58,7 @@ async def run_job(
     await asyncio.to_thread(probe_writable, recipe.job.output, recipe.output_s3)
     records: asyncio.Queue[Record] = asyncio.Queue()
     job = _Job(recipe, takes, lambda tasks: pool.submit(tasks, records.put_nowait), owner, done)
+    job.report.losses.strict = recipe.job.strict
     ahead = pool.workers * AHEAD
     try:
         job.advance(ahead)
@@ -126,6 +127,8 @@ class _Job:
     ) -> None:
         self.progress = Progress(len(takes))
         self.report = Report(self.progress)
+        for take, streams in takes:
+            self.report.losses.ask(take, streams)
         self.began = time.monotonic()
         self._recipe, self._submit, self._owner = recipe, submit, owner
         self._done = done
@@ -169,6 +172,7 @@ class _Job:
     def take_in(self, record: Record) -> None:
         """Account for one record and queue what follows from it."""
         self._note(record.failures)
+        self.report.losses.fail(record.take, (failure.stream for failure in record.failures))
         # With the keys gone or the disk full every other unit would fail in the same words.
         self._fatal |= any(failure.fatal for failure in record.failures)
         self._listen(record)
@@ -237,6 +241,8 @@ class _Job:
         progress.clips += record.clips
         progress.clips_skipped += record.clips_done
         progress.units += len(record.units)
+        if not record.units:
+            self.report.losses.count(record.take, record.invalid)
         if record.problems:
             self.report.problems[record.take.name] = dict(record.problems)
         if not record.stores:
@@ -277,9 +283,12 @@ class _Job:
         self._open.pop(uid, None)
         asked, given_up = self._asked.pop(uid, set()), self._given_up.pop(uid, Counter())
         lost = {name: record.missing.get(name, 0) - given_up[name] for name in asked}
+        self.report.losses.count(record.take, record.invalid)
         if lost := {name: clips for name, clips in lost.items() if clips > 0}:
+            self.report.losses.fail(record.take, lost)
             self.report.failures.append(_not_kept(record.take, lost))
         elif not record.complete and not record.missing and not self._has_failed(record.take):
+            self.report.losses.fail(record.take, [None])
             words = (
                 "its store is not marked complete although all clips were written: the storage did "
                 "not keep the mark, or something removed the store. Run the same command again"

@@ -1,7 +1,7 @@
 """A take made ready: probed, its store there, and the units still to do named."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -83,6 +83,7 @@ def prepare(
         frames=probed[0].frames if probed else 0,
         bytes=sum(probed[0].streams[name].size or 0 for name in streams) if probed else 0,
         problems=problems_of([(store, recipe.targets[n]) for n, store in kept.items()]),
+        invalid=invalid_in(kept.values()),
         failures=(*found.failures, *(Failure.of(take.name, e, name) for name, e in away.items())),
         counts={name: after[name] - before.get(name, 0) for name in after},
     )
@@ -108,6 +109,7 @@ def complete_already(
         clips=clips,
         clips_done=clips,
         problems=problems_of([(store, recipe.targets[n]) for n, store in ready.items()]),
+        invalid=invalid_in(ready.values()),
     )
 
 
@@ -340,6 +342,15 @@ def problems_of(stores: Sequence[tuple[TakeStore, Target]]) -> dict[str, tuple[s
         )
         for stream, lines in found.items()
     }
+
+
+def invalid_in(stores: Iterable[TakeStore]) -> dict[str, int]:
+    """Per stream, the invalid clips that the stores of a take count, of all of them together."""
+    found: Counter[str] = Counter()
+    for store in stores:
+        for stream, lines in store.attributes.get("problems", {}).items():
+            found[stream] += schema.invalid_of(lines)
+    return dict(+found)
 
 
 def _hopeless(take: Take, streams: Sequence[str], probe: TakeProbe) -> tuple[Failure, ...]:

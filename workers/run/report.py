@@ -1,13 +1,16 @@
 """How a job stands and how it ended, counted."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from workers.dataset.take import Take
 from workers.run.tasks import Failure
 
 # Rate and time left follow about the last half minute: a job's streams differ in size.
 SMOOTHING_SECONDS = 30.0
+# Takes with losses that are named.
+_NAMED = 3
 
 
 @dataclass
@@ -48,6 +51,11 @@ class Progress:
         return round(self.clips * max(self.takes, self.takes_prepared) / self.takes_prepared)
 
     @property
+    def clips_written(self) -> int:
+        """Clips that are in the stores: found there, or written by this run."""
+        return self.clips_skipped + self.clips_done
+
+    @property
     def clips_reached(self) -> int:
         """Clips that are in the stores, or encoded for them in a unit that is under way."""
         return min(self.clips_asked, self.clips_skipped + int(self.clips_seen))
@@ -84,6 +92,60 @@ class Progress:
 
 
 @dataclass
+class Losses:
+    """Which of the streams that were asked for are not wholly valid, or not there at all.
+
+    Attributes:
+        strict: Whether a job with losses has failed.
+        streams: Streams that were asked for, counted take by take.
+    """
+
+    strict: bool = False
+    streams: int = 0
+    _asked: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _names: dict[str, str] = field(default_factory=dict)
+    _lost: dict[str, set[str]] = field(default_factory=dict)
+
+    def ask(self, take: Take, streams: Sequence[str]) -> None:
+        """These streams of a take are asked for."""
+        self._asked[take.uid], self._names[take.uid] = tuple(streams), take.name
+        self.streams += len(streams)
+
+    def count(self, take: Take, invalid: Mapping[str, int]) -> None:
+        """A take's stores hold so many invalid clips of its streams."""
+        asked = self._asked.get(take.uid, ())
+        lost = {name for name in asked if invalid.get(name, 0)}
+        if lost:
+            self._lost.setdefault(take.uid, set()).update(lost)
+
+    def fail(self, take: Take, streams: Iterable[str | None]) -> None:
+        """Streams of a take could not be extracted; None: all of them."""
+        asked, names = self._asked.get(take.uid, ()), set(streams)
+        if lost := {name for name in asked if name in names or None in names}:
+            self._lost.setdefault(take.uid, set()).update(lost)
+
+    @property
+    def by_take(self) -> dict[str, list[str]]:
+        """The streams, by uid of the take."""
+        return {uid: sorted(names) for uid, names in self._lost.items()}
+
+    @property
+    def words(self) -> str | None:
+        """How many streams of how many takes; None where all is valid."""
+        if not self._lost:
+            return None
+        lost = sum(map(len, self._lost.values()))
+        few = [f"{self._names[uid]} ({', '.join(names)})" for uid, names in self.by_take.items()][
+            :_NAMED
+        ]
+        more = ", …" if len(self._lost) > _NAMED else ""
+        return (
+            f"{lost:,} of {self.streams:,} streams are not wholly valid, of {len(self._lost):,} of"
+            f" {len(self._asked):,} takes: {', '.join(few)}{more}"
+        )
+
+
+@dataclass
 class Report:
     """How a job ended: what the summary shows and the report file keeps."""
 
@@ -92,8 +154,10 @@ class Report:
     untouched: int = 0
     problems: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    losses: Losses = field(default_factory=Losses)
 
     @property
     def ok(self) -> bool:
-        """Whether everything that could be extracted was."""
-        return not self.failures and not self.progress.units_failed
+        """Whether everything that could be extracted was, and where that is asked for, is valid."""
+        lost = self.losses.strict and self.losses.words is not None
+        return not self.failures and not self.progress.units_failed and not lost

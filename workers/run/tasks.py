@@ -177,6 +177,7 @@ class PreparedTake:
         clips: clips of the whole take, of all targets, times streams.
         clips_done: of them, in the stores already.
         problems: per stream, plain words.
+        invalid: per stream, clips that its complete stores count as invalid.
         failures: why a store cannot be made, or the whole take not be prepared.
     """
 
@@ -188,6 +189,7 @@ class PreparedTake:
     frames: int = 0
     bytes: int = 0
     problems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    invalid: Mapping[str, int] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     counts: Mapping[str, float] = field(default_factory=dict)
 
@@ -199,6 +201,7 @@ class FinishedTake:
     Attributes:
         complete: whether all its stores are complete now.
         problems: per stream, plain words.
+        invalid: per stream, clips that its complete stores count as invalid.
         failures: why it could not be finished.
         missing: per stream, clips of units that are not whole in the stores, over all of them.
     """
@@ -206,6 +209,7 @@ class FinishedTake:
     take: Take
     complete: bool
     problems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    invalid: Mapping[str, int] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     missing: Mapping[str, int] = field(default_factory=dict)
 

@@ -17,7 +17,7 @@ from service.jobs import driver
 from service.jobs.claim import Claim, new_owner
 from service.jobs.recorder import ProgressRecorder
 from service.jobs.records import JobRecord, Records, new_job_id, now
-from service.report.ending import STOPPED, end_of_error
+from service.report.ending import end_of_error, stopped
 from takestream.errors import ErrorKind
 from tests.support.jobs import FakePool
 from workers.run import job, pool, session
@@ -128,7 +128,7 @@ def test_every_way_to_run_a_job_ends_in_the_same_words(
 @pytest.mark.parametrize(
     ("outcome", "status", "words"),
     [
-        (KeyboardInterrupt(), "stopped", STOPPED.line),
+        (KeyboardInterrupt(), "stopped", stopped({"clips_done": 4, "clips_asked": 4}).line),
         (StoreError("no space is left there"), "failed", "no space is left there"),
         (ZeroDivisionError("odd"), "failed", "a fault of takestream: ZeroDivisionError: odd"),
     ],
@@ -195,11 +195,11 @@ def test_a_slow_output_does_not_hold_the_job_up_and_loses_no_line(tmp_path: Path
     for number in range(50):
         recorder._say(f"line {number}")
         recorder(Progress(1, clips_done=number), [])
-    recorder.end(STOPPED)
+    recorder.end(stopped())
     recorder.finish()
     claim.save()
     lines = [line.split(" ", 1)[1] for line in records.log(job_id).splitlines()]
-    assert lines == [*(f"line {number}" for number in range(50)), STOPPED.line]
+    assert lines == [*(f"line {number}" for number in range(50)), stopped().line]
     found = records.load(job_id)
     assert found is not None
     assert found.progress is not None

@@ -13,17 +13,20 @@ from rich.console import Console
 
 from configs.load import encoder_presets
 from configs.schema import JobSpec
+from service.report.ending import end_of, why_not_ok
 from service.report.summary import print_summary, report_facts, write_report
 from takestream.errors import ErrorKind
 from takestream.stores import find_stores
+from workers.dataset.take import Take
 from workers.run.recipe import Recipe, Target
-from workers.run.report import Progress, Report
+from workers.run.report import Losses, Progress, Report
 from workers.run.tasks import Failure
 from workers.store.layout import StoreLayout
 from workers.store.takestore import TakeStore
 
 _numbers = itertools.count()
 KEYS = {
+    "streams",
     "bytes_read",
     "bytes_written",
     "clips",
@@ -236,3 +239,20 @@ def test_summary_fits_80_columns_but_for_what_is_copied():
     problems = {"t" * 60: {"cam01_0": ("words " * 30,)}}
     text = summary(make_recipe(), make_report(problems=problems))
     assert all(len(line) <= 80 for line in text.splitlines() if "/out" not in line)
+
+
+def test_streams_that_are_not_wholly_valid_are_told_first_and_fail_a_strict_job():
+    take = Take("uid-b", "take_b", None, None, None, 1.0, ())
+    for strict in (False, True):
+        losses = Losses(strict)
+        losses.ask(take, ["aria01_rgb", "cam01_0"])
+        losses.count(take, {"cam01_0": 3})
+        report = make_report(losses=losses)
+        lines = summary(make_recipe(), report).splitlines()
+        assert lines[1].strip().startswith("1 of 2 streams are not wholly valid, of 1 of 1 takes")
+        facts = report_facts(make_recipe(), report)
+        assert facts["streams"] == {"asked": 2, "lost": {"uid-b": ["cam01_0"]}}
+        assert facts["ok"] == report.ok == (not strict)
+        assert end_of(report).exit_code == int(strict)
+        assert ("--strict" in (why_not_ok(report) or "")) == strict
+    assert "Failures" in "\n".join(lines)

@@ -7,7 +7,7 @@ from workers.dataset.take import Stream, Take
 from workers.media.counters import Counters
 from workers.run.job import _Job, _waiting
 from workers.run.pool import Counts, _fold_in
-from workers.run.report import Progress, Report
+from workers.run.report import Losses, Progress, Report
 from workers.run.tasks import (
     ClipRange,
     Failure,
@@ -131,3 +131,41 @@ def test_what_lost_workers_did_is_kept_as_few_sums() -> None:
     assert len(before) == KEPT_OWNERS + 1
     assert sum(one.get("clips", 0) for one in before.values()) == 2 * len(OWNERS)
     assert before[OWNERS[0]]["workers_lost"] == len(OWNERS)
+
+
+def test_streams_that_are_not_wholly_valid_are_counted_by_take() -> None:
+    streams = tuple(Stream(f"{n}_0", n, "0", "x", False) for n in "abc")
+    takes = [Take(f"uid-{n}", "same name", None, None, None, 1.0, streams) for n in range(4)]
+    asked = ("a_0", "b_0")
+    tasks: list[Task] = []
+    recipe: Any = None
+    job = _Job(recipe, [(take, asked) for take in takes], tasks.extend, "owner")
+    job.advance(4)
+    part = Unit(takes[1], 0, 144, (ClipRange(0, 0, 8, asked),))
+    lost = Failure("same name", "b_0", "403")
+    came: list[Record] = [
+        # Complete before, with invalid clips; those of a stream that nobody asked for do not count.
+        PreparedTake(takes[0], ("store",), (), clips=16, invalid={"a_0": 1, "c_0": 3}),
+        PreparedTake(takes[1], ("store",), (part,), clips=16, frames=100),
+        UnitRecord(takes[1], part.ranges, "done", failures=(lost,)),
+        FinishedTake(takes[1], False, invalid={}, missing={"b_0": 8}),
+        PreparedTake(takes[2], (), (), failures=(Failure("same name", None, "no take"),)),
+        PreparedTake(takes[3], ("store",), (), clips=16),
+    ]
+    for record in came:
+        job.take_in(record)
+    losses = job.report.losses
+    assert losses.by_take == {"uid-0": ["a_0"], "uid-1": ["b_0"], "uid-2": ["a_0", "b_0"]}
+    assert losses.words is not None
+    assert losses.words.startswith("4 of 8 streams are not wholly valid, of 3 of 4 takes: ")
+
+
+def test_losses_fail_a_job_where_that_is_asked_for() -> None:
+    take = Take("uid", "take", None, None, None, 1.0, (Stream("a_0", "a", "0", "x", False),))
+    for strict in (False, True):
+        for invalid in ({}, {"a_0": 2}):
+            losses = Losses(strict)
+            losses.ask(take, ["a_0"])
+            losses.count(take, invalid)
+            report = Report(Progress(1), losses=losses)
+            assert report.ok == (not strict or not invalid)
