@@ -20,6 +20,10 @@ EXAMPLES = {
     "inspect": "takestream inspect s3://mine/features/ENCODER_ID/TAKE_UID.zarr --picture take.png",
     "verify": "takestream verify s3://mine/features",
     "catalogue": "takestream catalogue s3://mine/features --rebuild",
+    "calibrate": (
+        "takestream calibrate --dataset s3://bucket/egoexo --output s3://mine/features \\\n"
+        "      --resolution 448 --units 12"
+    ),
     "reprocess": (
         "takestream reprocess --output s3://mine/features --from efficientnet_lite-0123456789 \\\n"
         "      --encoder dinov2-base"

@@ -25,7 +25,7 @@ from service.cli.flags import (
 )
 from service.cli.help import complete
 from service.cli.key_flags import add_keys
-from service.cli.output_flags import add_changed, add_outputs, add_reprocess
+from service.cli.output_flags import add_changed, add_outputs, add_price, add_reprocess
 from service.cli.process import guard_streams, interrupted, take_signals
 from service.cli.transfer_flags import add_export, add_import, add_segments
 from takestream.errors import ErrorKind, TakestreamError, kind_of
@@ -46,6 +46,7 @@ TRANSFERS = ("segments", "export", "import")
 # Commands whose result is what they did, not what they print.
 JOBS = (
     ["extract"],
+    ["calibrate"],
     ["reprocess"],
     ["demo"],
     ["serve"],
@@ -84,7 +85,7 @@ def run(argv: Sequence[str]) -> int:
         home = "service.cli.commands"
         if found.command in REMOTE:
             home = "service.cli.jobs"
-        elif found.command in ("completion", "doctor", "keys", "reprocess", "sync"):
+        elif found.command in ("calibrate", "completion", "doctor", "keys", "reprocess", "sync"):
             home = f"service.cli.{found.command}"
         elif found.command in OUTPUTS:
             home = "service.cli.outputs"
@@ -141,6 +142,7 @@ def build_parser() -> Parser:
     plan = commands.add_parser("plan", help="what a job would do, and what is done already")
     add_job(plan)
     add_changed(plan)
+    add_price(plan)
     plan.add_argument(
         "--stale", action="store_true",
         help="list the takes whose features are of other videos or settings, and why",
@@ -158,6 +160,12 @@ def build_parser() -> Parser:
         "--check", action="store_true",
         help="read the takes' stores whole first, and do damaged units again",
     )  # fmt: skip
+
+    calibrate = commands.add_parser(
+        "calibrate", help="measure a few units of the real data, for `plan`"
+    )
+    add_job(calibrate)
+    calibrate.add_argument("--units", type=positive, default=6, metavar="N", help="how many")
 
     reprocess = commands.add_parser(
         "reprocess", help="make the stores of a version again, by another encoder"
@@ -250,6 +258,7 @@ def build_parser() -> Parser:
         takes,
         plan,
         extract,
+        calibrate,
         reprocess,
         encoders,
         inspect,

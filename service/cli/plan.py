@@ -1,19 +1,26 @@
 """`takestream plan`: what a job would do, and which takes are stale."""
 
+import re
 import sys
 from argparse import Namespace
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from configs.instances import INSTANCES
 from configs.load import SettingsError, load_job
 from service.cli.flags import flags_of, overrides
+from service.jobs.calibrations import calibration_for
 from service.jobs.choose import Chosen, choose_takes
 from service.report.console import print_json, result_console
+from service.report.estimate import Estimate, Work, estimate, range_words, size_words
 from service.report.listing import PLAN, plan_facts, planned_facts, planned_row
 from service.report.table import print_rows
+from workers.run.calibration import Calibration
 from workers.run.memory import memory_of
+from workers.run.plan import PlannedTake
 from workers.run.plan import plan as make_plan
 from workers.run.recipe import Recipe, make_recipe
 from workers.run.stale import State, TakeState, modified_since, only_changed, states
@@ -32,6 +39,10 @@ def plan(found: Namespace) -> int:
     planned = make_plan(recipe, chosen, probe=found.probe)
     memory = memory_of(recipe, chosen)
     facts = plan_facts(planned, found.clips_per_second, found.price_per_hour)
+    known = None if found.clips_per_second else calibration_for(recipe)
+    costs = None if known is None else _estimate(found, recipe, planned, known[0])
+    facts["calibration"] = None if known is None else {**known[0].facts(), "uri": known[1]}
+    facts["estimate"] = None if costs is None else costs.facts()
     facts["memory_mib"] = {**asdict(memory), "warning": memory.warning}
     if found.form == "json":
         each = [planned_facts(take) for take in planned]
@@ -45,13 +56,19 @@ def plan(found: Namespace) -> int:
     sign = "" if facts["exact"] else "about "
     console.print(
         f"{', '.join(recipe.encoder_ids)}: {sign}{facts['clips_left']} of {facts['clips']} clips"
-        f" to do in {facts['units']} units, {facts['bytes_left'] / 1e6:.1f} MB to read"
+        f" to do in {facts['units']} units, {size_words(facts['bytes_left'])} to read"
     )
     if facts["hours"] is not None:
         cost = "" if facts["cost"] is None else f", cost {facts['cost']:.2f}"
         console.print(f"time {facts['hours']:.2f} h at {found.clips_per_second} clips/s{cost}")
+    elif known is not None and costs is not None:
+        for line in estimate_lines(*known, costs, found.deadline):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     else:
-        console.print("[dim]--clips-per-second X (from a first run's summary) adds the time[/dim]")
+        console.print(
+            "[dim]no calibration of these encoders is in the output: `takestream calibrate` with"
+            " the same flags adds hours and cost[/dim]"
+        )
     if job.run.address is None and facts["clips_left"]:
         one = f"{memory.workers} worker{'s' if memory.workers > 1 else ''}"
         free = "" if memory.free is None else f"; {memory.free} MiB are free"
@@ -61,6 +78,70 @@ def plan(found: Namespace) -> int:
     if not facts["exact"]:
         console.print("[dim]~ from duration_sec × 30 frames/s; --probe makes it exact[/dim]")
     return 0
+
+
+def _estimate(
+    found: Namespace, recipe: Recipe, planned: Sequence[PlannedTake], calibration: Calibration
+) -> Estimate:
+    asked = recipe.job.run.workers
+    instance = None
+    if found.instance is not None:
+        instance = INSTANCES[found.instance]
+        if calibration.device == "cuda" and not instance.gpus:
+            raise SettingsError(
+                f"--instance: {found.instance} has no GPU, and the calibration is of one"
+            )
+    hours = None
+    if found.deadline is not None:
+        hours = (deadline_of(found.deadline) - datetime.now(UTC)).total_seconds() / 3600
+    return estimate(
+        Work.of(planned),
+        calibration,
+        calibration.workers if asked == "auto" else asked,
+        worker_price=found.worker_price,
+        instance=instance,
+        hours_left=hours,
+    )
+
+
+def estimate_lines(
+    calibration: Calibration, uri: str, costs: Estimate, deadline: str | None
+) -> list[str]:
+    """An estimate for a person, and what it rests on."""
+    rate = range_words(
+        (calibration.clips_per_s[0], calibration.clips_per_s[1], calibration.clips_per_s[2])
+    )
+    lines = [
+        f"on {costs.workers} workers: {range_words(costs.hours)} h;"
+        f" {range_words(costs.worker_hours)} worker hours,"
+        f" {range_words(costs.gpu_hours)} GPU hours; writes {size_words(costs.bytes_written)}"
+    ]
+    if costs.cost is not None:
+        where = "" if costs.machines is None else f" on {costs.machines} machines"
+        lines.append(f"cost {range_words(costs.cost, 2)}{where}")
+    if costs.spot is not None:
+        lines[-1] += f" USD at list price; on spot machines {range_words(costs.spot, 2)} USD"
+    if deadline is not None:
+        needs = "no number of workers" if costs.workers_needed is None else costs.workers_needed
+        met = "is met" if costs.meets_deadline else "is not met for certain"
+        lines.append(f"deadline {deadline}: {met}; {needs} workers are needed to be sure")
+    lines.append(
+        f"by {uri}: {calibration.units} units of {calibration.takes} takes on"
+        f" {calibration.machine}, {calibration.workers} {calibration.device} workers of"
+        f" {calibration.threads} threads, {rate} clips/s each, {calibration.memory_mib} MiB"
+    )
+    return lines
+
+
+def deadline_of(text: str) -> datetime:
+    """A moment as `moment_of` reads it, or so many hours from now, as `36h`.
+
+    Raises:
+        SettingsError: It is neither.
+    """
+    if re.fullmatch(r"\d+(\.\d+)?h", text):
+        return datetime.now(UTC) + timedelta(hours=float(text[:-1]))
+    return moment_of(text)
 
 
 def narrowed(found: Namespace, recipe: Recipe, takes: Chosen) -> Chosen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -149,13 +150,15 @@ class Decoder:
     def _decode(self, piece: Piece | None) -> Iterator[VideoFrame]:
         codec = self._lax[1] if self._lax else self._codec
         self.refused = False
+        began = time.monotonic()
         try:
             frames = codec.decode(piece.packet(self._index.time_base) if piece else None)
         except (av.FFmpegError, EOFError):
             self._counters.add(decode_errors=1)
             self.refused = True
             return
-        self._counters.add(frames_decoded=len(frames))
+        took = time.monotonic() - began
+        self._counters.add(frames_decoded=len(frames), decode_seconds=took)
         if frames and frames[0].format.name == "cuda":
             self._counters.add(frames_decoded_gpu=len(frames))
         yield from frames

@@ -12,6 +12,7 @@ FFmpeg's copies run too, so a frame may be freed as soon as its conversion is qu
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -136,6 +137,7 @@ class DevicePictures:
         self, frames: Sequence[Decoded[VideoFrame]], wanted: Wanted | None
     ) -> Iterator[Decoded[Pictures]]:
         held = [(frame.frame, frame.picture) for frame in frames if frame.picture is not None]
+        began = time.monotonic()
         pictures = iter(
             [
                 made
@@ -144,7 +146,8 @@ class DevicePictures:
             ]
         )
         on_gpu = {"frames_converted_gpu": len(held)} if self._device.type == "cuda" else {}
-        self._counters.add(frames_converted=len(held), **on_gpu)
+        took = time.monotonic() - began
+        self._counters.add(frames_converted=len(held), convert_seconds=took, **on_gpu)
         for frame in frames:
             made = None if frame.picture is None else next(pictures)
             yield Decoded(frame.frame, frame.reason, made)

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -114,8 +115,9 @@ class Source:
 
     def _counted(self, asked: int, get: Callable[[], bytes]) -> bytes:
         self.counters.add(requests=1)
+        began = time.monotonic()
         data = get()
-        self.counters.add(bytes_read=len(data))
+        self.counters.add(bytes_read=len(data), read_seconds=time.monotonic() - began)
         if len(data) != asked:
             raise OSError(f"{len(data)} bytes came back of {asked} asked for")
         return data

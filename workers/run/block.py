@@ -1,7 +1,8 @@
 """Computed clips on their way into a store."""
 
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,10 @@ from workers.clock.clips import StreamInput
 from workers.clock.grid import Grid
 from workers.clock.timeline import NONE
 from workers.dataset.take import Take
+from workers.media.counters import Counters
 from workers.media.reader import Reader
 from workers.media.video import Video
+from workers.run.memory import peak_mib
 from workers.run.tasks import ClipPart, ClipRange, UnitRecord
 from workers.store.takestore import TakeStore
 
@@ -49,6 +52,17 @@ class Block:
             reason=reason,
         )
 
+    def write_all(self, store: TakeStore, starts: Iterable[int], counters: Counters) -> None:
+        """Write the units that begin with these clips, of all streams; bytes and time are counted.
+
+        Raises StorageError.
+        """
+        began = time.monotonic()
+        for start in starts:
+            for name in self.clips.streams:
+                counters.add(bytes_written=self.write(store, name, start))
+        counters.add(write_seconds=time.monotonic() - began)
+
 
 def unit_record(
     take: Take,
@@ -68,6 +82,7 @@ def unit_record(
         seconds=seconds,
         invalid=dict(invalid),
         counts={name: after[name] - before.get(name, 0) for name in after},
+        peak_mib=peak_mib(),
     )
 
 

@@ -167,8 +167,7 @@ class UnitExtractor:
         for number, part in self._parts(unit.take, unit.ranges, stores, stop, counters):
             blocks[number].take_in(part)
         for block, store in zip(blocks, stores, strict=True):
-            for name in block.clips.streams:
-                counters.add(bytes_written=block.write(store, name, block.clips.start))
+            block.write_all(store, [block.clips.start], counters)
         note_handed_over(blocks, stores, self._probed.get(unit.take, counters)[1])
         return blocks
 
@@ -210,9 +209,7 @@ class UnitExtractor:
         for _, part in self._parts(take, [clips], [store], stop, counters):
             block.take_in(part)
             yield part
-        for start in starts:
-            for name in clips.streams:
-                counters.add(bytes_written=block.write(store, name, start))
+        block.write_all(store, starts, counters)
         if starts:
             note_handed_over([block], [store], self._probed.get(take, counters)[1])
         if starts and not store.missing():
@@ -370,14 +367,17 @@ class UnitExtractor:
 
         def run(first: int, last: int, wanted: Wanted) -> Iterator[Decoded[Pictures]]:
             def convert(number: int, frame: VideoFrame) -> Pictures:
+                began = time.monotonic()
                 picture = frame_to_tensor(rgb(frame))
                 if turns:
                     picture = torch.rot90(picture, turns, (-2, -1))
-                reader.source.counters.add(frames_converted=1)
-                return tuple(
+                made = tuple(
                     resize_and_crop(picture, spec)[0] if number in seen else None
                     for spec, seen in zip(self._sizings, wanted, strict=False)
                 )
+                took = time.monotonic() - began
+                reader.source.counters.add(frames_converted=1, convert_seconds=took)
+                return made
 
             anywhere = frozenset[int]().union(*wanted)
             return reader.read(first, last, anywhere.__contains__, convert)

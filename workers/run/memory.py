@@ -1,6 +1,8 @@
 """What memory a job takes on this machine, estimated before it runs, and what is free."""
 
 import os
+import resource
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +90,15 @@ def _size(stream: Stream, resolution: str) -> tuple[int, int]:
 def _stream_mib(size: tuple[int, int]) -> int:
     height, width = size
     return STREAM_MIB + FRAMES_KEPT * height * width * 3 // 2 // MIB
+
+
+def peak_mib() -> tuple[int, int]:
+    """The most MiB of memory that this process has taken, of the machine and of its GPU."""
+    torch = sys.modules.get("torch")
+    on_gpu = 0
+    if torch is not None and torch.cuda.is_initialized():
+        on_gpu = torch.cuda.max_memory_reserved() // MIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, on_gpu
 
 
 def cores() -> int:

@@ -74,7 +74,7 @@ class Pool:
 
     def __init__(self, run: RunSpec) -> None:
         self.run = run
-        count, self._options, self._device, self._threads = shares_of(run)
+        count, self._options, self.device, self.threads = shares_of(run)
         self._slots = [_Slot() for _ in range(count)]
         self._batch: asyncio.PriorityQueue[_Queued] = asyncio.PriorityQueue()
         self._urgent: asyncio.PriorityQueue[_Queued] = asyncio.PriorityQueue()
@@ -277,7 +277,7 @@ class Pool:
         async with slot.hiring:
             if slot.worker is None:
                 worker = Worker.options(**self._options).remote(  # type: ignore[attr-defined]
-                    self._device, self._threads
+                    self.device, self.threads
                 )
                 try:
                     # Starting may take long and is no stall.

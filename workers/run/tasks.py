@@ -140,6 +140,7 @@ class UnitRecord:
         invalid: per stream, how many of its clips are invalid, of all targets together.
         counts: bytes_read, bytes_written, requests, retries, frames_decoded, clips …
         failures: why something was not done; of a unit that is done, the streams left out.
+        peak_mib: the most memory that the worker has taken so far, of the machine and of its GPU.
     """
 
     take: Take
@@ -149,6 +150,7 @@ class UnitRecord:
     invalid: Mapping[str, int] = field(default_factory=dict)
     counts: Mapping[str, float] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    peak_mib: tuple[int, int] = (0, 0)
 
     @property
     def clips(self) -> int:

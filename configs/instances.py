@@ -1,0 +1,43 @@
+"""What some machines cost an hour: list prices, to be checked against today's."""
+
+from dataclasses import dataclass
+
+# Of the list price, what spot machines were seen to cost: they may be gone at any moment.
+SPOT = (0.3, 0.7)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A kind of machine.
+
+    Attributes:
+        name: As its provider calls it.
+        cpus: Virtual processors.
+        gpus: Its GPUs, one for a worker.
+        price: USD an hour on demand, in US East (N. Virginia), as listed in the middle of 2026.
+    """
+
+    name: str
+    cpus: int
+    gpus: int
+    price: float
+
+    def workers(self, device: str, threads: int) -> int:
+        """How many workers it has room for.
+
+        Args:
+            device: `cuda` or `cpu`.
+            threads: CPU threads of a worker.
+        """
+        return self.gpus if device == "cuda" else max(1, self.cpus // max(1, threads))
+
+
+INSTANCES = {
+    one.name: one
+    for one in (
+        Instance("g6.xlarge", 4, 1, 0.8048),
+        Instance("g5.xlarge", 4, 1, 1.006),
+        Instance("c5.4xlarge", 16, 0, 0.68),
+        Instance("c7i.4xlarge", 16, 0, 0.714),
+    )
+}

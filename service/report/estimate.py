@@ -1,0 +1,156 @@
+"""What a job will take, by a calibration: hours, bytes, money, and whether a deadline is met."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from configs.instances import SPOT, Instance
+from workers.run.calibration import Calibration
+from workers.run.plan import PlannedTake
+
+Range = tuple[float, float, float]
+"""The least, what is expected, and the greatest."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is left to do of a job.
+
+    Attributes:
+        takes: With something to do.
+        clips: Times streams, of all encoders together.
+        bytes_read: Of the videos.
+    """
+
+    takes: int
+    clips: int
+    bytes_read: int
+
+    @classmethod
+    def of(cls, planned: Sequence[PlannedTake]) -> "Work":
+        """Of a plan."""
+        left = [take for take in planned if take.clips > take.clips_done]
+        clips = sum(take.clips - take.clips_done for take in left)
+        return cls(len(left), clips, sum(take.bytes for take in left))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a job will take on some workers like those that were measured.
+
+    Attributes:
+        workers: How many.
+        hours: From its start to its end.
+        worker_hours, gpu_hours: Of all workers; GPU hours are 0 on CPU.
+        bytes_read, bytes_written: Of videos, and of features.
+        machines: Of the instance; None without one.
+        cost: In the currency of the price; None without a price.
+        spot: The same on spot machines of the instance; None without one.
+        workers_needed: For the deadline, with the least rate that was measured; None without a
+            deadline, or where it is too near for any number.
+        meets_deadline: Whether the greatest of `hours` ends before it; None without one.
+    """
+
+    workers: int
+    hours: Range
+    worker_hours: Range
+    gpu_hours: Range
+    bytes_read: int
+    bytes_written: int
+    machines: int | None = None
+    cost: Range | None = None
+    spot: Range | None = None
+    workers_needed: int | None = None
+    meets_deadline: bool | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+
+def estimate(
+    work: Work,
+    calibration: Calibration,
+    workers: int,
+    *,
+    worker_price: float | None = None,
+    instance: Instance | None = None,
+    hours_left: float | None = None,
+) -> Estimate:
+    """What a job will take.
+
+    Args:
+        work: What is left of it.
+        calibration: Of the same encoders.
+        workers: How many there will be, each as those that were measured.
+        worker_price: Of one worker for an hour; the instance's share without one.
+        instance: The kind of machine, each with as many workers as it has room for.
+        hours_left: Until the deadline.
+    """
+    hours = _each(lambda rate: _hours(work, calibration, rate, workers), calibration)
+    worker_hours = _scaled(hours, workers)
+    machines = cost = spot = None
+    if instance is not None:
+        machines = math.ceil(workers / instance.workers(calibration.device, calibration.threads))
+        cost = _scaled(hours, machines * instance.price)
+        spot = (cost[0] * SPOT[0], cost[1] * sum(SPOT) / 2, cost[2] * SPOT[1])
+    if worker_price is not None:
+        cost, spot = _scaled(worker_hours, worker_price), None
+    needed = meets = None
+    if hours_left is not None:
+        needed = _workers_needed(work, calibration, hours_left)
+        meets = hours[2] <= hours_left
+    return Estimate(
+        workers,
+        hours,
+        worker_hours,
+        worker_hours if calibration.device == "cuda" else (0.0, 0.0, 0.0),
+        work.bytes_read,
+        round(work.clips * calibration.bytes_written / calibration.clips),
+        machines,
+        cost,
+        spot,
+        needed,
+        meets,
+    )
+
+
+def size_words(count: int) -> str:
+    """Bytes as people count them, by thousands and by 1024: `1.20 TB (1.09 TiB)`."""
+    for power, decimal, binary in ((4, "TB", "TiB"), (3, "GB", "GiB"), (2, "MB", "MiB")):
+        if count >= 1000**power or power == 2:
+            return f"{count / 1000**power:.2f} {decimal} ({count / 1024**power:.2f} {binary})"
+    raise AssertionError
+
+
+def range_words(values: Range, digits: int = 1) -> str:
+    """`12.3 (11.0 to 14.5)`."""
+    low, middle, high = (f"{value:,.{digits}f}" for value in values)
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def _each(hours: Any, calibration: Calibration) -> Range:
+    slow, mean, fast = calibration.clips_per_s
+    return hours(fast), hours(mean), hours(slow)
+
+
+def _hours(work: Work, calibration: Calibration, rate: float, workers: int) -> float:
+    if not work.clips:
+        return 0.0
+    busy = work.clips / rate + work.takes * calibration.prepare_seconds
+    return (busy / workers + calibration.start_seconds) / 3600
+
+
+def _workers_needed(work: Work, calibration: Calibration, hours_left: float) -> int | None:
+    if not work.clips:
+        return 0
+    seconds = hours_left * 3600 - calibration.start_seconds
+    if seconds <= 0:
+        return None
+    busy = work.clips / calibration.clips_per_s[0] + work.takes * calibration.prepare_seconds
+    return max(1, math.ceil(busy / seconds))
+
+
+def _scaled(values: Range, factor: float) -> Range:
+    return values[0] * factor, values[1] * factor, values[2] * factor
