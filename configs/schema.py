@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from configs.base import Settings
+from configs.budget import BudgetSpec
 from configs.timing import SyncSpec, TimelineSpec
 from takestream.storage import S3Options
 
@@ -231,6 +232,7 @@ class RunSpec(Settings):
     address: a Ray cluster; none starts Ray here. `auto` finds a running one.
     attempts: how often a unit may take its worker down before it is quarantined.
     stall_seconds: a unit without any progress for so long counts as hung.
+    budget: what it may cost, and by when it has to end.
     max_wait: seconds to wait for a first worker, as while a cluster has no node; None: for ever.
     """
 
@@ -243,6 +245,7 @@ class RunSpec(Settings):
     attempts: Annotated[int, Field(ge=1, le=10)] = 2
     stall_seconds: Annotated[float, Field(ge=5)] = 300.0
     max_wait: Annotated[float, Field(gt=0)] | None = None
+    budget: BudgetSpec = BudgetSpec()
 
 
 class JobSpec(Settings):

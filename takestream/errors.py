@@ -70,6 +70,7 @@ class ErrorKind(StrEnum):
     # The work.
     UNREADABLE = "unreadable", 1, 422  # the videos
     INCOMPLETE = "incomplete", 1, 503, 10  # not all of a take, or of a job, was extracted
+    BUDGET = "budget", 1, 503, None, True  # a job has cost, or taken, as much as it may
     CRASH = "crash", 1, 500  # it took its worker down
     ENGINE = "engine", 2, 503, 5, True  # Ray or its workers cannot be started or reached
     FAULT = "fault", 1, 500  # a fault of takestream

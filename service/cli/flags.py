@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from configs.faults import did_you_mean
 from configs.load import SettingsError, parse
 from configs.schema import JobSpec, LimitsSpec
+from service.cli.budget_flags import add_budget
 
 # Flag → where its value goes in a JobSpec.
 SETTINGS = {
@@ -60,6 +61,10 @@ SETTINGS = {
     "runtime": "run.runtime",
     "address": "run.address",
     "max_wait": "run.max_wait",
+    "worker_price": "run.budget.worker_price",
+    "instance": "run.budget.instance",
+    "max_cost": "run.budget.max_cost",
+    "deadline": "run.budget.deadline",
     "strict": "strict",
 }
 
@@ -266,6 +271,7 @@ def add_job(
         "--strict", action="store_true", default=None,
         help="fail when a stream is not wholly valid",
     )  # fmt: skip
+    add_budget(parser)
     add_storage(parser)
     add_release(parser)
     add_output_storage(parser)

@@ -25,7 +25,7 @@ from service.cli.flags import (
 )
 from service.cli.help import complete
 from service.cli.key_flags import add_keys
-from service.cli.output_flags import add_changed, add_outputs, add_price, add_reprocess
+from service.cli.output_flags import add_changed, add_outputs, add_reprocess
 from service.cli.process import guard_streams, interrupted, take_signals
 from service.cli.transfer_flags import add_export, add_import, add_segments
 from takestream.errors import ErrorKind, TakestreamError, kind_of
@@ -142,7 +142,6 @@ def build_parser() -> Parser:
     plan = commands.add_parser("plan", help="what a job would do, and what is done already")
     add_job(plan)
     add_changed(plan)
-    add_price(plan)
     plan.add_argument(
         "--stale", action="store_true",
         help="list the takes whose features are of other videos or settings, and why",

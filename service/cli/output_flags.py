@@ -3,7 +3,6 @@
 import argparse
 from typing import Any
 
-from configs.instances import INSTANCES
 from service.cli.flags import Parser, add_job, add_storage
 
 OUTPUT = "an output, or an encoder's folder in it"
@@ -60,20 +59,6 @@ def add_changed(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--since", metavar="DATE", help="takes of which a video was written at this date or later"
-    )
-
-
-def add_price(parser: argparse.ArgumentParser) -> None:
-    """What an estimate by a calibration wants to know."""
-    group = parser.add_argument_group("an estimate, by the output's calibration")
-    group.add_argument(
-        "--instance", choices=tuple(INSTANCES), help="a kind of machine, at its list price"
-    )
-    group.add_argument(
-        "--worker-price", type=float, metavar="X", help="what one worker costs an hour"
-    )
-    group.add_argument(
-        "--deadline", metavar="WHEN", help="a date and time, or hours from now, such as 36h"
     )
 
 

@@ -1,12 +1,11 @@
 """`takestream plan`: what a job would do, and which takes are stale."""
 
-import re
 import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from configs.instances import INSTANCES
@@ -40,7 +39,7 @@ def plan(found: Namespace) -> int:
     memory = memory_of(recipe, chosen)
     facts = plan_facts(planned, found.clips_per_second, found.price_per_hour)
     known = None if found.clips_per_second else calibration_for(recipe)
-    costs = None if known is None else _estimate(found, recipe, planned, known[0])
+    costs = None if known is None else _estimate(recipe, planned, known[0])
     facts["calibration"] = None if known is None else {**known[0].facts(), "uri": known[1]}
     facts["estimate"] = None if costs is None else costs.facts()
     facts["memory_mib"] = {**asdict(memory), "warning": memory.warning}
@@ -62,7 +61,7 @@ def plan(found: Namespace) -> int:
         cost = "" if facts["cost"] is None else f", cost {facts['cost']:.2f}"
         console.print(f"time {facts['hours']:.2f} h at {found.clips_per_second} clips/s{cost}")
     elif known is not None and costs is not None:
-        for line in estimate_lines(*known, costs, found.deadline):
+        for line in estimate_lines(*known, costs, job.run.budget.deadline):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     else:
         console.print(
@@ -80,32 +79,28 @@ def plan(found: Namespace) -> int:
     return 0
 
 
-def _estimate(
-    found: Namespace, recipe: Recipe, planned: Sequence[PlannedTake], calibration: Calibration
-) -> Estimate:
-    asked = recipe.job.run.workers
-    instance = None
-    if found.instance is not None:
-        instance = INSTANCES[found.instance]
-        if calibration.device == "cuda" and not instance.gpus:
-            raise SettingsError(
-                f"--instance: {found.instance} has no GPU, and the calibration is of one"
-            )
+def _estimate(recipe: Recipe, planned: Sequence[PlannedTake], calibration: Calibration) -> Estimate:
+    asked, budget = recipe.job.run.workers, recipe.job.run.budget
+    instance = INSTANCES[budget.instance] if budget.instance else None
+    if instance and calibration.device == "cuda" and not instance.gpus:
+        raise SettingsError(
+            f"--instance: {instance.name} has no GPU, and the calibration is of one"
+        )
     hours = None
-    if found.deadline is not None:
-        hours = (deadline_of(found.deadline) - datetime.now(UTC)).total_seconds() / 3600
+    if budget.deadline is not None:
+        hours = (budget.deadline - datetime.now(UTC)).total_seconds() / 3600
     return estimate(
         Work.of(planned),
         calibration,
         calibration.workers if asked == "auto" else asked,
-        worker_price=found.worker_price,
+        worker_price=budget.worker_price,
         instance=instance,
         hours_left=hours,
     )
 
 
 def estimate_lines(
-    calibration: Calibration, uri: str, costs: Estimate, deadline: str | None
+    calibration: Calibration, uri: str, costs: Estimate, deadline: datetime | None
 ) -> list[str]:
     """An estimate for a person, and what it rests on."""
     rate = range_words(
@@ -124,24 +119,14 @@ def estimate_lines(
     if deadline is not None:
         needs = "no number of workers" if costs.workers_needed is None else costs.workers_needed
         met = "is met" if costs.meets_deadline else "is not met for certain"
-        lines.append(f"deadline {deadline}: {met}; {needs} workers are needed to be sure")
+        when = deadline.isoformat(timespec="minutes")
+        lines.append(f"deadline {when}: {met}; {needs} workers are needed to be sure")
     lines.append(
         f"by {uri}: {calibration.units} units of {calibration.takes} takes on"
         f" {calibration.machine}, {calibration.workers} {calibration.device} workers of"
         f" {calibration.threads} threads, {rate} clips/s each, {calibration.memory_mib} MiB"
     )
     return lines
-
-
-def deadline_of(text: str) -> datetime:
-    """A moment as `moment_of` reads it, or so many hours from now, as `36h`.
-
-    Raises:
-        SettingsError: It is neither.
-    """
-    if re.fullmatch(r"\d+(\.\d+)?h", text):
-        return datetime.now(UTC) + timedelta(hours=float(text[:-1]))
-    return moment_of(text)
 
 
 def narrowed(found: Namespace, recipe: Recipe, takes: Chosen) -> Chosen:

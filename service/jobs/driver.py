@@ -12,11 +12,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from configs.load import SettingsError, parse
 from configs.schema import JobSpec
+from service.jobs.calibrations import calibration_for
 from service.jobs.choose import ChosenJob, choose
 from service.jobs.claim import Claim, NotOwner, new_owner
 from service.jobs.recorder import ProgressRecorder
@@ -30,6 +32,7 @@ from service.report.ending import (
     stopped,
     written_words,
 )
+from service.report.estimate import compared
 from service.report.progress import progress_display
 from service.report.summary import print_summary, write_report
 from takestream.errors import ErrorKind, StorageError
@@ -154,6 +157,10 @@ def _written(recipe: Recipe, report: Report) -> str | None:
     """Bring the catalogues up to date and write the report; where it is."""
     if not any(failure.kind is ErrorKind.OUTAGE for failure in report.failures):
         refresh_quietly(recipe.job.output, recipe.encoder_ids, recipe.output_s3)
+        if report.bill is not None:
+            with suppress(StorageError):
+                if known := calibration_for(recipe):
+                    report.bill = compared(report.bill, report.progress, *known)
     return write_report(recipe, report)
 
 

@@ -1,16 +1,15 @@
 """What a job will take, by a calibration: hours, bytes, money, and whether a deadline is met."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from configs.instances import SPOT, Instance
 from workers.run.calibration import Calibration
 from workers.run.plan import PlannedTake
-
-Range = tuple[float, float, float]
-"""The least, what is expected, and the greatest."""
+from workers.run.report import Progress
+from workers.run.spending import Bill, Range
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,31 @@ def estimate(
         needed,
         meets,
     )
+
+
+def compared(bill: Bill, progress: Progress, calibration: Calibration, uri: str) -> Bill:
+    """A bill with what the calibration says that the clips of the run take."""
+    takes = max(0, progress.takes_done)
+    hours = _each(
+        lambda rate: (progress.clips_done / rate + takes * calibration.prepare_seconds) / 3600,
+        calibration,
+    )
+    cost = None if bill.price is None else _scaled(hours, bill.price)
+    return replace(bill, expected_hours=hours, expected_cost=cost, calibration=uri)
+
+
+def bill_lines(bill: Bill) -> Iterator[str]:
+    """What a run cost beside what was expected, for a person."""
+    gpu = f", {bill.gpu_hours:.2f} of them on GPUs" if bill.gpu_hours else ""
+    words = f"{bill.worker_hours:.2f} worker hours{gpu}"
+    if bill.expected_hours is not None:
+        words += f"; by the calibration {range_words(bill.expected_hours, 2)}"
+    yield words
+    if bill.cost is not None:
+        words = f"cost {bill.cost:.2f}"
+        if bill.expected_cost is not None:
+            words += f"; by the calibration {range_words(bill.expected_cost, 2)}"
+        yield words
 
 
 def size_words(count: int) -> str:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.report.ending import failures_of, why_not_ok
+from service.report.estimate import bill_lines
 from service.report.progress import rates
 from takestream.errors import ErrorKind, StorageError
 from takestream.storage import join
@@ -32,6 +33,8 @@ REPORT_VERSION = 1
 
 # Of problems and of failures each, in the summary.
 _MOST_ROWS = 20
+# What a run of less cost is nobody's concern.
+LEAST_HOURS = 0.001
 # So many streams with the same trouble are named one by one, more as one line.
 _NAMED = 3
 
@@ -95,6 +98,7 @@ def report_facts(recipe: Recipe, report: Report) -> dict[str, Any]:
         "retries": int(counts.get("retries", 0)),
         "frames_decoded": int(counts.get("frames_decoded", 0)),
         "seconds": round(progress.seconds, 3),
+        "bill": None if report.bill is None else report.bill.facts(),
         "rates": {name: round(value, 3) for name, value in rates(progress).items()},
         "counts": dict(counts),
         "problems": {
@@ -256,6 +260,8 @@ def _numbers(report: Report) -> Iterator[str]:
         )
     else:
         yield _duration(progress.seconds)
+    if report.bill is not None and report.bill.worker_hours >= LEAST_HOURS:
+        yield from bill_lines(report.bill)
 
 
 def _next(recipe: Recipe, report: Report) -> Iterator[str]:

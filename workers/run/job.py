@@ -14,6 +14,7 @@ from workers.dataset.take import Take
 from workers.run.pool import Pool
 from workers.run.recipe import Recipe
 from workers.run.report import Progress, Report
+from workers.run.spending import Spending
 from workers.run.tasks import (
     Extract,
     Failure,
@@ -60,6 +61,7 @@ async def run_job(
     job = _Job(recipe, takes, lambda tasks: pool.submit(tasks, records.put_nowait), owner, done)
     job.report.losses.strict = recipe.job.strict
     ahead = pool.workers * AHEAD
+    spending = Spending(recipe.job.run.budget, pool.device, pool.threads)
     try:
         job.advance(ahead)
         while not job.over:
@@ -74,7 +76,12 @@ async def run_job(
                     job.stop(storage)
             job.advance(ahead)
             job.progress.tick(time.monotonic() - job.began, counts)
+            spending.tick(pool.alive, job.progress.seconds)
+            job.report.bill = spending.bill
             on_progress(job.progress, came)
+            if not job.over and (stop := spending.over()):
+                job.report.failures.append(stop)
+                break
             if not job.over and (why := pool.lost):
                 job.report.failures.append(pool_failure(None, why))
                 break

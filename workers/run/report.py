@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from workers.dataset.take import Take
+from workers.run.spending import Bill
 from workers.run.tasks import Failure
 
 # Rate and time left follow about the last half minute: a job's streams differ in size.
@@ -154,6 +155,7 @@ class Report:
     untouched: int = 0
     problems: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    bill: Bill | None = None
     losses: Losses = field(default_factory=Losses)
 
     @property

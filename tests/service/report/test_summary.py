@@ -26,6 +26,7 @@ from workers.store.takestore import TakeStore
 
 _numbers = itertools.count()
 KEYS = {
+    "bill",
     "streams",
     "bytes_read",
     "bytes_written",

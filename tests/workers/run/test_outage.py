@@ -26,7 +26,8 @@ TAKES = [
 class Answering:
     """Instead of the pool: gives what `becomes` says of each task."""
 
-    workers, lost = 1, None
+    workers, alive, lost = 1, 1, None
+    device, threads = "cpu", 1
 
     def __init__(self, becomes: Callable[[Task], Record]) -> None:
         self._becomes = becomes
