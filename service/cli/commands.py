@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from configs.load import encoder_presets, load_job, parse
@@ -11,9 +11,10 @@ from models.weights import is_here
 from service.cli.flags import dataset_job, flags_of, limits, overrides
 from service.cli.jobs import jobs, logs, perform, stop, submit
 from service.cli.plan import narrowed, plan
+from service.cli.verify import damage_line
 from service.jobs.choose import choose
 from service.jobs.driver import run_here
-from service.jobs.mend import repair_jobs, set_aside_damage
+from service.jobs.mend import set_aside_damage
 from service.report.console import print_json, print_json_list, result_console
 from service.report.inspect import describe_store, print_store
 from service.report.listing import (
@@ -27,16 +28,13 @@ from service.report.progress import progress_display
 from service.report.summary import print_summary, report_facts
 from service.report.table import print_rows
 from takestream.storage import S3Options
-from takestream.stores import find_stores
 from workers.dataset.guess import COLUMNS, guess_table
 from workers.dataset.layouts import dataset_of
 from workers.dataset.selection import select, selection_notes
-from workers.store.verify import VerifyReport, set_aside
-from workers.store.verify import verify as verify_store
 
 __all__ = [
     "demo", "encoders", "extract", "inspect", "jobs", "logs", "perform", "plan", "serve",
-    "serve_demo", "stop", "submit", "takes", "verify",
+    "serve_demo", "stop", "submit", "takes",
 ]  # fmt: skip
 
 
@@ -91,7 +89,7 @@ def extract(found: Namespace) -> int:
         return 0
     if found.check:
         for report in set_aside_damage(chosen):
-            print(f"takestream: {_damage_line(report)}", file=sys.stderr)
+            print(f"takestream: {damage_line(report)}", file=sys.stderr)
     with progress_display(quiet=found.json) as show:
         finished = run_here(chosen, show)
     if found.json:
@@ -139,55 +137,6 @@ def inspect(found: Namespace) -> int:
         if found.picture:
             print(f"picture: {found.picture}")
     return 0
-
-
-def verify(found: Namespace) -> int:
-    """Prove that stores are whole; 1 when one is not."""
-    s3 = _s3(found)
-    uris = [uri for given in found.stores for uri in find_stores(given, s3)]
-    reports = [verify_store(uri, s3) for uri in uris]
-    repaired: list[str] = []
-    if found.repair:
-        bad = [report for report in reports if not report.ok]
-        # Settings first: what cannot be done again is not set aside.
-        jobs = list(repair_jobs(bad, s3, found.job))
-        for report in bad:
-            set_aside(report, s3)
-            print(f"takestream: {_damage_line(report)}", file=sys.stderr)
-            repaired.append(report.uri)
-        for job in jobs:
-            with progress_display(quiet=found.form != "table") as show:
-                finished = run_here(choose(job), show)
-            if finished.end.error:
-                print(f"takestream: {finished.end.error}", file=sys.stderr)
-        reports = [verify_store(uri, s3) for uri in uris]
-    if found.form == "json":
-        facts = [{**asdict(report), "ok": report.ok} for report in reports]
-        print_json([{**each, "repaired": each["uri"] in repaired} for each in facts])
-    elif found.form == "csv":
-        rows = [
-            (report.uri, "ok" if report.ok else "FAULTY", "; ".join(report.faults))
-            for report in reports
-        ]
-        print_rows(("store", "status", "faults"), rows, form="csv")
-    else:
-        for report in reports:
-            word = "ok     " if report.ok else "FAULTY "
-            word = "mended " if report.ok and report.uri in repaired else word
-            print(f"{word} {report.uri}{f' ({report.take_name})' if report.take_name else ''}")
-            for fault in report.faults:
-                print(f"        {fault}")
-        whole = sum(report.ok for report in reports)
-        print(f"{whole} of {len(reports)} stores are whole")
-        if whole < len(reports) and not found.repair:
-            print("`takestream verify --repair` extracts again what is damaged or missing")
-    return 0 if all(report.ok for report in reports) else 1
-
-
-def _damage_line(report: VerifyReport) -> str:
-    lost = ", ".join(f"{clips} clips of {name}" for name, clips in report.lost.items())
-    what = lost or "its metadata or coordinates"
-    return f"{report.take_name or report.take_uid}: to be done again: {what} ({report.uri})"
 
 
 def serve(found: Namespace) -> int:

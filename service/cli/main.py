@@ -73,6 +73,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
+# Commands with a module of their name.
+OF_THEIR_OWN = ("calibrate", "completion", "doctor", "keys", "reprocess", "sync", "verify")
+
+
 def run(argv: Sequence[str]) -> int:
     """Run the command line; the exit code."""
     parser = build_parser()
@@ -85,7 +89,7 @@ def run(argv: Sequence[str]) -> int:
         home = "service.cli.commands"
         if found.command in REMOTE:
             home = "service.cli.jobs"
-        elif found.command in ("calibrate", "completion", "doctor", "keys", "reprocess", "sync"):
+        elif found.command in OF_THEIR_OWN:
             home = f"service.cli.{found.command}"
         elif found.command in OUTPUTS:
             home = "service.cli.outputs"
@@ -182,6 +186,14 @@ def build_parser() -> Parser:
     verify.add_argument("stores", nargs="+", metavar="STORE", help="stores, or folders of stores")
     verify.add_argument(
         "--repair", action="store_true", help="extract again what is damaged or missing"
+    )
+    verify.add_argument(
+        "--sample", type=positive, default=None, metavar="N",
+        help="extract N random clips again and compare",
+    )  # fmt: skip
+    verify.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice of clips")
+    verify.add_argument(
+        "--strict", action="store_true", help="1 also when a stream is not wholly valid"
     )
     verify.add_argument(
         "--job", metavar="FILE.yaml",

@@ -216,6 +216,12 @@ class UnitExtractor:
             store.finish()
         yield unit_record(take, [block], time.monotonic() - began, before, counters.snapshot())
 
+    def compute(self, take: Take, clips: ClipRange) -> Iterator[ClipPart]:
+        """The clips of a range, computed again and written nowhere. Raises as `extract` does."""
+        store = self._store(take, clips.target)
+        for _, part in self._parts(take, [clips], [store], lambda: False, Counters()):
+            yield part
+
     def _store(self, take: Take, target: int) -> TakeStore:
         uri = self.recipe.store_uri(take.uid, self.recipe.targets[target])
         return TakeStore.open(uri, self.recipe.output_s3, writable=True)

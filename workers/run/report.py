@@ -141,7 +141,7 @@ class Losses:
         ]
         more = ", …" if len(self._lost) > _NAMED else ""
         return (
-            f"{lost:,} of {self.streams:,} streams are not wholly valid, of {len(self._lost):,} of"
+            f"not wholly valid: {lost:,} of {self.streams:,} streams, in {len(self._lost):,} of"
             f" {len(self._asked):,} takes: {', '.join(few)}{more}"
         )
 

@@ -250,7 +250,7 @@ def test_streams_that_are_not_wholly_valid_are_told_first_and_fail_a_strict_job(
         losses.count(take, {"cam01_0": 3})
         report = make_report(losses=losses)
         lines = summary(make_recipe(), report).splitlines()
-        assert lines[1].strip().startswith("1 of 2 streams are not wholly valid, of 1 of 1 takes")
+        assert lines[1].strip().startswith("not wholly valid: 1 of 2 streams, in 1 of 1 takes")
         facts = report_facts(make_recipe(), report)
         assert facts["streams"] == {"asked": 2, "lost": {"uid-b": ["cam01_0"]}}
         assert facts["ok"] == report.ok == (not strict)

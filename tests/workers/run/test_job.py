@@ -157,7 +157,7 @@ def test_streams_that_are_not_wholly_valid_are_counted_by_take() -> None:
     losses = job.report.losses
     assert losses.by_take == {"uid-0": ["a_0"], "uid-1": ["b_0"], "uid-2": ["a_0", "b_0"]}
     assert losses.words is not None
-    assert losses.words.startswith("4 of 8 streams are not wholly valid, of 3 of 4 takes: ")
+    assert losses.words.startswith("not wholly valid: 4 of 8 streams, in 3 of 4 takes: ")
 
 
 def test_losses_fail_a_job_where_that_is_asked_for() -> None:
