@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from configs.base import Settings
 from configs.budget import BudgetSpec
+from configs.keys import KeysSpec
 from configs.timing import SyncSpec, TimelineSpec
 from takestream.storage import S3Options
 
@@ -233,6 +234,7 @@ class RunSpec(Settings):
     attempts: how often a unit may take its worker down before it is quarantined.
     stall_seconds: a unit without any progress for so long counts as hung.
     budget: what it may cost, and by when it has to end.
+    keys: how long the data set's keys live, and what to do when they have run out.
     max_wait: seconds to wait for a first worker, as while a cluster has no node; None: for ever.
     """
 
@@ -246,6 +248,7 @@ class RunSpec(Settings):
     stall_seconds: Annotated[float, Field(ge=5)] = 300.0
     max_wait: Annotated[float, Field(gt=0)] | None = None
     budget: BudgetSpec = BudgetSpec()
+    keys: KeysSpec = KeysSpec()
 
 
 class JobSpec(Settings):

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from configs.faults import did_you_mean
 from configs.load import SettingsError, parse
 from configs.schema import JobSpec, LimitsSpec
-from service.cli.budget_flags import add_budget
+from service.cli.budget_flags import BUDGET_SETTINGS, add_budget
 
 # Flag → where its value goes in a JobSpec.
 SETTINGS = {
@@ -61,10 +61,7 @@ SETTINGS = {
     "runtime": "run.runtime",
     "address": "run.address",
     "max_wait": "run.max_wait",
-    "worker_price": "run.budget.worker_price",
-    "instance": "run.budget.instance",
-    "max_cost": "run.budget.max_cost",
-    "deadline": "run.budget.deadline",
+    **BUDGET_SETTINGS,
     "strict": "strict",
 }
 

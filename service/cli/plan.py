@@ -13,6 +13,7 @@ from configs.load import SettingsError, load_job
 from service.cli.flags import flags_of, overrides
 from service.jobs.calibrations import calibration_for
 from service.jobs.choose import Chosen, choose_takes
+from service.jobs.expiry import key_life
 from service.report.console import print_json, result_console
 from service.report.estimate import Estimate, Work, estimate, range_words, size_words
 from service.report.listing import PLAN, plan_facts, planned_facts, planned_row
@@ -42,6 +43,8 @@ def plan(found: Namespace) -> int:
     costs = None if known is None else _estimate(recipe, planned, known[0])
     facts["calibration"] = None if known is None else {**known[0].facts(), "uri": known[1]}
     facts["estimate"] = None if costs is None else costs.facts()
+    keys = key_life(job)
+    facts["keys"] = None if keys is None else keys.facts()
     facts["memory_mib"] = {**asdict(memory), "warning": memory.warning}
     if found.form == "json":
         each = [planned_facts(take) for take in planned]
@@ -68,6 +71,9 @@ def plan(found: Namespace) -> int:
             "[dim]no calibration of these encoders is in the output: `takestream calibrate` with"
             " the same flags adds hours and cost[/dim]"
         )
+    if keys is not None:
+        needed = None if costs is None else costs.hours[2]
+        console.print(keys.words(needed), highlight=False, markup=False, soft_wrap=True)
     if job.run.address is None and facts["clips_left"]:
         one = f"{memory.workers} worker{'s' if memory.workers > 1 else ''}"
         free = "" if memory.free is None else f"; {memory.free} MiB are free"

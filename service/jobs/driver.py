@@ -21,6 +21,7 @@ from configs.schema import JobSpec
 from service.jobs.calibrations import calibration_for
 from service.jobs.choose import ChosenJob, choose
 from service.jobs.claim import Claim, NotOwner, new_owner
+from service.jobs.expiry import key_life, ran_out, wait_for_keys
 from service.jobs.recorder import ProgressRecorder
 from service.jobs.records import JobRecord, Records
 from service.report.console import result_console
@@ -133,6 +134,8 @@ def run_here(chosen: ChosenJob, *watchers: Watcher) -> Finished:
             watcher(report.progress, ())
         return Finished(report, write_report(recipe, report), end_of(report))
 
+    if (keys := key_life(recipe.job)) is not None:
+        log.warning("%s", keys.words())
     if recipe.job.run.address is None and (why := memory_of(recipe, chosen.takes).warning):
         log.warning("%s", why)
 
@@ -147,8 +150,13 @@ def run_here(chosen: ChosenJob, *watchers: Watcher) -> Finished:
         last[:] = [progress]
 
     try:
-        with ray_session(recipe.job.run):
-            return asyncio.run(run())
+        while True:
+            # Of its own each time: workers that are new read the keys anew.
+            with ray_session(recipe.job.run):
+                finished = asyncio.run(run())
+            out = recipe.job.run.keys.wait and ran_out(finished.report)
+            if not out or not wait_for_keys(recipe):
+                return finished
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*(written_words(progress_facts(p)) for p in last)) from None
 

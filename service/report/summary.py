@@ -34,7 +34,7 @@ REPORT_VERSION = 1
 # Of problems and of failures each, in the summary.
 _MOST_ROWS = 20
 # What a run of less cost is nobody's concern.
-LEAST_HOURS = 0.001
+LEAST_HOURS = 0.005
 # So many streams with the same trouble are named one by one, more as one line.
 _NAMED = 3
 

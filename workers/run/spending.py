@@ -79,7 +79,7 @@ class Spending:
         """Why the run has to stop; None as long as it need not."""
         budget, cost = self._budget, self.bill.cost
         if budget.max_cost is not None and cost is not None and cost >= budget.max_cost:
-            why = f"it has cost {cost:.2f}, and --max-cost is {budget.max_cost:g}"
+            why = f"it has cost {cost:.4f}, and --max-cost is {budget.max_cost:g}"
         elif budget.deadline is not None and (now or datetime.now(UTC)) >= budget.deadline:
             why = f"its deadline, {budget.deadline.isoformat(timespec='minutes')}, has come"
         else:

@@ -52,7 +52,7 @@ def test_the_limits() -> None:
     stop = spending.over()
     assert stop is not None
     assert stop.fatal
-    assert "has cost 2.00, and --max-cost is 2" in stop.reason
+    assert "has cost 2.0003, and --max-cost is 2" in stop.reason
     assert spending.bill.gpu_hours == spending.bill.worker_hours
     late = Spending(BudgetSpec(deadline=NOW), "cpu", 4)
     assert late.over(NOW - timedelta(seconds=1)) is None
