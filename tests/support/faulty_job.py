@@ -50,7 +50,8 @@ FRAMES, UNIT_FRAMES = 48, 16
 class InlinePool:
     """In the place of the workers on Ray: runs tasks one after the other, in one thread."""
 
-    workers, lost = 1, None
+    workers, alive, lost = 1, 1, None
+    device, threads = "cpu", 1
 
     def __init__(self, recipe: Recipe) -> None:
         encoders = [BrightnessEncoder(target.encoder) for target in recipe.targets]
