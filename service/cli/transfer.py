@@ -12,6 +12,7 @@ from service.transfer.stored import Chosen, choose_stores
 from takestream.storage import S3Options, absolute, join
 from workers.dataset.layouts import open_dataset
 from workers.dataset.segments import read_segments
+from workers.store.catalogue import refresh_quietly
 
 
 def segments(found: Namespace) -> int:
@@ -86,6 +87,7 @@ def import_(found: Namespace) -> int:
         print(f"progress takes={result.done}/{result.takes}", file=sys.stderr)
 
     result = import_to(job, absolute(found.output), _output_s3(found), tell)
+    refresh_quietly(absolute(found.output), [result.encoder_id], _output_s3(found))
     where = join(absolute(found.output), result.encoder_id)
     facts = {
         "output": where, "encoder_id": result.encoder_id, "takes": result.takes,

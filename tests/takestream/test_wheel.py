@@ -34,6 +34,15 @@ for name in absent:
 ds = takestream.open(store)
 assert dict(ds.sizes) == {"clip": 3, "stream": 2, "feature": 4} and ds.features.values.all()
 
+# Without anything that reads Parquet the stores themselves are read.
+output = store.rsplit("/", 2)[0]
+with open(store.rsplit("/", 1)[0] + "/catalogue.parquet", "wb") as unread:
+    unread.write(b"PAR1")
+table = takestream.ls(output)
+assert (list(table.status), list(table.store)) == (["complete"], [store])
+assert list(table.valid_clips) == [6]
+assert list(takestream.open(output).children) == list(table.take_name)
+
 import takestream.training.windows, s3fs
 try:
     takestream.Windows(store)

@@ -268,6 +268,7 @@ def test_the_commands_over_s3_like_storage(output: str, capsys: Any, tmp_path: P
     assert run([*command, "omnivore", "--json"]) == 0
     facts = json.loads(capsys.readouterr()[0])
     assert (facts["takes"], facts["uncertain"]) == (3, 3)
+    assert (Path(facts["output"]) / "catalogue.parquet").exists()
     assert facts["left_out"] == {"takestream.json": "it is neither .pt nor .npy"}
     assert run([*command, "../evil"]) == 2
     assert run(["import", str(tmp_path / "none"), "--output", "o", "--name", "x"]) == 2
