@@ -1,6 +1,7 @@
 """What the command line is as a process: its signals, and its streams when they fail."""
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -101,6 +102,10 @@ def guard_streams() -> Stream:
         sys.stdout = os.fdopen(1, "w", closefd=False)
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that is not UTF-8, and names that are half a character, are shown by escapes.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     guarded = Stream(sys.stdout)
     # A descriptor of its own: what libraries write to the standard error themselves can then be
     # told from what we say.

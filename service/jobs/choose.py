@@ -1,6 +1,7 @@
 """From a job's settings to what it will do: its recipe, and the takes with their streams."""
 
 import logging
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -61,9 +62,15 @@ def choose_takes(job: JobSpec) -> Chosen:
         log.warning("%s", note)
     if job.segments and selected:
         selected = read_segments(job.segments, job.s3).of(selected)
+    names = Counter(take.name for take in takes)
     chosen = [
         (
-            replace(whole[take.uid], segments=take.segments),
+            # Of takes with one name, messages and reports have to say which is meant.
+            replace(
+                whole[take.uid],
+                segments=take.segments,
+                name=take.name if names[take.name] == 1 else f"{take.name} ({take.uid})",
+            ),
             tuple(stream.key for stream in take.streams),
         )
         for take in selected

@@ -1,9 +1,11 @@
 """What every data set can be asked, whatever its layout."""
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
+
+from fsspec import AbstractFileSystem
 
 from takestream.storage import S3Options, join, open_filesystem, translated
 from workers.dataset.take import Stream, Take
@@ -53,9 +55,21 @@ class Dataset(Protocol):
 
 
 def source_of(dataset: Dataset, stream: Stream, counters: Counters | None = None) -> Source:
-    """The object of a stream that has one, to be read by range."""
+    """The object of a stream that has one, to be read by range.
+
+    Raises:
+        StorageError: the storage cannot say which of a stream's keys is there.
+    """
     uri, s3 = dataset.where(stream)
-    return Source(uri, s3, counters)
+    found = Source(uri, s3, counters)
+    for other in (uri, *stream.others) if stream.others else ():
+        source = Source(other, s3, counters)
+        try:
+            source.identity()
+        except FileNotFoundError:
+            continue
+        return source
+    return found
 
 
 def object_sizes(takes: Sequence[Take], s3: S3Options | None = None) -> dict[str, int | None]:
@@ -63,15 +77,18 @@ def object_sizes(takes: Sequence[Take], s3: S3Options | None = None) -> dict[str
 
     One listing for each folder. Raises StorageError when the storage cannot be reached.
     """
-    uris = [s.uri for take in takes for s in take.streams if s.uri]
-    folders = sorted({posixpath.dirname(uri) for uri in uris})
+    uris = {s.uri: (s.uri, *s.others) for take in takes for s in take.streams if s.uri}
+    folders = sorted({posixpath.dirname(uri) for forms in uris.values() for uri in forms})
 
     def listing(folder: str) -> dict[str, int]:
         return {join(folder, name): size for name, size in list_files(folder, s3).items()}
 
     with ThreadPoolExecutor(32) as pool:
         sizes = {uri: size for part in pool.map(listing, folders) for uri, size in part.items()}
-    return {uri: sizes.get(uri) for uri in uris}
+    return {
+        uri: next((sizes[form] for form in forms if form in sizes), None)
+        for uri, forms in uris.items()
+    }
 
 
 def list_files(
@@ -97,5 +114,12 @@ def list_files(
     return {
         posixpath.basename(entry["name"].rstrip("/")): int(entry["size"] or 0)
         for entry in found
-        if entry["type"] == wanted
+        if (_followed(fs, entry) if entry.get("islink") else entry["type"]) == wanted
     }
+
+
+def _followed(fs: AbstractFileSystem, entry: Mapping[str, Any]) -> str:
+    """What a symbolic link leads to; empty where it leads nowhere."""
+    if fs.isdir(entry["name"]):
+        return "directory"
+    return "file" if fs.isfile(entry["name"]) else ""

@@ -4,8 +4,7 @@ Layout and fields: https://docs.ego-exo4d-data.org/data/metadata and …/data/ta
 """
 
 import posixpath
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from configs.schema import Resolution
@@ -16,11 +15,24 @@ from workers.dataset.manifests import find_manifest
 from workers.dataset.regions import Reach
 from workers.dataset.release import SCHEME, Mirror, measured, placed, release_root
 from workers.dataset.splits import with_splits
-from workers.dataset.take import DatasetError, Stream, Take, is_plain_name
+from workers.dataset.take import DatasetError, Stream, Take
+from workers.dataset.words import (
+    clean,
+    flag,
+    flaw_of,
+    is_plain_name,
+    missing,
+    other_forms,
+    seconds,
+    table,
+    text,
+)  # fmt: skip
 from workers.media.source import ObjectIdentity, Source
 
 # Entries of `frame_aligned_videos` that are made from cameras and are none.
 NOT_CAMERAS = frozenset({"collage", "best_exo"})
+# Of the entries that are left out.
+_NAMED = 5
 
 
 class EgoExo:
@@ -62,12 +74,12 @@ class EgoExo:
         """As `Dataset.takes` says."""
         s3 = self._reach(self._uri)
         manifest = find_manifest(self._uri, self._resolution, s3, needed=self._official)
-        takes = read_takes(self._uri, self._resolution, s3)
         odd: list[str] = []
+        takes = read_takes(self._uri, self._resolution, s3, odd)
         if manifest is not None:
             mirror = Mirror(self._mirror, self._reach(self._mirror)) if self._mirror else None
             takes = placed(takes, self._uri, manifest, mirror)
-            odd = manifest.odd
+            odd += manifest.odd
         elif self._mirror:
             raise DatasetError(
                 f"{self._uri}: it has no manifests, so it is no release that a mirror could be"
@@ -98,12 +110,24 @@ class EgoExo:
 
 
 def read_takes(
-    dataset: str, resolution: Resolution = "full", s3: S3Options | None = None
+    dataset: str,
+    resolution: Resolution = "full",
+    s3: S3Options | None = None,
+    odd: list[str] | None = None,
 ) -> list[Take]:
     """All takes of the data set at `dataset`, in the order of its `takes.json`.
 
-    Raises DatasetError when `takes.json` is absent or not a list of takes, StorageError when the
-    storage cannot be read.
+    An entry that cannot be used is left out, alone.
+
+    Args:
+        dataset: URI of the folder.
+        resolution: `full`, or `448` for the downscaled videos.
+        s3: how to reach it.
+        odd: gets a sentence for each entry that was left out.
+
+    Raises:
+        DatasetError: `takes.json` is absent, no list, or none of its entries can be used.
+        StorageError: the storage cannot be read.
     """
     uri = join(dataset, "takes.json")
     try:
@@ -115,85 +139,103 @@ def read_takes(
             f"{uri}: no such object; --dataset is the folder that holds takes.json. The downloader"
             " writes it with --parts metadata, and not where --uids chooses takes alone"
         ) from None
-    takes = []
+    takes: dict[str, Take] = {}
+    twice: set[str] = set()
+    faults: list[str] = []
     try:
         for number, entry in enumerate(json_entries(data, "takes")):
-            if not isinstance(entry, dict):
-                raise DatasetError(f"{uri}: expected a JSON list of takes; entry {number} is none")
-            takes.append(_take(dataset, entry, resolution, number, uri))
-    except DatasetError:
-        raise
+            try:
+                take = _take(dataset, entry, resolution)
+            except ValueError as error:
+                faults.append(f"{uri}: entry {number} is left out: {error}")
+                continue
+            if takes.setdefault(take.uid, take) != take:
+                twice.add(take.uid)
     except ValueError as error:
         raise DatasetError(f"{uri}: {error}") from error
-    doubles = [uid for uid, count in Counter(take.uid for take in takes).items() if count > 1]
-    if doubles:
-        raise DatasetError(f"{uri}: take_uid {min(doubles)} stands there more than once")
-    return takes
+    for uid in sorted(twice):
+        faults.append(
+            f"{uri}: take_uid {uid} stands there more than once, with other facts each time; it is"
+            " left out"
+        )
+        del takes[uid]
+    if faults and not takes:
+        raise DatasetError(f"{faults[0]} ({len(faults)} entries, none can be used)")
+    if odd is not None:
+        few, more = faults[:_NAMED], len(faults) - _NAMED
+        odd += [*few, *([f"{uri}: {more} more entries are left out"] if more > 0 else [])]
+    return list(takes.values())
 
 
-def _take(
-    dataset: str, entry: Mapping[str, Any], resolution: Resolution, index: int, uri: str
-) -> Take:
+def _take(dataset: str, entry: Any, resolution: Resolution) -> Take:
+    """Raises ValueError for an entry that is no take."""
+    if isinstance(entry, ValueError):
+        raise entry
+    if not isinstance(entry, dict):
+        raise ValueError(f"a take is a JSON object, found {_shown(entry)}")
     uid = entry.get("take_uid")
     if not isinstance(uid, str) or not is_plain_name(uid):
-        raise DatasetError(f"{uri}: take {index} has no usable take_uid (found {uid!r})")
-    try:
-        return _documented_take(dataset, entry, resolution, uid)
-    except (AttributeError, TypeError) as error:
-        raise DatasetError(f"{uri}: take {uid} is not as documented ({error})") from error
-
-
-def _documented_take(
-    dataset: str, entry: Mapping[str, Any], resolution: Resolution, uid: str
-) -> Take:
-    capture = entry.get("capture") or {}
-    cameras = {
-        camera.get("cam_id"): camera.get("is_ego")
-        for camera in capture.get("cameras") or ()
-        if isinstance(camera, dict)
-    }
-    videos = entry.get("frame_aligned_videos") or {}
-    root_dir = entry.get("root_dir") or join("takes", str(entry.get("take_name") or uid))
-    streams = []
-    for cam_id, by_name in videos.items():
-        if cam_id in NOT_CAMERAS:
-            continue
-        for name, video in (by_name or {}).items():
-            video = video or {}
-            if video.get("is_collage"):
-                continue
-            relative = video.get("relative_path")
-            ego = cameras.get(cam_id)
-            streams.append(
-                Stream(
-                    key=f"{cam_id}_{name}",
-                    cam_id=cam_id,
-                    name=name,
-                    uri=_video_uri(dataset, root_dir, relative, resolution, uid),
-                    # Some releases write the flag as text.
-                    is_ego=(
-                        cam_id.lower().startswith("aria")
-                        if ego is None
-                        else str(ego).lower() == "true"
-                    ),
-                    camera_kind=camera_kind(cam_id, name),
-                )
-            )
-    duration = entry.get("duration_sec")
+        raise ValueError(f"it has no usable take_uid (found {_shown(uid)})")
+    name = text(entry.get("take_name")) or uid
+    capture = table(entry.get("capture"))
+    streams: dict[str, Stream] = {}
+    for stream in _streams(dataset, entry, resolution, uid):
+        streams.setdefault(stream.key, stream)
     return Take(
         uid=uid,
-        name=str(entry.get("take_name") or uid),
-        task=_text(entry.get("task_name")) or _text(entry.get("parent_task_name")),
-        university=_text(entry.get("university_name")),
-        capture=_text(capture.get("capture_name")),
-        duration=float(duration) if isinstance(duration, int | float) and duration >= 0 else None,
-        streams=tuple(streams),
-        capture_uid=_text(entry.get("capture_uid")) or _text(capture.get("capture_uid")),
-        parent_task=_text(entry.get("parent_task_name")),
-        best_exo=_text(entry.get("best_exo")),
-        narrated=_flag(entry.get("is_narrated")),
-        validated=_flag(entry.get("validated")),
+        name=name,
+        task=text(entry.get("task_name")) or text(entry.get("parent_task_name")),
+        university=text(entry.get("university_name")),
+        capture=text(capture.get("capture_name")),
+        duration=seconds(entry.get("duration_sec")),
+        streams=tuple(streams.values()),
+        capture_uid=text(entry.get("capture_uid")) or text(capture.get("capture_uid")),
+        parent_task=text(entry.get("parent_task_name")),
+        best_exo=text(entry.get("best_exo")),
+        narrated=flag(entry.get("is_narrated")),
+        validated=flag(entry.get("validated")),
     )
+
+
+def _streams(
+    dataset: str, entry: Mapping[str, Any], resolution: Resolution, uid: str
+) -> Iterator[Stream]:
+    listed = table(entry.get("capture")).get("cameras")
+    cameras = {
+        camera["cam_id"]: camera.get("is_ego")
+        for camera in (listed if isinstance(listed, list) else ())
+        if isinstance(camera, dict) and isinstance(camera.get("cam_id"), str)
+    }
+    name, root_dir = entry.get("take_name"), entry.get("root_dir")
+    if not isinstance(root_dir, str) or not root_dir:
+        root_dir = join("takes", name if isinstance(name, str) and name else uid)
+    videos = entry.get("frame_aligned_videos")
+    if not isinstance(videos, dict) and not missing(videos):
+        raise ValueError(f"take {uid}: frame_aligned_videos is {_shown(videos)}, no table")
+    for cam_id, by_name in table(videos).items():
+        if cam_id in NOT_CAMERAS:
+            continue
+        for stream, video in table(by_name).items():
+            facts = table(video)
+            if flag(facts.get("is_collage")):
+                continue
+            ego = flag(cameras.get(cam_id))
+            others: tuple[str, ...] = ()
+            if not isinstance(video, dict) and not missing(video):
+                where, note = None, f"takes.json has {_shown(video)} for it, no table"
+            else:
+                relative = facts.get("relative_path")
+                where, others, note = _video_uri(dataset, root_dir, relative, resolution)
+            yield Stream(
+                key=clean(f"{cam_id}_{stream}"),
+                cam_id=clean(cam_id),
+                name=clean(stream),
+                uri=where,
+                others=others,
+                is_ego=cam_id.lower().startswith("aria") if ego is None else ego,
+                camera_kind=camera_kind(cam_id, stream),
+                note=note,
+            )
 
 
 def camera_kind(cam_id: str, name: str) -> str:
@@ -205,25 +247,24 @@ def camera_kind(cam_id: str, name: str) -> str:
     return "gopro" if cam_id.lower().startswith(("cam", "gp", "gopro")) else "other"
 
 
-def _flag(value: Any) -> bool | None:
-    return {"true": True, "1": True, "false": False, "0": False}.get(str(value).lower())
-
-
 def _video_uri(
-    dataset: str, root_dir: str, relative: str | None, resolution: Resolution, uid: str
-) -> str | None:
-    if not relative:
-        return None
+    dataset: str, root_dir: str, relative: Any, resolution: Resolution
+) -> tuple[str | None, tuple[str, ...], str]:
+    """The URI of a stream's video, where else it may lie; or None, and why there is none."""
+    if not isinstance(relative, str) or not relative:
+        odd = "" if missing(relative) or not relative else f"its path is {_shown(relative)}"
+        return None, (), odd
     if resolution == "448":
         folder, name = posixpath.split(relative)
         relative = posixpath.join(folder, "downscaled", "448", name)
     path = posixpath.join(root_dir, relative)
-    # takes.json may come from anywhere: it must not reach outside its own data set.
-    # (`::` makes fsspec open several storages on top of each other.)
-    if posixpath.isabs(path) or ".." in path.split("/") or "://" in path or "::" in path:
-        raise DatasetError(f"take {uid}: the path {path!r} leaves the data set")
-    return join(dataset, posixpath.normpath(path))
+    if flaw := flaw_of(path):
+        return None, (), f"its path {_shown(path)} {flaw}, so it is not read"
+    normal = posixpath.normpath(path)
+    others = tuple(join(dataset, other) for other in other_forms(path, normal))
+    return join(dataset, normal), others, ""
 
 
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+def _shown(value: Any) -> str:
+    """A value of the data set's, for a message."""
+    return ascii(value)[:80]

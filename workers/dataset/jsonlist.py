@@ -12,7 +12,8 @@ _BOM = b"\xef\xbb\xbf"
 def json_entries(data: bytes, of: str) -> Iterator[Any]:
     """The entries of the JSON list in `data`, each made when it is asked for.
 
-    What is not quite JSON and Python's own module reads (NaN) is read too.
+    What is not quite JSON and Python's own module reads (NaN) is read too. In place of an entry
+    that cannot be read comes the ValueError that says why.
 
     Args:
         data: the list.
@@ -21,9 +22,10 @@ def json_entries(data: bytes, of: str) -> Iterator[Any]:
     Raises:
         ValueError: it is no valid JSON, or no list.
     """
+    data = data.removeprefix(_BOM)
     try:
-        entries = msgspec.json.decode(data.removeprefix(_BOM), type=list[msgspec.Raw])
-    except (msgspec.MsgspecError, RecursionError):
+        entries = msgspec.json.decode(data, type=list[msgspec.Raw])
+    except (ValueError, RecursionError):
         whole = _parsed(data)
         if not isinstance(whole, list):
             raise ValueError(f"expected a JSON list of {of}") from None
@@ -32,12 +34,15 @@ def json_entries(data: bytes, of: str) -> Iterator[Any]:
     for raw in entries:
         try:
             yield msgspec.json.decode(raw)
-        except (msgspec.MsgspecError, RecursionError):
-            yield _parsed(bytes(raw))
+        except (ValueError, RecursionError):
+            try:
+                yield _parsed(bytes(raw))
+            except ValueError as error:
+                yield error
 
 
 def _parsed(data: bytes) -> Any:
     try:
-        return json.loads(data.decode("utf-8-sig"))
+        return json.loads(data)  # also in UTF-16 and UTF-32, told by the first bytes
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not valid JSON ({error})") from error

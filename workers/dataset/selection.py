@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from configs.faults import did_you_mean
 from configs.schema import Selection
 from workers.dataset.take import DatasetError, Stream, Take
+from workers.dataset.words import clean
 
 # Left out unless asked for: Aria's eye cameras have 10 pictures a second and black frames between.
 LEFT_OUT = frozenset({"et"})
@@ -17,6 +18,7 @@ def select(takes: Sequence[Take], selection: Selection) -> list[Take]:
     Takes in which no stream is left are left out. Raises DatasetError for a word that the data set
     does not have, with the nearest that it has.
     """
+    selection = _as_read(selection)
     _check_words(takes, selection)
     kinds = _kinds(takes, selection)
     chosen = []
@@ -63,8 +65,19 @@ def selection_notes(takes: Sequence[Take], selection: Selection) -> list[str]:
     return notes
 
 
+def _as_read(selection: Selection) -> Selection:
+    """The words of a selection in the form in which those of the data set were read."""
+    given = ((name, getattr(selection, name)) for name in type(selection).model_fields)
+    words = {
+        name: tuple(clean(word) if isinstance(word, str) else word for word in value)
+        for name, value in given
+        if isinstance(value, tuple)
+    }
+    return selection.model_copy(update=words)
+
+
 def _check_words(takes: Sequence[Take], selection: Selection) -> None:
-    uids = {take.uid for take in takes} | {t.capture_uid for t in takes if t.capture_uid}
+    uids = {clean(take.uid) for take in takes} | {t.capture_uid for t in takes if t.capture_uid}
     _known("uid", selection.uids, uids, exact=True)
     _known("take name", selection.take_names, {take.name for take in takes}, exact=True)
     captures = {c for take in takes for c in (take.capture, take.capture_uid) if c}
@@ -99,7 +112,7 @@ def _kinds(takes: Sequence[Take], selection: Selection) -> Collection[str] | Non
 def _take_wanted(take: Take, selection: Selection) -> bool:
     uids = selection.uids
     return (
-        (not uids or take.uid in uids or take.capture_uid in uids)
+        (not uids or clean(take.uid) in uids or take.capture_uid in uids)
         and (not selection.take_names or take.name in selection.take_names)
         and (not selection.tasks or _matches(take.task, selection.tasks))
         and (not selection.parent_tasks or _matches(take.parent_task, selection.parent_tasks))

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from takestream.storage import S3Options, join
 from workers.dataset.base import object_sizes
-from workers.dataset.take import DatasetError, Stream, Take, is_plain_name
+from workers.dataset.take import DatasetError, Stream, Take
+from workers.dataset.words import clean, is_plain_name
 from workers.media.source import ObjectIdentity, Source
 
 NEEDED = ("take", "camera", "uri")
@@ -54,7 +55,10 @@ class CameraTable:
             if stream.key in streams.setdefault(name, {}):
                 raise DatasetError(f"{where}: take {name} has a stream {stream.key} already")
             streams[name][stream.key] = stream
-            task, duration = row.get("task") or None, _seconds(where, row.get("duration"))
+            task, duration = (
+                clean(row.get("task") or "") or None,
+                _seconds(where, row.get("duration")),
+            )
             before = facts.get(name, (None, None))
             facts[name] = (before[0] or task, before[1] if duration is None else duration)
         return [
@@ -103,6 +107,8 @@ class CameraTable:
             uri = join(posixpath.dirname(self._uri), posixpath.normpath(uri)) if uri else ""
         if "::" in uri:
             raise DatasetError(f"{where}: {uri!r} chains several storages, which is not allowed")
+        if uri != clean(uri) and clean(uri).count("\ufffd") > uri.count("\ufffd"):
+            raise DatasetError(f"{where}: uri is {uri!r}, with control characters in it")
         ego = row.get("ego", "").strip().lower()
         if ego not in (*_YES, *_NO):
             raise DatasetError(f"{where}: ego is {ego!r}, expected true or false")
@@ -122,7 +128,7 @@ class CameraTable:
             track=int(track) if track else None,
             span=None if whole else (start or 0.0, LONGEST if end is None else end),
             start_offset=_seconds(where, row.get("start_offset"), "start_offset", -LONGEST) or 0.0,
-            camera_kind=row.get("kind", "").strip(),
+            camera_kind=clean(row.get("kind", "").strip()),
         )
 
     def _name(self, where: str, row: Mapping[str, str], column: str) -> str:

@@ -38,6 +38,7 @@ class Stream:
             a word of the data set's own; empty where nothing says.
         size: bytes of its object, where the data set itself says so.
         note: what the data set says that is odd about it, in plain words; without a uri, why.
+        others: where its object may lie when there is none at `uri`: the key in another form.
     """
 
     key: str
@@ -52,6 +53,7 @@ class Stream:
     camera_kind: str = ""
     size: int | None = None
     note: str = ""
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,3 @@ class Take:
         """This take with just the streams in `keys`."""
         kept = set(keys)
         return replace(self, streams=tuple(s for s in self.streams if s.key in kept))
-
-
-def is_plain_name(uid: str) -> bool:
-    """Whether a name can be a folder's."""
-    return bool(uid) and uid not in (".", "..") and not set(uid) & set("/\\\0")

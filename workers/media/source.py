@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +12,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from fsspec.asyn import sync
+from fsspec.implementations.local import LocalFileSystem
 
 from takestream.errors import ErrorKind, StorageError, StorageUnavailable
 from takestream.retry import retried
@@ -53,6 +55,9 @@ class Source:
         self.counters = counters or Counters()
         self._s3 = s3 or S3Options()
         self._fs, self._path = open_filesystem(uri, self._s3, tries=1)
+        if isinstance(self._fs, LocalFileSystem):
+            # A symbolic link has a time of its own, which does not change with the file.
+            self._path = os.path.realpath(self._path)
         self._on_s3 = uri.startswith(("s3://", "s3a://"))
         self._expected: ObjectIdentity | None = None
         # By span, a digest of what was read.
