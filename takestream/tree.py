@@ -32,10 +32,15 @@ def open_tree(root: str, encoder: str | None, s3: S3Options) -> "xarray.DataTree
     """
     import xarray
 
-    stores = of_encoder(list_stores(root, s3), encoder, root)
+    listed = list_stores(root, s3)
+    if encoder is not None:
+        listed = of_encoder(listed, encoder, root)
+    # Folders that a server kept of what was removed hold no root, and are no choice.
+    found = read_roots(listed, s3)
+    of_encoder(list(found), encoder, root)
     roots: dict[str, Root] = {}
     damaged = []
-    for store, data in read_roots(stores, s3).items():
+    for store, data in found.items():
         try:
             roots[store] = read_root(data, store)
         except StoreFault as error:

@@ -118,3 +118,11 @@ def test_a_tree_says_what_is_partial_and_what_it_leaves_out(tmp_path: Path) -> N
     ):
         tree = takestream.open(tmp_path)
     assert list(tree.children) == ["take_0", "take_2"]
+
+
+def test_folders_without_a_store_are_no_other_encoder(tmp_path: Path) -> None:
+    make_store(tmp_path, "e-0123456789", "uid-1", "take_1")
+    (tmp_path / "f-0123456789" / "uid-1.zarr").mkdir(parents=True)
+    assert list(takestream.open(tmp_path).children) == ["take_1"]
+    with pytest.raises(FileNotFoundError, match="nothing of encoder 'f'"):
+        takestream.open(tmp_path, encoder="f")

@@ -183,19 +183,31 @@ class Objects:
     def delete_all(self) -> None:
         """Delete every object below the root: chunks first and what names them last.
 
-        On a disk its folders too, which would be listed as stores.
+        Its folders too, which disks and some servers keep, and which would be listed as stores.
         """
         keys = self.listing()
         chunks = {key for key in keys if "/c/" in key}
         for some in (chunks, keys - chunks):
-            self.delete_many(sorted(some, key=lambda key: (-key.count("/"), key)))
+            self._delete_at_once([self._path(key) for key in sorted(some)])
 
         def remove() -> None:
             with contextlib.suppress(FileNotFoundError):
+                self._fs.invalidate_cache()
                 self._fs.rm(self._root, recursive=True)
 
-        if not self._on_s3:
+        self._retried("delete from", remove)
+
+    def _delete_at_once(self, paths: list[str]) -> None:
+        """Where S3 is below, a thousand by one request."""
+
+        def remove() -> None:
+            with contextlib.suppress(FileNotFoundError):
+                self._fs.rm(paths)
+
+        if self._on_s3 and paths:
             self._retried("delete from", remove)
+        elif paths:
+            self.delete_many(path.removeprefix(f"{self._root}/") for path in paths)
 
     def weights(self) -> dict[str, tuple[int, float | None]]:
         """By key, the bytes of each object and when it was written, in seconds since 1970.
