@@ -14,6 +14,7 @@ from service.report.progress import progress_display
 from service.report.table import print_rows
 from takestream.storage import S3Options
 from takestream.stores import find_stores
+from workers.store.catalogue import misstated
 from workers.store.verify import VerifyReport, set_aside
 from workers.store.verify import verify as verify_store
 
@@ -49,6 +50,12 @@ def verify(found: Namespace) -> int:
         print_rows(("store", "status", "faults"), rows, form="csv")
     else:
         _print(reports, repaired, sampled, found)
+    for folder, uids in misstated(reports, s3).items():
+        print(
+            f"takestream: {folder}: its catalogue says otherwise of {len(uids)} stores (first:"
+            f" {uids[0]}): `takestream catalogue --rebuild` makes it anew",
+            file=sys.stderr,
+        )
     strict = not found.strict or not any(_not_valid(report) for report in reports)
     tried = [clip for clip in sampled if clip.tried]
     # Where no clip could be tried, nothing is proven.

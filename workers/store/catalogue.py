@@ -20,12 +20,14 @@ from takestream.catalogue import (
     changes_in,
     folders_of,
     merged_rows,
+    read_table,
     rows_in,
 )
 from takestream.errors import StorageError
 from takestream.schema import COMPLETE
 from takestream.storage import S3Options, join, open_filesystem, translated
-from takestream.stores import is_encoder_id, list_stores
+from takestream.stores import is_encoder_id, list_stores, uid_of
+from workers.store.verify import VerifyReport
 from workers.store.versioned import VersionedObjects
 
 if TYPE_CHECKING:
@@ -109,6 +111,32 @@ def refresh_quietly(output: str, encoder_ids: Iterable[str], s3: S3Options) -> N
             refresh(join(output, encoder_id), s3)
         except StorageError as error:
             log.warning("the catalogue of %s was not refreshed: %s", encoder_id, error)
+
+
+def misstated(reports: Iterable[VerifyReport], s3: S3Options) -> dict[str, list[str]]:
+    """By folder, uids of whole stores of which its catalogue is believed, and says otherwise.
+
+    So of a store that was put in another's place without takestream. Raises StorageError.
+    """
+    folders: dict[str, list[VerifyReport]] = {}
+    for report in reports:
+        if report.ok:
+            folders.setdefault(report.uri.rpartition("/")[0], []).append(report)
+    found = {}
+    for folder, those in folders.items():
+        changed = {name.rpartition(".")[0] for name in changes_in(folder, s3)}
+        rows = {row["take_uid"]: row for row in read_table(folder, s3)}
+        wrong = [
+            uid
+            for report in those
+            if (uid := uid_of(report.uri)) not in changed
+            and (row := rows.get(uid)) is not None
+            and row["status"] == COMPLETE
+            and dict(zip(row["streams"], row["valid"], strict=True)) != report.valid
+        ]
+        if wrong:
+            found[folder] = wrong
+    return found
 
 
 def table_of(rows: Iterable[Row]) -> bytes:

@@ -1,6 +1,7 @@
 """`ls`, `diff`, `prune`, `catalogue` on outputs as jobs leave them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,23 @@ def test_ls_says_versions_in_words(tmp_path: Path, capsys: pytest.CaptureFixture
     assert run(["ls", str(tmp_path), "--takes", "--format", "csv"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(",")[3] for line in lines[1:]] == ["complete", "partial"]
+
+
+def test_verify_says_where_the_catalogue_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled(tmp_path, OLD, "a")
+    assert run(["catalogue", str(tmp_path)]) == 0
+    assert run(["verify", str(tmp_path)]) == 0
+    assert "catalogue" not in capsys.readouterr().err
+    # Another complete store in its place, by other means than takestream.
+    shutil.rmtree(tmp_path / OLD / "a.zarr")
+    filled(tmp_path, OLD, "a", seed=5)
+    assert run(["verify", str(tmp_path)]) == 0
+    assert "says otherwise of 1 stores (first: a)" in capsys.readouterr().err
+    assert run(["catalogue", str(tmp_path), "--rebuild"]) == 0
+    assert run(["verify", str(tmp_path)]) == 0
+    assert "catalogue" not in capsys.readouterr().err
 
 
 def test_diff_of_the_same_finds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
