@@ -349,7 +349,8 @@ class LimitsSpec(Settings):
     requests_per_key: under way at once, before 429; videos and job events are counted apart.
     queue: windows waiting for a worker, before 503.
     segments: of one request. body_bytes: of a request's body. bodies_bytes: of the bodies of all
-        requests under way, before 503. jobs: not ended yet.
+        requests under way, before 503. jobs: not ended yet. scratch_bytes: of stores on grids that
+        are not the service's own, which are kept for a while; the least recently used go first.
     """
 
     answer_clips: PositiveInt = 20_000
@@ -360,6 +361,7 @@ class LimitsSpec(Settings):
     body_bytes: PositiveInt = 8 * 2**20
     bodies_bytes: PositiveInt = 256 * 2**20
     jobs: PositiveInt = 100
+    scratch_bytes: PositiveInt = 2 * 2**30
 
 
 class ServeSpec(Settings):

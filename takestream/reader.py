@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, overload
 
 from takestream import schema
+from takestream.choice import meant
 from takestream.dataset import open_checked
 from takestream.errors import StorageNotFound
 from takestream.root import Root, StoreFault, arrays_named, read_root
@@ -154,12 +155,9 @@ def _find(root: str, take: str, encoder: str | None, s3: S3Options) -> str:
     if not stores:
         raise StorageNotFound(f"{root}: no store there")
     stores = [store for store in stores if uid_of(store) == take] or _by_name(stores, take, s3)
-    if len(stores) == 1:
-        return stores[0]
     if len(uids := sorted({uid_of(store) for store in stores})) > 1:
         raise ValueError(f"{root} holds several takes of that name: take= the uid of one, {uids}")
-    ids = sorted(encoder_id_of(store) for store in stores)
-    raise ValueError(f"{root} holds this take by several encoders: encoder= one of {ids}")
+    return meant(stores, encoder, root, s3)[0]
 
 
 def _by_name(stores: list[str], take: str, s3: S3Options) -> list[str]:

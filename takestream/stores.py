@@ -3,7 +3,6 @@
 A store is `<output>/<encoder_id>/<take_uid>.zarr`; an encoder_id is `<preset>-<10 hex digits>`.
 """
 
-import difflib
 import fnmatch
 import hashlib
 import json
@@ -11,7 +10,6 @@ import os
 import posixpath
 import re
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,10 +17,14 @@ from typing import Any
 
 from takestream import schema
 from takestream.errors import StorageNotFound
-from takestream.root import Root, read_root
 from takestream.storage import S3Options, absolute, join, open_filesystem, translated
 
 SUFFIX = ".zarr"
+ON_DEMAND = "on-demand"
+"""Folder of an output with what a service computed on other grids than its own, for a while.
+
+Stores lie one folder deeper than others, so that whoever lists an output's stores passes over them.
+"""
 _DIGITS = 10
 _ENCODER_ID = re.compile(rf"[A-Za-z0-9._-]+-[0-9a-f]{{{_DIGITS}}}")
 
@@ -126,51 +128,6 @@ class StoredTake:
         return self.sizes.dtype
 
 
-def find_takes(
-    output: str,
-    encoder: str | None,
-    takes: Sequence[str] | None,
-    partial: bool,
-    s3: S3Options,
-) -> list[StoredTake]:
-    """The stores under `output` by one encoder, sorted by the uid of their take.
-
-    Args:
-        output: A folder of stores, of encoders, or a store.
-        encoder: An encoder_id or a preset; needed when several wrote there.
-        takes: Uids or names; all without.
-        partial: Whether stores that are not complete are taken as they are. Without, they are left
-            out with a warning.
-        s3: How to reach S3.
-
-    Raises:
-        FileNotFoundError: There is none, or none of a take that was asked for.
-        ValueError: Several encoders fit, a take that was asked for is not complete, the stores do
-            not fit together, or one is no store that this version reads.
-    """
-    if takes is not None and not takes:
-        raise ValueError("takes=[] chooses none; leave it out for all")
-    stores = of_encoder(list_stores(output, s3), encoder, output)
-    if takes is not None and set(takes) <= {uid_of(uri) for uri in stores}:
-        stores = [uri for uri in stores if uid_of(uri) in set(takes)]
-    found = [_described(uri, read_root(data, uri)) for uri, data in read_roots(stores, s3).items()]
-    if takes is not None:
-        found = _named(found, takes, output)
-    waiting = [take for take in found if not take.complete]
-    if waiting and not partial:
-        what = f"{len(waiting)} of {len(found)} stores are not complete"
-        how = "extract the rest, or take them as they are with partial=True"
-        if takes is not None or len(waiting) == len(found):
-            raise ValueError(f"{output}: {what} (first: {waiting[0].name}): {how}")
-        warnings.warn(f"{output}: {what} and left out; {how}", stacklevel=3)
-        found = [take for take in found if take.complete]
-    if not found:
-        raise StorageNotFound(f"{output}: no store there")
-    if len(kinds := {(take.dim, take.dtype) for take in found}) > 1:
-        raise ValueError(f"{output}: stores of different dim and dtype, {sorted(kinds)}")
-    return found
-
-
 def choose_streams(takes: Sequence[StoredTake], patterns: Sequence[str] | None) -> tuple[str, ...]:
     """The names over all takes: sorted, or in the order of the patterns that match them.
 
@@ -261,44 +218,6 @@ def read_roots(stores: Sequence[str], s3: S3Options) -> dict[str, bytes]:
     return found
 
 
-def of_encoder(stores: list[str], encoder: str | None, output: str) -> list[str]:
-    """Those of these stores that one encoder wrote.
-
-    Args:
-        stores: URIs of stores below `output`.
-        encoder: An encoder_id or a preset; needed when several wrote them.
-        output: For the messages.
-
-    Raises:
-        StorageNotFound: None is of that encoder.
-        ValueError: Several encoders fit.
-    """
-    ids = sorted({encoder_id_of(uri) for uri in stores})
-    if encoder is None:
-        kept = ids
-    else:
-        kept = [name for name in ids if is_of_encoder(name, encoder)]
-        if not kept:
-            raise StorageNotFound(f"{output}: nothing of encoder {encoder!r}; there is {ids}")
-    if len(kept) > 1:
-        raise ValueError(f"{output} holds features of several encoders: encoder= one of {kept}")
-    return [uri for uri in stores if encoder_id_of(uri) in kept]
-
-
-def _described(uri: str, root: Root) -> StoredTake:
-    uid, name = names_of(root.attributes, uri)
-    return StoredTake(
-        uri,
-        uid,
-        name,
-        root.streams,
-        root.sizes,
-        root.attributes.get("clips_sha256"),
-        root.attributes["status"] == schema.COMPLETE,
-        tuple(sources_of(root.attributes).items()),
-    )
-
-
 def sources_of(attributes: Mapping[str, Any]) -> dict[str, str]:
     """By stream, a digest of where its features came from, to be compared."""
     streams = attributes.get("provenance", {}).get("streams", {})
@@ -311,13 +230,3 @@ def names_of(attributes: Mapping[str, Any], uri: str) -> tuple[str, str]:
     take = attributes.get("take", {})
     uid = str(take.get("take_uid") or uid_of(uri))
     return uid, str(take.get("take_name") or uid)
-
-
-def _named(found: list[StoredTake], takes: Sequence[str], output: str) -> list[StoredTake]:
-    by_name = {name: take for take in found for name in (take.name, take.uid)}
-    for name in takes:
-        if name not in by_name:
-            near = difflib.get_close_matches(name, by_name, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise StorageNotFound(f"{output}: no store of take {name!r}{hint}")
-    return sorted({by_name[name] for name in takes}, key=lambda take: take.uid)

@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from takestream import schema
+from takestream.choice import meant
 from takestream.dataset import open_checked
 from takestream.errors import StorageNotFound
 from takestream.root import Root, StoreFault, read_root
 from takestream.storage import S3Options
-from takestream.stores import list_stores, names_of, of_encoder, read_roots
+from takestream.stores import encoder_id_of, is_of_encoder, list_stores, names_of, read_roots
 
 if TYPE_CHECKING:
     import xarray
@@ -33,11 +34,12 @@ def open_tree(root: str, encoder: str | None, s3: S3Options) -> "xarray.DataTree
     import xarray
 
     listed = list_stores(root, s3)
-    if encoder is not None:
-        listed = of_encoder(listed, encoder, root)
+    if encoder is not None and any(is_of_encoder(encoder_id_of(uri), encoder) for uri in listed):
+        listed = [uri for uri in listed if is_of_encoder(encoder_id_of(uri), encoder)]
     # Folders that a server kept of what was removed hold no root, and are no choice.
     found = read_roots(listed, s3)
-    of_encoder(list(found), encoder, root)
+    chosen = set(meant(list(found), encoder, root, s3))
+    found = {uri: data for uri, data in found.items() if uri in chosen}
     roots: dict[str, Root] = {}
     damaged = []
     for store, data in found.items():

@@ -17,7 +17,7 @@ from service.api.videos import video_url
 from service.features.cache import OpenStore
 from takestream.errors import StorageError
 from takestream.protocol import TAKES_PER_PAGE
-from takestream.schema import COMPLETE
+from takestream.schema import COMPLETE, PARTIAL
 from takestream.stores import preset_of
 from takestream.sync import TakeSync
 from workers.dataset.take import Take
@@ -135,7 +135,9 @@ def _stores(context: ApiContext, take: Take) -> list[dict[str, Any]]:
     ids = context.catalogue.encoder_ids()
     with ThreadPoolExecutor(8) as pool:
         found = [facts for facts in pool.map(partial(_store, context, take), ids) if facts]
-    return sorted(found, key=lambda facts: facts["status"] == DAMAGED)
+    # A store without a clip is what a request or a job began with, and nothing to look at.
+    begun = [facts for facts in found if facts["clips_done"] or facts["status"] != PARTIAL]
+    return sorted(begun, key=lambda facts: facts["status"] == DAMAGED)
 
 
 def _store(context: ApiContext, take: Take, encoder_id: str) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from configs.schema import JobSpec, ServeSpec
 from models.errors import ModelError
 from service.engine.ondemand import Busy, OnDemand, Part
 from service.engine.refusal import Refusal
+from service.engine.scratch import Scratch
 from service.jobs.claim import NotOwner
 from service.jobs.manager import Jobs, TooManyJobs
 from service.jobs.ownership import BEAT_SECONDS
@@ -58,6 +59,7 @@ class Engine:
     async def _start(self) -> None:
         pool = self._pool = await self._until("workers", self._make_pool)
         self.ondemand = OnDemand(pool, self.spec.limits.queue)
+        self.scratch = Scratch(self.spec.job.output, self._s3, self.spec.limits.scratch_bytes)
         self.jobs = Jobs(self.spec, pool, Records(self.spec.job.output, self._s3))
         self._ready.set()
         await self._until("model", self._load)
@@ -127,10 +129,18 @@ class Engine:
     ) -> PreparedTake | Refusal:
         """See `OnDemand.prepare`."""
         await self._ready.wait()
+        uri = recipe.store_uri(take.uid)
         try:
-            return await self.ondemand.prepare(recipe, take, streams)
+            if self.scratch.holds(recipe):
+                await self.scratch.make_room(uri)
+            prepared = await self.ondemand.prepare(recipe, take, streams)
+            if self.scratch.holds(recipe):
+                await self.scratch.made(uri)
+            return prepared
         except Busy as error:
             return Refusal(str(error), error.retry_after)
+        except StorageError as error:
+            return Refusal(str(error), 10)
 
     async def window(
         self, recipe: Recipe, take: Take, streams: Sequence[str], start: int, stop: int
@@ -138,8 +148,9 @@ class Engine:
         """See `OnDemand.window`."""
         await self._ready.wait()
         try:
-            async for part in self.ondemand.window(recipe, take, streams, start, stop):
-                yield part
+            with self.scratch.in_use(recipe.store_uri(take.uid)):
+                async for part in self.ondemand.window(recipe, take, streams, start, stop):
+                    yield part
         except Busy as error:
             yield Refusal(str(error), error.retry_after)
 

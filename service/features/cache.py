@@ -118,9 +118,10 @@ class OpenStore:
         for unit in units:
             names = [name for name in streams if (unit, name) in there]
             fetched |= self._fetch(unit, names, first, stop, block, list(streams))
-        if fetched and not store.is_current():
+        try:
+            return None if fetched and not store.is_current() else block
+        except StoreNotFound:
             return None
-        return block
 
     def remember(self, part: ClipPart) -> None:
         """Cache clips that were computed on demand; features in the store's dtype."""

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from configs.faults import did_you_mean
 from configs.load import SettingsError
@@ -11,7 +11,14 @@ from configs.schema import EncoderChoice, GridChoice, JobSpec, ServeSpec
 from service.errors import Unknown
 from service.features.refreshed import RefreshedValue
 from takestream.storage import S3Options, join
-from takestream.stores import is_encoder_id, is_store, preset_of, store_uri, uid_of
+from takestream.stores import (
+    ON_DEMAND,
+    is_encoder_id,
+    is_store,
+    preset_of,
+    store_uri,
+    uid_of,
+)  # fmt: skip
 from workers.dataset.base import Dataset
 from workers.dataset.layouts import dataset_of
 from workers.dataset.take import Take
@@ -108,11 +115,11 @@ class Catalogue:
         Raises Unknown, ModelError.
         """
         if encoder is None or encoder in self.presets:
-            recipe = self.recipe(encoder, fps)
+            recipe = self._placed(encoder or self.default, fps)
             return Variant(recipe.target.encoder_id, recipe)
         for preset in self.presets:
             if preset_of(encoder) == preset:
-                recipe = self.recipe(preset, fps)
+                recipe = self._placed(preset, fps)
                 if recipe.target.encoder_id == encoder:
                     return Variant(encoder, recipe)
         if fps is None and encoder in self.stores():
@@ -120,6 +127,16 @@ class Catalogue:
         names = [*self.presets, *self.stores()]
         hint = did_you_mean(encoder[:200], names)
         raise Unknown(f"this service has no encoder '{encoder[:200]}'{hint}")
+
+    def _placed(self, preset: str, fps: float | None) -> Recipe:
+        """The recipe, whose stores are kept only for a while on a grid that is nobody's own."""
+        recipe = self.recipe(preset, fps)
+        encoder_id = recipe.target.encoder_id
+        own = encoder_id == self.recipe(preset).target.encoder_id
+        if own or encoder_id in self.stores():
+            return recipe
+        place = {"output": join(recipe.job.output, ON_DEMAND)}
+        return replace(recipe, job=recipe.job.model_copy(update=place))
 
     def stores(self) -> Mapping[str, frozenset[str]]:
         """By encoder_id, the uids of the takes that have a store. Raises StorageError."""

@@ -233,7 +233,11 @@ class Features:
         return plan.features()
 
     async def _opened(self, request: FeatureRequest) -> OpenStore | None:
-        uri = self._catalogue.store_uri(request.variant.encoder_id, request.take.uid)
+        recipe, uid = request.variant.recipe, request.take.uid
+        if recipe is None:
+            uri = self._catalogue.store_uri(request.variant.encoder_id, uid)
+        else:
+            uri = recipe.store_uri(uid)
         return await asyncio.to_thread(self._stored.open, uri)
 
     def _check_videos(self, plan: FeaturePlan) -> None:

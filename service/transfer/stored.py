@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from configs.load import SettingsError
 from takestream import schema
 from takestream.storage import S3Options, absolute
-from takestream.stores import StoredTake, choose_streams, encoder_id_of, find_takes
+from takestream.stores import StoredTake, choose_streams, encoder_id_of
+from takestream.takes import find_takes
 from workers.store.takestore import TakeStore
 
 

@@ -13,7 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 from takestream.storage import S3Options, as_uri, translated
-from takestream.stores import StoredTake, choose_streams, find_takes
+from takestream.stores import StoredTake, choose_streams
+from takestream.takes import find_takes
 from takestream.training import sections
 from takestream.training.sections import Cut, Plan, Section
 

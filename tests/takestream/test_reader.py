@@ -7,6 +7,8 @@ import pytest
 
 import takestream
 from tests.support.stores import make_store
+from tests.support.takestores import fill, make_layout, unit_of
+from workers.store.takestore import TakeStore
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -126,3 +128,37 @@ def test_folders_without_a_store_are_no_other_encoder(tmp_path: Path) -> None:
     assert list(takestream.open(tmp_path).children) == ["take_1"]
     with pytest.raises(FileNotFoundError, match="nothing of encoder 'f'"):
         takestream.open(tmp_path, encoder="f")
+
+
+def test_empty_stores_are_passed_over_and_complete_ones_preferred(tmp_path: Path) -> None:
+    root = str(tmp_path)
+
+    def store(encoder_id: str, uid: str, units: int | None) -> None:
+        layout = make_layout(take={"take_uid": uid, "take_name": f"name of {uid}"})
+        found = TakeStore.create(f"{root}/{encoder_id}/{uid}.zarr", layout)
+        if units is None:
+            fill(found)
+            found.finish()
+        elif units:
+            values = unit_of(found, found.streams[0], 0)
+            found.write(found.streams[0], 0, **values)
+
+    empty, begun, whole, other = (f"enc-{digit * 10}" for digit in "0123")
+    store(empty, "uid-1", 0)
+    store(begun, "uid-1", 1)
+    with pytest.warns(UserWarning, match="not complete"):
+        assert begun in takestream.open(root, "uid-1", encoder="enc").encoding["source"]
+    store(whole, "uid-1", None)
+    for encoder in (None, "enc", whole):
+        assert whole in takestream.open(root, "name of uid-1", encoder=encoder).encoding["source"]
+        assert [one.uri for one in takestream.Windows(root, encoder=encoder).takes] == [
+            f"{root}/{whole}/uid-1.zarr"
+        ]
+        assert list(takestream.open(root, encoder=encoder).children) == ["name of uid-1"]
+    store(whole, "uid-2", 0)
+    takes = takestream.Windows(root, encoder="enc", partial=True).takes
+    assert [one.uid for one in takes] == ["uid-1"]
+    store(other, "uid-1", None)
+    for read in (lambda: takestream.open(root, "uid-1"), lambda: takestream.Windows(root)):
+        with pytest.raises(ValueError, match=r"several encoders: .*enc-3333333333: .*1 of 1 takes"):
+            read()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import takestream
 from takestream.root import StoreFault, check_version, read_root
 from takestream.storage import S3Options
-from takestream.stores import find_takes
+from takestream.takes import find_takes
 from tests.data import schema_1
 from workers.store.errors import StoreError
 from workers.store.takestore import TakeStore

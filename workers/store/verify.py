@@ -43,6 +43,7 @@ class VerifyReport:
         take_name: Of its take, where it says.
         damaged: Keys of objects that `set_aside` deletes, so that `extract` makes them again.
         lost: By stream, how many clips are in units that have to be extracted again.
+        empty: Whether nothing was written to it yet, not one chunk of features.
     """
 
     uri: str
@@ -55,6 +56,7 @@ class VerifyReport:
     take_name: str = ""
     damaged: list[str] = field(default_factory=list)
     lost: dict[str, int] = field(default_factory=dict)
+    empty: bool = False
 
     @property
     def ok(self) -> bool:
@@ -86,6 +88,9 @@ def verify(uri: str, s3: S3Options | None = None) -> VerifyReport:
     report.take_uid = _take_uid(store) or uid
     report.take_name = str(store.attributes.get("take", {}).get("take_name") or "")
     report.status, report.clips, report.streams = store.status, store.clips, store.streams
+    report.empty = store.status != schema.COMPLETE and not any(
+        key.startswith(f"{schema.FEATURES}/c/") for key in keys
+    )
     if store.status != schema.COMPLETE:
         report.faults.append(f"status is {store.status}; `takestream extract` resumes")
     report.faults += _name_faults(store)
