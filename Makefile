@@ -6,7 +6,11 @@ FOLDERS := service workers models configs takestream tests docs examples
 # Without the advertisement for another program that its theme prints.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help install demo serve-demo test test-all torture faults coverage check format docs changelog bench fuzz clean
+# Keys, tokens and passwords have shapes of their own; digests and words of our tests look random.
+NO_ENTROPY := --disable-plugin KeywordDetector --disable-plugin Base64HighEntropyString \
+    --disable-plugin HexHighEntropyString
+
+.PHONY: help install demo serve-demo test test-all torture faults coverage check audit format docs changelog bench fuzz clean
 
 help: ## show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,12 +45,17 @@ coverage: install ## lines that the tests run, in Ray's workers too
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered
 
-check: install ## format, lint, types, import contracts, documentation
+check: install ## format, lint, types, import contracts, secrets, documentation
 	$(BIN)/ruff format --check $(FOLDERS)
 	$(BIN)/ruff check $(FOLDERS)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook $(NO_ENTROPY)
 	$(MKDOCS) build --strict -d build/docs
+
+audit: install ## known weaknesses of the locked packages; asks the network, so no part of check
+	@$(BIN)/python -m pip install -q pip-audit
+	@$(BIN)/pip-audit --no-deps --disable-pip -r requirements.lock
 
 format: install ## format and sort imports
 	$(BIN)/ruff format $(FOLDERS)

@@ -98,6 +98,8 @@ def read_yaml(uri: str) -> Any:
     except StorageError as error:
         kind = ErrorKind.INVALID if error.kind is ErrorKind.ABSENT else error.kind
         raise SettingsError(f"the job file: {error}", kind=kind) from error
+    except RecursionError as error:
+        raise SettingsError(f"{uri}: it is nested too deeply to be settings") from error
     except (ValueError, yaml.YAMLError) as error:
         raise SettingsError(f"{uri}: cannot read the job file: {_one_line(error)}") from error
 

@@ -12,8 +12,9 @@ from pydantic import Field, model_validator
 from configs.base import Settings
 from configs.budget import BudgetSpec
 from configs.keys import KeysSpec
+from configs.limits import LimitsSpec
 from configs.timing import SyncSpec, TimelineSpec
-from takestream.storage import S3Options
+from takestream.storage import S3Options, refuse_secrets
 
 Precision = Literal["float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -310,6 +311,14 @@ class JobSpec(Settings):
         return in_full(data) if isinstance(data, Mapping) else data
 
     @model_validator(mode="after")
+    def _no_secrets(self) -> Self:
+        places = (self.dataset, self.output, self.mirror, self.segments)
+        for uri in (*places, *(choice.weights for choice in self.encoders)):
+            if uri is not None:
+                refuse_secrets(uri)
+        return self
+
+    @model_validator(mode="after")
     def _no_encoder_twice(self) -> Self:
         if len(set(self.encoders)) != len(self.encoders):
             raise ValueError("encoders: one of them stands there twice")
@@ -339,29 +348,6 @@ def in_full(data: Mapping[str, Any]) -> dict[str, Any]:
     if full.get("sync") in ("measure", "apply"):
         full["sync"] = {"measure": "all"} if full["sync"] == "measure" else {"apply": True}
     return full
-
-
-class LimitsSpec(Settings):
-    """What one request, one key and the queue may take. Clips are counted per stream.
-
-    answer_clips: of one answer; more is refused (413). compute_clips: computed for one answer;
-        more becomes a job (202), unless the answer is streamed.
-    requests_per_key: under way at once, before 429; videos and job events are counted apart.
-    queue: windows waiting for a worker, before 503.
-    segments: of one request. body_bytes: of a request's body. bodies_bytes: of the bodies of all
-        requests under way, before 503. jobs: not ended yet. scratch_bytes: of stores on grids that
-        are not the service's own, which are kept for a while; the least recently used go first.
-    """
-
-    answer_clips: PositiveInt = 20_000
-    compute_clips: PositiveInt = 2_000
-    requests_per_key: PositiveInt = 16
-    queue: PositiveInt = 32
-    segments: PositiveInt = 2_000
-    body_bytes: PositiveInt = 8 * 2**20
-    bodies_bytes: PositiveInt = 256 * 2**20
-    jobs: PositiveInt = 100
-    scratch_bytes: PositiveInt = 2 * 2**30
 
 
 class ServeSpec(Settings):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,6 +57,33 @@ _NO_STORAGES = (
     ValueError, TypeError, LookupError, AttributeError, NameError, ImportError, AssertionError,
     ArithmeticError, MemoryError, NotImplementedError, RecursionError, Warning,
 )  # fmt: skip
+
+
+# A user and password before the host, and words of a query that sign a URL of http.
+_PASSWORD = re.compile(r"(?<=://)[^/?#@]*:[^/?#@]*@")
+_SIGNED = re.compile(
+    r"(?i)[?&][^=&#]*(?:token|secret|password|passwd|signature|credential|api[-_]?key|sig)=[^&#]+"
+)
+
+
+def refuse_secrets(uri: str) -> None:
+    """Refuse a URI that holds what must not be kept in reports, stores, records and logs.
+
+    Raises:
+        InvalidStorage: It holds a password, or is a signed URL; neither is repeated.
+    """
+    for part in uri.split("::"):
+        signed = part.startswith(("http://", "https://")) and _SIGNED.search(part)
+        if _PASSWORD.search(part) or signed:
+            raise InvalidStorage(
+                f"the URI {masked(uri)} holds a password or a signature, which reports and stores"
+                " would keep: leave it out and give the access by a profile or the environment"
+            )
+
+
+def masked(uri: str) -> str:
+    """`uri` without passwords and signatures, for messages."""
+    return _SIGNED.sub("?…", _PASSWORD.sub("…@", uri))
 
 
 @dataclass(frozen=True)
@@ -151,6 +179,7 @@ def open_filesystem(
         StorageError: An unknown protocol, or one whose package is missing (`InvalidStorage`), or
             what `translated` makes of the filesystem's own errors.
     """
+    refuse_secrets(uri)
     with translated(uri, "open", s3):
         try:
             found = (s3 or S3Options()).for_uri(uri, tries=tries, silent=silent)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from configs.faults import did_you_mean
+from configs.limits import LimitsSpec
 from configs.load import SettingsError, parse
-from configs.schema import JobSpec, LimitsSpec
+from configs.schema import JobSpec
 from service.cli.budget_flags import BUDGET_SETTINGS, add_budget
 
 # Flag → where its value goes in a JobSpec.

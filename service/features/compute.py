@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import numpy as np
 
-from configs.schema import LimitsSpec
+from configs.limits import LimitsSpec
 from service.engine.client import EngineClient
 from service.errors import Unknown
 from service.features.block import Array, Block

