@@ -52,6 +52,9 @@ _KEY_WORDS = (
 _INVALID_CODES = frozenset({"InvalidBucketName", "InvalidURI", "KeyTooLongError"})
 _INVALID_NAMES = ("ParamValidationError", "InvalidRegionError", "UnknownEndpointError")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+# Of a path that can be none: a file stands where a folder is needed, a name is too long, links
+# lead to each other.
+_NO_PLACES = (errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 # Mistakes in a program, never an answer of a storage.
 _NO_STORAGES = (
     ValueError, TypeError, LookupError, AttributeError, NameError, ImportError, AssertionError,
@@ -297,6 +300,8 @@ def _kind(error: BaseException) -> ErrorKind | None:
     ):
         return ErrorKind.CREDENTIALS
     if code in _INVALID_CODES or any(name in _INVALID_NAMES for name in names):
+        return ErrorKind.INVALID
+    if not code and getattr(error, "errno", None) in _NO_PLACES:
         return ErrorKind.INVALID
     if isinstance(error, _NO_STORAGES):
         return None

@@ -64,6 +64,8 @@ EXPECTED: list[tuple[Exception, ErrorKind]] = [
     (answered("NoSuchKey", 404), ErrorKind.ABSENT),
     (answered("NoSuchBucket", 404), ErrorKind.ABSENT),
     (NotADirectoryError("a/b"), ErrorKind.ABSENT),
+    (OSError(errno.EEXIST, "File exists"), ErrorKind.INVALID),
+    (OSError(errno.ENAMETOOLONG, "File name too long"), ErrorKind.INVALID),
     (OSError(errno.ENOSPC, "No space left on device"), ErrorKind.FULL),
     (OSError(errno.EDQUOT, "Disk quota exceeded"), ErrorKind.FULL),
     (answered("XMinioStorageFull", 507), ErrorKind.FULL),

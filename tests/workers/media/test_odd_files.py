@@ -69,6 +69,37 @@ def test_descriptions_that_differ_where_no_decoder_complains(encode, stored):
     check(mux(joined(*tracks)), stored)
 
 
+def parameter_sets(entry: bytes) -> bytes:
+    """Those of an H.264 sample description, as units of a sample."""
+    at = entry.index(b"avcC") + 4
+    found, at = b"", at + 5
+    for mask in (0x1F, 0xFF):
+        count, at = entry[at] & mask, at + 1
+        for _ in range(count):
+            (length,) = struct.unpack_from(">H", entry, at)
+            found += struct.pack(">I", length) + entry[at + 2 : at + 2 + length]
+            at += 2 + length
+    return found
+
+
+@pytest.mark.parametrize("size", [(160, 120), (96, 64)])
+@pytest.mark.parametrize("offset", [0, 9])
+@pytest.mark.parametrize("again", ["each key", "once"])
+def test_parameter_sets_that_change_in_band_alone(again, offset, size, plain, encode, stored):
+    # The description in force stays that of the first part, whose sets are others.
+    settings = {"cabac": 0, "ref": 1, "weightp": 0, "scenecut": 0, "chroma-qp-offset": offset}
+    other = track_of(
+        encode(gop=12, bframes=2, audio=False, size=size, x264_params=settings, seed=1)
+    )
+    sets, carried, samples = parameter_sets(other.entries[0]), False, []
+    for sample in other.samples:
+        if sample.key and not (carried and again == "once"):
+            sample, carried = replace(sample, data=sets + sample.data), True
+        samples.append(sample)
+    whole = joined(track_of(plain), replace(other, samples=samples, entries=()))
+    check(mux(replace(whole, samples=[replace(s, entry=1) for s in whole.samples])), stored)
+
+
 @pytest.mark.parametrize("codec", ["qtrle", "rawvideo"])
 def test_a_palette_beside_the_packets(codec, stored):
     out = io.BytesIO()
