@@ -104,7 +104,8 @@ def attacks(key: str, weak: str) -> Iterator[Attack]:
     yield Attack("a key in the query", head("GET", f"{FEATURES}?key={key}"), frozenset({401, 422}))
     scope = f"Authorization: Bearer {weak}"
     for name, path in {"compute": "/v1/features", "jobs": "/v1/jobs"}.items():
-        yield Attack(f"a reading key that {name}", with_body(path, b"{}", weak), frozenset({403, 422}))
+        told = frozenset({403, 422})
+        yield Attack(f"a reading key that {name}", with_body(path, b"{}", weak), told)
     yield Attack(
         "a reading key that stops a job",
         head("DELETE", "/v1/jobs/20261124-000000-abcdef", scope),
