@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-# Of the list price, between what spot machines are taken to cost: an assumption, not measured.
+# Of the list price, what spot machines are taken to cost: an assumption, not measured.
 SPOT = (0.3, 0.7)
 
 
@@ -14,8 +14,8 @@ class Instance:
         name: As its provider calls it.
         cpus: Virtual processors.
         gpus: Its GPUs, one for a worker.
-        price: USD an hour on demand, in US East (N. Virginia), as last known here; prices change, so
-            look at your provider's list, or give `--price-per-hour`.
+        price: USD an hour on demand, in US East (N. Virginia), as last known here. Prices change:
+            look at your provider's list, or give your own (`--worker-price`, `--price-per-hour`).
     """
 
     name: str
