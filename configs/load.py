@@ -43,7 +43,12 @@ def parse(model: type[S], data: Any, where: str, flags: Mapping[str, str] = NO_F
         return model.model_validate(data)
     except ValidationError as error:
         lines = fault_lines(model, error.errors(), flags)
-        raise SettingsError("\n".join(f"{where}: {line}" for line in lines)) from None
+        raise SettingsError("\n".join(f"{where}: {_printable(line)}" for line in lines)) from None
+
+
+def _printable(line: str) -> str:
+    """A line that repeats what somebody wrote, which may hold ends of lines and worse."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in line)
 
 
 def load_job(
@@ -94,7 +99,8 @@ def read_yaml(uri: str) -> Any:
     try:
         with translated(uri):
             fs, path = open_filesystem(uri)
-            return yaml.safe_load(bytes(fs.cat_file(path))) or {}
+            data = bytes(fs.cat_file(path))
+        return yaml.safe_load(data) or {}
     except StorageError as error:
         kind = ErrorKind.INVALID if error.kind is ErrorKind.ABSENT else error.kind
         raise SettingsError(f"the job file: {error}", kind=kind) from error
