@@ -67,7 +67,14 @@ def test_the_demo_end_to_end(example: Path, tmp_path: Path) -> None:
     assert wait_until_gone(mark) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_interrupted_it_leaves_nothing_running(
     number: signal.Signals, example: Path, tmp_path: Path
 ) -> None:

@@ -133,6 +133,7 @@ def test_killed_worker_and_interrupted_driver_leave_an_equal_store(
     same(undisturbed, output)
 
 
+@pytest.mark.slow
 def test_a_stream_that_kills_its_worker_is_named_and_the_others_written(
     job: tuple[str, ...], takestream: Callable, tmp_path: Path
 ) -> None:
@@ -153,6 +154,7 @@ def test_a_stream_that_kills_its_worker_is_named_and_the_others_written(
     assert stores(output)["uid-a.zarr"].valid.all()
 
 
+@pytest.mark.slow
 def test_a_chunk_that_is_taken_away_while_the_job_runs_is_a_failure(
     job: tuple[str, ...], undisturbed: Path, takestream: Callable, tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ def test_every_frame_of_every_stream_has_the_processors_and_models_vector(
         assert cosine.min() >= 0.9999
 
 
+@pytest.mark.slow
 def test_two_encoders_of_one_job_are_what_each_is_alone(
     make_video: Callable[..., Path],
     make_dataset: Callable[..., Path],

@@ -79,7 +79,7 @@ def assert_nothing_is_left(output: Path) -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("title", ["raylet", "gcs_server"])
+@pytest.mark.parametrize("title", ["raylet", pytest.param("gcs_server", marks=pytest.mark.slow)])
 def test_a_lost_node_ends_the_job_with_summary_and_report(
     start: Start, output: Path, title: str
 ) -> None:
@@ -123,6 +123,7 @@ def test_nothing_of_ray_outlives_a_driver_that_is_killed(start: Start, output: P
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_workers_that_do_not_come_up_are_not_the_unit_s_fault(
     start: Start, output: Path, tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ def release(s3: ObjectStore, make_video: Callable[..., Path]) -> StandIn:
     return made
 
 
+@pytest.mark.slow
 def test_one_bucket_costs_its_takes_and_keys_that_end_cost_the_rest_for_now(
     release: StandIn, proxy: FaultProxy, takestream: Callable[..., object], tmp_path: Path
 ) -> None:

@@ -94,6 +94,7 @@ def test_in_open_groups_units_make_no_difference(packet, verdict):
     verdict("h264, open groups", lambda film: without(film, {packet}))
 
 
+@pytest.mark.slow
 def test_a_portion(folder):
     verdicts = run(SEED, SMALL, folder, 1)
     assert len(verdicts) == len(SMALL)

@@ -221,6 +221,7 @@ def test_a_second_server_runs_beside_and_gets_over_a_stolen_port(
         second.make_bucket("too-late")
 
 
+@pytest.mark.slow
 def test_objects_are_there_again_when_the_folder_is_served_again(tmp_path: Path) -> None:
     with ObjectStore(tmp_path) as store:
         store.make_bucket("kept")

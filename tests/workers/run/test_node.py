@@ -77,6 +77,7 @@ def joined(address: str, **environment: str | None) -> subprocess.CompletedProce
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_nobody_without_the_token_gets_in(session: Session, tmp_path: Path) -> None:
     token = session.environment[node.TOKEN]
     assert session.environment[node.MODE] == "token"

@@ -38,6 +38,7 @@ def test_an_offset_is_found_within_two_milliseconds(first, second, offset):
     assert found.offset == pytest.approx(offset, abs=0.002)
 
 
+@pytest.mark.slow
 def test_a_drift_of_50_ppm_is_seen_in_five_minutes():
     scene = bustle(303, 4)
     (found,) = placed(
