@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from takestream.errors import ErrorKind, StorageError
 from takestream.schema import Reason
 from workers.clock.clips import StreamInput
 from workers.clock.grid import Grid
@@ -16,7 +17,7 @@ from workers.media.counters import Counters
 from workers.media.reader import Reader
 from workers.media.video import Video
 from workers.run.memory import peak_mib
-from workers.run.tasks import ClipPart, ClipRange, UnitRecord
+from workers.run.tasks import ClipPart, ClipRange, Failure, Unit, UnitRecord
 from workers.store.takestore import TakeStore
 
 
@@ -62,6 +63,52 @@ class Block:
             for name in self.clips.streams:
                 counters.add(bytes_written=self.write(store, name, start))
         counters.add(write_seconds=time.monotonic() - began)
+
+
+def write_unit(
+    unit: Unit,
+    stores: Sequence[TakeStore],
+    parts: Iterable[tuple[int, ClipPart]],
+    counters: Counters,
+) -> tuple[list[Block], list[Failure]]:
+    """The clips of a unit, put together and written; and why those of some streams are not.
+
+    Args:
+        unit: Its ranges are whole units of the stores.
+        stores: Range by range.
+        parts: Its clips, each with the number of its range.
+        counters: Of bytes and time.
+
+    Raises:
+        StorageError: Nothing could be written, the storage left two streams in a row without an
+            answer, or the job cannot go on.
+    """
+    blocks = [Block(part, store.dim) for part, store in zip(unit.ranges, stores, strict=True)]
+    for number, part in parts:
+        blocks[number].take_in(part)
+    failures: list[Failure] = []
+    began, written, silent = time.monotonic(), 0, 0
+    for block, store in zip(blocks, stores, strict=True):
+        for name in block.clips.streams:
+            try:
+                counters.add(bytes_written=block.write(store, name, block.clips.start))
+            except StorageError as error:
+                silent = silent + 1 if error.kind is ErrorKind.UNAVAILABLE else 0
+                last = not written and len(failures) + 1 == sum(
+                    len(b.clips.streams) for b in blocks
+                )
+                # Each waits for its own time: of a storage that is gone two have to be enough.
+                if error.kind.fatal or silent > 1 or last:
+                    raise
+                failures.append(Failure.of(unit.take.name, error, name))
+            else:
+                written, silent = written + 1, 0
+    counters.add(write_seconds=time.monotonic() - began)
+    return blocks, failures
+
+
+def _width(block: Block) -> int:
+    return len(block.clips.streams)
 
 
 def unit_record(

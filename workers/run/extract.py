@@ -35,6 +35,7 @@ from workers.run.block import (
     note_handed_over,
     unit_record,
     whole_units,
+    write_unit,
 )
 from workers.run.passes import Collect, Passes, clips_of_a_batch, clips_of_a_pass
 from workers.run.pooling import FramePool
@@ -148,7 +149,7 @@ class UnitExtractor:
         left, failures = unit, list[Failure]()
         while True:
             try:
-                blocks = self._written(left, stop, counters)
+                blocks, unwritten = self._written(left, stop, counters)
                 break
             except StorageError as error:
                 name = self._left_out(left, error, counters)
@@ -158,18 +159,17 @@ class UnitExtractor:
                 left = left.without(name)
         seconds = time.monotonic() - began
         record = unit_record(unit.take, blocks, seconds, before, counters.snapshot())
-        return replace(record, ranges=unit.ranges, failures=tuple(failures))
+        return replace(record, ranges=unit.ranges, failures=(*failures, *unwritten))
 
-    def _written(self, unit: Unit, stop: Callable[[], bool], counters: Counters) -> Sequence[Block]:
-        """The clips of a unit, once they are in its stores."""
+    def _written(
+        self, unit: Unit, stop: Callable[[], bool], counters: Counters
+    ) -> tuple[Sequence[Block], Sequence[Failure]]:
+        """The clips of a unit once they are in its stores, and why some streams' are not."""
         stores = [self._store(unit.take, part.target) for part in unit.ranges]
-        blocks = [Block(part, store.dim) for part, store in zip(unit.ranges, stores, strict=True)]
-        for number, part in self._parts(unit.take, unit.ranges, stores, stop, counters):
-            blocks[number].take_in(part)
-        for block, store in zip(blocks, stores, strict=True):
-            block.write_all(store, [block.clips.start], counters)
-        note_handed_over(blocks, stores, self._probed.get(unit.take, counters)[1])
-        return blocks
+        parts = self._parts(unit.take, unit.ranges, stores, stop, counters)
+        found = write_unit(unit, stores, parts, counters)
+        note_handed_over(found[0], stores, self._probed.get(unit.take, counters)[1])
+        return found
 
     def _left_out(self, unit: Unit, error: StorageError, counters: Counters) -> str | None:
         """The stream whose object is at fault, when the others of the unit can go on without it."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 import xarray as xr
 
 from service.demo.s3server import ObjectStore
-from takestream.errors import ErrorKind, StorageError
+from takestream.errors import ErrorKind, StorageError, StorageUnavailable
 from takestream.schema import COMPLETE, PARTIAL, Reason
 from tests.support import fault_proxy as faults
 from tests.support.brightness import STREAMS, BrightnessEncoder, Job, video
@@ -19,6 +20,7 @@ from workers.dataset.layouts import dataset_of
 from workers.run.extract import UnitExtractor
 from workers.run.recipe import Recipe
 from workers.run.tasks import Failure, PreparedTake, UnitRecord
+from workers.store.takestore import TakeStore
 
 PATIENCE = 2.0
 GOOD, BAD = "cam01_0", "cam02_0"
@@ -258,3 +260,34 @@ def test_the_length_may_turn_out_to_be_another(
     run = Run(recipe).prepare()
     assert [(f.stream, f.kind) for f in run.failures] == [(BAD, ErrorKind.DENIED)]
     xr.testing.assert_equal(run.store, local.dataset())
+
+
+def test_a_stream_that_cannot_be_written_costs_itself(
+    local: Job, undisturbed: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = local.with_settings(output=str(tmp_path / "out"))
+    write, lost = TakeStore.write, {BAD}
+
+    def failing(store: TakeStore, stream: str, start: int, **values: Any) -> int:
+        if stream in lost:
+            raise StorageUnavailable(f"cannot write to {stream}: 503")
+        return write(store, stream, start, **values)
+
+    monkeypatch.setattr(TakeStore, "write", failing)
+    run = Run(recipe).prepare().extract()
+    assert {failure.stream for failure in run.failures} == {BAD}
+    assert [record.outcome for record in run.records] == ["done"] * len(run.records)
+    assert all(set(record.clips_lost) == {BAD} for record in run.records)
+    assert not run.complete
+    good = STREAMS.index(GOOD)
+    before = run.chunks(good)
+    assert before
+    # Where nothing can be written the unit has failed, after two streams without an answer.
+    lost |= set(STREAMS)
+    with pytest.raises(StorageUnavailable):
+        Run(local.with_settings(output=str(tmp_path / "none"))).prepare().extract()
+    lost.clear()
+    again = Run(recipe).prepare().extract()
+    assert again.complete
+    assert run.chunks(good) == before
+    xr.testing.assert_equal(again.store.features, undisturbed.features)
