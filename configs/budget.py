@@ -56,16 +56,17 @@ class BudgetSpec(Settings):
             raise ValueError("max_cost needs to know what a worker costs: worker_price or instance")
         return self
 
-    def price_of(self, device: str, threads: int) -> float | None:
+    def price_of(self, device: str, threads: int, gpu_share: float = 1.0) -> float | None:
         """What one worker costs an hour; None where nothing says.
 
         Args:
             device: `cpu` or `cuda`.
             threads: CPU threads of a worker.
+            gpu_share: The part of a GPU that each takes, on `cuda`.
         """
         if self.worker_price is not None or self.instance is None:
             return self.worker_price
         instance = INSTANCES[self.instance]
         if device == "cuda" and not instance.gpus:
             return None
-        return instance.price / instance.workers(device, threads)
+        return instance.price / instance.workers(device, threads, gpu_share)

@@ -13,7 +13,7 @@ class Instance:
     Attributes:
         name: As its provider calls it.
         cpus: Virtual processors.
-        gpus: Its GPUs, one for a worker.
+        gpus: Its GPUs.
         price: USD an hour on demand, in US East (N. Virginia), as last known here. Prices change:
             look at your provider's list, or give your own (`--worker-price`, `--price-per-hour`).
     """
@@ -23,14 +23,17 @@ class Instance:
     gpus: int
     price: float
 
-    def workers(self, device: str, threads: int) -> int:
+    def workers(self, device: str, threads: int, gpu_share: float = 1.0) -> int:
         """How many workers it has room for.
 
         Args:
             device: `cuda` or `cpu`.
             threads: CPU threads of a worker.
+            gpu_share: The part of a GPU that each takes, on `cuda`.
         """
-        return self.gpus if device == "cuda" else max(1, self.cpus // max(1, threads))
+        if device == "cuda":
+            return round(self.gpus / gpu_share)
+        return max(1, self.cpus // max(1, threads))
 
 
 INSTANCES = {

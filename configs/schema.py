@@ -227,7 +227,7 @@ class RunSpec(Settings):
     """How a job runs; nothing here changes a feature's meaning.
 
     device: `auto` is cuda where there is one.
-    workers: actors; `auto` is one per GPU, or one per 4 CPU cores without a GPU.
+    workers: actors; `auto` is one per 4 CPU cores, with GPUs at least one and at most 4 for each.
     batch_size: clips in one forward pass; `auto` is 64 frames' worth, 256 on a GPU.
     compile: run the network through `torch.compile`.
     runtime: what runs the network on CPU; `auto` is OpenVINO where that gives PyTorch's vectors.

@@ -207,8 +207,7 @@ class _Graph:
     """The kernels of one pass, recorded once as a CUDA graph and started together.
 
     Starting them one by one takes the interpreter lock, which decode threads hold too, hundreds of
-    times in each pass. Has never been recorded successfully on a GPU so far; where it cannot be,
-    the kernels are started one by one.
+    times in each pass. Where it cannot be recorded, the kernels are started one by one.
     """
 
     def __init__(

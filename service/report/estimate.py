@@ -41,7 +41,7 @@ class Estimate:
     Attributes:
         workers: How many.
         hours: From its start to its end.
-        worker_hours, gpu_hours: Of all workers; GPU hours are 0 on CPU.
+        worker_hours, gpu_hours: Of all workers, and of the GPUs that they share; 0 on CPU.
         bytes_read, bytes_written: Of videos, and of features.
         machines: Of the instance; None without one.
         cost: In the currency of the price; None without a price.
@@ -91,7 +91,10 @@ def estimate(
     worker_hours = _scaled(hours, workers)
     machines = cost = spot = None
     if instance is not None:
-        machines = math.ceil(workers / instance.workers(calibration.device, calibration.threads))
+        machines = math.ceil(
+            workers
+            / instance.workers(calibration.device, calibration.threads, calibration.gpu_share)
+        )
         cost = _scaled(hours, machines * instance.price)
         spot = (cost[0] * SPOT[0], cost[1] * sum(SPOT) / 2, cost[2] * SPOT[1])
     if worker_price is not None:
@@ -104,7 +107,7 @@ def estimate(
         workers,
         hours,
         worker_hours,
-        worker_hours if calibration.device == "cuda" else (0.0, 0.0, 0.0),
+        _scaled(worker_hours, calibration.gpu_share if calibration.device == "cuda" else 0.0),
         work.bytes_read,
         round(work.clips * calibration.bytes_written / calibration.clips),
         machines,
@@ -128,7 +131,7 @@ def compared(bill: Bill, progress: Progress, calibration: Calibration, uri: str)
 
 def bill_lines(bill: Bill) -> Iterator[str]:
     """What a run cost beside what was expected, for a person."""
-    gpu = f", {bill.gpu_hours:.2f} of them on GPUs" if bill.gpu_hours else ""
+    gpu = f" and {bill.gpu_hours:.2f} GPU hours" if bill.gpu_hours else ""
     words = f"{bill.worker_hours:.2f} worker hours{gpu}"
     if bill.expected_hours is not None:
         words += f"; by the calibration {range_words(bill.expected_hours, 2)}"

@@ -15,11 +15,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -216,8 +217,8 @@ class DevicePictures:
         staged = torch.empty(len(frames), ends[-1], dtype=torch.uint8, pin_memory=pinned)
         # numpy copies without the GIL and on this thread; torch would start threads of its own.
         for row, frame in zip(staged.numpy(), frames, strict=True):
-            for number, (start, stop, shape) in enumerate(spans):
-                np.copyto(row[start:stop].reshape(shape), in_memory(frame, number, *shape))
+            for plane, (start, stop, shape) in zip(frame.planes, spans, strict=True):
+                np.copyto(row[start:stop].reshape(shape), in_memory(plane, *shape))
         there = staged.to(self._device, non_blocking=True)
         return [there[:, start:stop].view(-1, *shape) for start, stop, shape in spans]
 
@@ -235,11 +236,10 @@ def _plain(luma: Tensor, u: Tensor, v: Tensor, kind: _Kind) -> Tensor:
     return to_rgb(luma, u, v, kind.colours).movedim(1, 3).flatten(2, 3)
 
 
-def in_memory(frame: VideoFrame, number: int, height: int, width: int) -> NDArray[np.uint8]:
+def in_memory(plane: VideoPlane, height: int, width: int) -> NDArray[np.uint8]:
     """A plane of a software frame, uint8 [height, width], sharing its memory."""
-    line = frame.planes[number].line_size
-    plane: Any = frame.planes[number]
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, abs(line))
+    line, buffer = plane.line_size, cast("Any", plane)
+    rows = np.frombuffer(buffer, np.uint8).reshape(-1, abs(line))
     # Where lines run upwards in memory, the buffer begins at the last one.
     return (rows if line > 0 else rows[::-1])[:height, :width]
 

@@ -34,6 +34,7 @@ class Calibration:
         start_seconds: Until the first worker was ready.
         memory_mib: The most that a worker took.
         gpu_mib: The most memory of its GPU.
+        gpu_share: The part of a GPU that each worker had, on `cuda`.
     """
 
     made_at: str
@@ -59,6 +60,7 @@ class Calibration:
     start_seconds: float = 0.0
     memory_mib: int = 0
     gpu_mib: int = 0
+    gpu_share: float = 1.0
     calibration_version: int = CALIBRATION_VERSION
 
     def facts(self) -> dict[str, Any]:

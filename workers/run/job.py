@@ -61,7 +61,7 @@ async def run_job(
     job = _Job(recipe, takes, lambda tasks: pool.submit(tasks, records.put_nowait), owner, done)
     job.report.losses.strict = recipe.job.strict
     ahead = pool.workers * AHEAD
-    spending = Spending(recipe.job.run.budget, pool.device, pool.threads)
+    spending = Spending(recipe.job.run.budget, pool.shares)
     try:
         job.advance(ahead)
         while not job.over:

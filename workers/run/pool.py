@@ -74,8 +74,8 @@ class Pool:
 
     def __init__(self, run: RunSpec) -> None:
         self.run = run
-        count, self._options, self.device, self.threads = shares_of(run)
-        self._slots = [_Slot() for _ in range(count)]
+        self.shares = shares_of(run)
+        self._slots = [_Slot() for _ in range(self.shares.workers)]
         self._batch: asyncio.PriorityQueue[_Queued] = asyncio.PriorityQueue()
         self._urgent: asyncio.PriorityQueue[_Queued] = asyncio.PriorityQueue()
         self._numbers = itertools.count()
@@ -276,8 +276,8 @@ class Pool:
     async def _hired(self, slot: _Slot) -> Any:
         async with slot.hiring:
             if slot.worker is None:
-                worker = Worker.options(**self._options).remote(  # type: ignore[attr-defined]
-                    self.device, self.threads
+                worker = Worker.options(**self.shares.options).remote(  # type: ignore[attr-defined]
+                    self.shares.device, self.shares.threads
                 )
                 try:
                     # Starting may take long and is no stall.

@@ -6,6 +6,7 @@ from typing import Any
 
 from configs.budget import BudgetSpec
 from takestream.errors import ErrorKind
+from workers.run.shares import Shares
 from workers.run.tasks import Failure
 
 Range = tuple[float, float, float]
@@ -18,7 +19,7 @@ class Bill:
 
     Attributes:
         worker_hours: Of all workers while they were there.
-        gpu_hours: Of them, on GPUs.
+        gpu_hours: Of the GPUs that they shared.
         price: Of a worker for an hour; None where it is not known.
         cost: In the currency of the price.
         expected_hours: Worker hours of what was written, by the calibration: the least, the mean
@@ -45,13 +46,12 @@ class Spending:
 
     Args:
         budget: Of the job.
-        device: Of the workers.
-        threads: CPU threads of each.
+        shares: What each worker has of the machines.
     """
 
-    def __init__(self, budget: BudgetSpec, device: str, threads: int) -> None:
-        self._budget, self._device = budget, device
-        self._price = budget.price_of(device, threads)
+    def __init__(self, budget: BudgetSpec, shares: Shares) -> None:
+        self._budget, self._gpus = budget, shares.gpus
+        self._price = budget.price_of(shares.device, shares.threads, shares.gpus or 1.0)
         self._seconds, self._last = 0.0, 0.0
 
     def tick(self, workers: int, seconds: float) -> None:
@@ -70,7 +70,7 @@ class Spending:
         hours = self._seconds / 3600
         return Bill(
             hours,
-            hours if self._device == "cuda" else 0.0,
+            hours * self._gpus,
             self._price,
             None if self._price is None else hours * self._price,
         )

@@ -57,6 +57,10 @@ def test_machines_are_paid_whole() -> None:
     work = Work(1, 360_000, 1)
     found = estimate(work, MEASURED, 3, instance=INSTANCES["g6.xlarge"])
     assert found.machines == 3
+    two_on_each = replace(MEASURED, gpu_share=0.5)
+    shared = estimate(work, two_on_each, 3, instance=INSTANCES["g6.xlarge"])
+    assert shared.machines == 2
+    assert shared.gpu_hours[1] == pytest.approx(shared.worker_hours[1] / 2)
     on_cpu = replace(MEASURED, device="cpu", threads=4)
     some = estimate(work, on_cpu, 5, instance=INSTANCES["c7i.4xlarge"])
     assert (some.machines, some.gpu_hours) == (2, (0.0, 0.0, 0.0))

@@ -13,13 +13,14 @@ from workers.media.counters import Counters
 from workers.run.calibrate import CalibrationError, calibrate
 from workers.run.calibration import Calibration
 from workers.run.extract import UnitExtractor
+from workers.run.shares import Shares
 from workers.run.tasks import Extract, Finish, Prepare
 
 
 class Here:
     """The work of a pool, done where it is asked for."""
 
-    workers, device, threads, lost = 1, "cpu", 2, None
+    workers, shares, lost = 1, Shares(1, "cpu", 2, 2), None
 
     def __init__(self, extractor: UnitExtractor) -> None:
         self.extractor = extractor

@@ -14,6 +14,7 @@ from workers.dataset.take import Stream, Take
 from workers.run.job import run_job
 from workers.run.recipe import Recipe, make_recipe
 from workers.run.report import Report
+from workers.run.shares import Shares
 from workers.run.tasks import Failure, Prepare, PreparedTake, Record, Task
 
 TAKES = [
@@ -27,7 +28,7 @@ class Answering:
     """Instead of the pool: gives what `becomes` says of each task."""
 
     workers, alive, lost = 1, 1, None
-    device, threads = "cpu", 1
+    shares = Shares(1, "cpu", 1, 1)
 
     def __init__(self, becomes: Callable[[Task], Record]) -> None:
         self._becomes = becomes

@@ -18,15 +18,17 @@ from tests.workers.run.test_outage import TAKES, Answering
 from workers.run.job import run_job
 from workers.run.recipe import make_recipe
 from workers.run.report import Progress, Report
+from workers.run.shares import Shares
 from workers.run.spending import Bill, Spending
 from workers.run.tasks import PreparedTake
 
+ON_CPU, ON_GPU = Shares(1, "cpu", 4, 4), Shares(2, "cuda", 4, 4, 0.5)
 NOW = datetime(2026, 11, 26, 8, tzinfo=UTC)
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.floats(0, 5000)), max_size=20))
 def test_workers_are_paid_while_they_are_there(ticks: list[tuple[int, float]]) -> None:
-    spending, now, expected = Spending(BudgetSpec(worker_price=2.0), "cpu", 4), 0.0, 0.0
+    spending, now, expected = Spending(BudgetSpec(worker_price=2.0), ON_CPU), 0.0, 0.0
     for workers, seconds in ticks:
         now += seconds
         spending.tick(workers, now)
@@ -40,12 +42,13 @@ def test_workers_are_paid_while_they_are_there(ticks: list[tuple[int, float]]) -
 def test_prices_of_machines_are_shared_by_their_workers() -> None:
     assert BudgetSpec(instance="c7i.4xlarge").price_of("cpu", 4) == pytest.approx(0.714 / 4)
     assert BudgetSpec(instance="g6.xlarge").price_of("cuda", 4) == pytest.approx(0.8048)
+    assert BudgetSpec(instance="g6.xlarge").price_of("cuda", 2, 0.5) == pytest.approx(0.4024)
     assert BudgetSpec(instance="c7i.4xlarge").price_of("cuda", 4) is None
     assert BudgetSpec(instance="g6.xlarge", worker_price=1.5).price_of("cpu", 4) == 1.5
 
 
 def test_the_limits() -> None:
-    spending = Spending(BudgetSpec(worker_price=1.0, max_cost=2.0), "cuda", 4)
+    spending = Spending(BudgetSpec(worker_price=1.0, max_cost=2.0), ON_GPU)
     spending.tick(1, 7199)
     assert spending.over() is None
     spending.tick(1, 7201)
@@ -53,8 +56,8 @@ def test_the_limits() -> None:
     assert stop is not None
     assert stop.fatal
     assert "has cost 2.0003, and --max-cost is 2" in stop.reason
-    assert spending.bill.gpu_hours == spending.bill.worker_hours
-    late = Spending(BudgetSpec(deadline=NOW), "cpu", 4)
+    assert spending.bill.gpu_hours == spending.bill.worker_hours / 2
+    late = Spending(BudgetSpec(deadline=NOW), ON_CPU)
     assert late.over(NOW - timedelta(seconds=1)) is None
     assert "its deadline, 2026-11-26T08:00+00:00, has come" in late.over(NOW).reason
 
@@ -103,7 +106,7 @@ def test_the_bill_beside_the_estimate() -> None:
     assert bill.expected_hours == pytest.approx((50 / 60, 1.0, 50 / 40))
     assert bill.expected_cost == pytest.approx((100 / 60, 2.0, 100 / 40))
     assert list(bill_lines(bill)) == [
-        "1.25 worker hours, 1.25 of them on GPUs; by the calibration 1.00 (0.83 to 1.25)",
+        "1.25 worker hours and 1.25 GPU hours; by the calibration 1.00 (0.83 to 1.25)",
         "cost 2.50; by the calibration 2.00 (1.67 to 2.50)",
     ]
     assert Report(progress).bill is None
