@@ -47,7 +47,7 @@ def parse(model: type[S], data: Any, where: str, flags: Mapping[str, str] = NO_F
 
 
 def _printable(line: str) -> str:
-    """A line that repeats what somebody wrote, which may hold ends of lines and worse."""
+    """`line` with U+FFFD in place of line ends and other characters that cannot be printed."""
     return "".join(each if each.isprintable() else "\ufffd" for each in line)
 
 

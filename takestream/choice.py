@@ -13,7 +13,29 @@ from takestream.stores import encoder_id_of, is_of_encoder, read_roots
 _AT_ONCE = 16
 
 
-def meant(stores: Sequence[str], encoder: str | None, output: str, s3: S3Options) -> list[str]:
+def of_encoder(stores: Sequence[str], encoder: str | None, output: str) -> list[str]:
+    """Those of these stores whose encoder_id fits.
+
+    Args:
+        stores: URIs of stores below `output`.
+        encoder: An encoder_id or a preset; None for any.
+        output: For the message.
+
+    Raises:
+        StorageNotFound: None fits.
+    """
+    if encoder is None:
+        return list(stores)
+    fit = [uri for uri in stores if is_of_encoder(encoder_id_of(uri), encoder)]
+    if not fit:
+        ids = sorted({encoder_id_of(uri) for uri in stores})
+        raise StorageNotFound(f"{output}: nothing of encoder {encoder!r}; there is {ids}")
+    return fit
+
+
+def of_one_encoder(
+    stores: Sequence[str], encoder: str | None, output: str, s3: S3Options
+) -> list[str]:
     """Those of these stores that one encoder wrote.
 
     Where several encoder_ids fit, one that has complete stores is preferred to those that have
@@ -30,18 +52,13 @@ def meant(stores: Sequence[str], encoder: str | None, output: str, s3: S3Options
         ValueError: Several encoders fit; the message says what each is.
         StorageError: The storage cannot be reached.
     """
+    stores = of_encoder(stores, encoder, output)
     by_id: dict[str, list[str]] = defaultdict(list)
     for uri in stores:
         by_id[encoder_id_of(uri)].append(uri)
-    ids = sorted(by_id)
-    if encoder is not None:
-        fit = [name for name in ids if is_of_encoder(name, encoder)]
-        if not fit:
-            raise StorageNotFound(f"{output}: nothing of encoder {encoder!r}; there is {ids}")
-        by_id = {name: by_id[name] for name in fit}
     if len(by_id) < 2:
-        return [uri for uri in stores if encoder_id_of(uri) in by_id]
-    roots = _roots([uri for some in by_id.values() for uri in some], s3)
+        return stores
+    roots = _roots(stores, s3)
     complete = {encoder_id_of(uri) for uri, root in roots.items() if _is_complete(root)}
     fit = sorted(complete)
     if not fit:

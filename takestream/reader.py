@@ -7,7 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, overload
 
 from takestream import schema
-from takestream.choice import meant
+from takestream.choice import of_encoder, of_one_encoder
 from takestream.dataset import open_checked
 from takestream.errors import StorageNotFound
 from takestream.root import Root, StoreFault, arrays_named, read_root
@@ -146,18 +146,13 @@ def _lost(store: str, root: Root, s3: S3Options) -> list[str]:
 
 
 def _find(root: str, take: str, encoder: str | None, s3: S3Options) -> str:
-    stores = list_stores(root, s3)
-    if encoder is not None:
-        ids = sorted({encoder_id_of(store) for store in stores})
-        if not any(is_of_encoder(name, encoder) for name in ids):
-            raise StorageNotFound(f"{root}: nothing of encoder {encoder!r}; there is {ids}")
-        stores = [store for store in stores if is_of_encoder(encoder_id_of(store), encoder)]
+    stores = of_encoder(list_stores(root, s3), encoder, root)
     if not stores:
         raise StorageNotFound(f"{root}: no store there")
     stores = [store for store in stores if uid_of(store) == take] or _by_name(stores, take, s3)
     if len(uids := sorted({uid_of(store) for store in stores})) > 1:
         raise ValueError(f"{root} holds several takes of that name: take= the uid of one, {uids}")
-    return meant(stores, encoder, root, s3)[0]
+    return of_one_encoder(stores, encoder, root, s3)[0]
 
 
 def _by_name(stores: list[str], take: str, s3: S3Options) -> list[str]:

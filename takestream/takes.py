@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Sequence
 
 from takestream import schema
-from takestream.choice import are_empty, meant
+from takestream.choice import are_empty, of_one_encoder
 from takestream.errors import StorageNotFound
 from takestream.root import Root, read_root
 from takestream.storage import S3Options
@@ -43,7 +43,7 @@ def find_takes(
     """
     if takes is not None and not takes:
         raise ValueError("takes=[] chooses none; leave it out for all")
-    stores = meant(list_stores(output, s3), encoder, output, s3)
+    stores = of_one_encoder(list_stores(output, s3), encoder, output, s3)
     if takes is not None and set(takes) <= {uid_of(uri) for uri in stores}:
         stores = [uri for uri in stores if uid_of(uri) in set(takes)]
     found = [_described(uri, read_root(data, uri)) for uri, data in read_roots(stores, s3).items()]

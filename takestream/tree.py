@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from takestream import schema
-from takestream.choice import meant
+from takestream.choice import of_encoder, of_one_encoder
 from takestream.dataset import open_checked
 from takestream.errors import StorageNotFound
 from takestream.root import Root, StoreFault, read_root
 from takestream.storage import S3Options
-from takestream.stores import encoder_id_of, is_of_encoder, list_stores, names_of, read_roots
+from takestream.stores import list_stores, names_of, read_roots
 
 if TYPE_CHECKING:
     import xarray
@@ -33,12 +33,9 @@ def open_tree(root: str, encoder: str | None, s3: S3Options) -> "xarray.DataTree
     """
     import xarray
 
-    listed = list_stores(root, s3)
-    if encoder is not None and any(is_of_encoder(encoder_id_of(uri), encoder) for uri in listed):
-        listed = [uri for uri in listed if is_of_encoder(encoder_id_of(uri), encoder)]
     # Folders that a server kept of what was removed hold no root, and are no choice.
-    found = read_roots(listed, s3)
-    chosen = set(meant(list(found), encoder, root, s3))
+    found = read_roots(of_encoder(list_stores(root, s3), encoder, root), s3)
+    chosen = set(of_one_encoder(list(found), encoder, root, s3))
     found = {uri: data for uri, data in found.items() if uri in chosen}
     roots: dict[str, Root] = {}
     damaged = []

@@ -71,6 +71,7 @@ class JobBody(BaseModel):
         None
     )
     store: StoreSpec | None = None
+    strict: bool | None = None
 
     @field_validator("*", mode="before")
     @classmethod

@@ -31,7 +31,7 @@ _MOST_SETTINGS = 40
 
 
 def catalogue(found: Namespace) -> int:
-    """Refresh the catalogues of an output, or make them anew."""
+    """Refresh the catalogues of an output; with `--rebuild`, write them from the stores alone."""
     done = refresh_output(found.output, _s3(found), found.encoder, rebuild=found.rebuild)
     if found.json:
         print_json(

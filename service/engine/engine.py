@@ -147,12 +147,17 @@ class Engine:
     ) -> AsyncIterator[Part | Refusal]:
         """See `OnDemand.window`."""
         await self._ready.wait()
+        uri = recipe.store_uri(take.uid)
         try:
-            with self.scratch.in_use(recipe.store_uri(take.uid)):
+            if self.scratch.holds(recipe):
+                await self.scratch.make_room(uri)
+            with self.scratch.in_use(uri):
                 async for part in self.ondemand.window(recipe, take, streams, start, stop):
                     yield part
         except Busy as error:
             yield Refusal(str(error), error.retry_after)
+        except StorageError as error:
+            yield Refusal(str(error), 10)
 
     async def query(self, recipe: Recipe, text: str | None, image: bytes | None) -> Query:
         """See `Pool.query`."""

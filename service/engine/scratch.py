@@ -102,7 +102,7 @@ class Scratch:
 
     def _remove(self, uri: str) -> None:
         try:
-            # First, as an order: a reader that finds a chunk gone finds the store changed.
+            # It marks the store partial first: a reader that misses a chunk sees it has changed.
             TakeStore.open(uri, self._s3, writable=True).remove()
         except StorageError as error:  # one that is gone, or damaged
             log.warning("%s", error)

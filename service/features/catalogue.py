@@ -129,7 +129,10 @@ class Catalogue:
         raise Unknown(f"this service has no encoder '{encoder[:200]}'{hint}")
 
     def _placed(self, preset: str, fps: float | None) -> Recipe:
-        """The recipe, whose stores are kept only for a while on a grid that is nobody's own."""
+        """The recipe of a preset at a rate, and where its stores belong.
+
+        A grid that is neither the service's own nor in the output gets stores that may be removed.
+        """
         recipe = self.recipe(preset, fps)
         encoder_id = recipe.target.encoder_id
         own = encoder_id == self.recipe(preset).target.encoder_id

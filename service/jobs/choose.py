@@ -1,7 +1,6 @@
 """From a job's settings to what it will do: its recipe, and the takes with their streams."""
 
 import logging
-from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -62,15 +61,9 @@ def choose_takes(job: JobSpec) -> Chosen:
         log.warning("%s", note)
     if job.segments and selected:
         selected = read_segments(job.segments, job.s3).of(selected)
-    names = Counter(take.name for take in takes)
     chosen = [
         (
-            # Of takes with one name, messages and reports have to say which is meant.
-            replace(
-                whole[take.uid],
-                segments=take.segments,
-                name=take.name if names[take.name] == 1 else f"{take.name} ({take.uid})",
-            ),
+            replace(whole[take.uid], segments=take.segments),
             tuple(stream.key for stream in take.streams),
         )
         for take in selected

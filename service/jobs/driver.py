@@ -151,7 +151,7 @@ def run_here(chosen: ChosenJob, *watchers: Watcher) -> Finished:
 
     try:
         while True:
-            # Of its own each time: workers that are new read the keys anew.
+            # A new session each time, as only new workers read renewed keys.
             with ray_session(recipe.job.run):
                 finished = asyncio.run(run())
             out = recipe.job.run.keys.wait and ran_out(finished.report)

@@ -139,7 +139,7 @@ def wait_for_keys(recipe: Recipe, pause: Callable[[float], None] = time.sleep) -
 
 
 def forget_credentials() -> None:
-    """Have the next file system of this process read the credentials anew."""
+    """Drop the open S3 file systems of this process, so that new ones read the keys again."""
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()

@@ -8,6 +8,7 @@ import numpy as np
 
 from service.jobs.choose import ChosenJob, choose
 from service.jobs.mend import repair_jobs
+from service.report.compare import cosines
 from service.report.difference import ALIKE
 from takestream import schema
 from takestream.errors import TakestreamError
@@ -16,6 +17,7 @@ from takestream.storage import S3Options
 from takestream.stores import encoder_id_of
 from workers.run.recipe import make_recipe
 from workers.run.tasks import ClipRange
+from workers.store.metadata import UNDECODABLE
 from workers.store.takestore import TakeStore
 from workers.store.verify import VerifyReport
 
@@ -126,12 +128,18 @@ def _again(
                 why = "its take is not in the data set"
                 yield SampledClip(uri, name, stream, clip, reason=why, tried=False)
                 continue
+            if stream not in {one.key for one in take.streams}:
+                why = "the data set lists no such stream of the take"
+                yield SampledClip(uri, name, stream, clip, reason=why, tried=False)
+                continue
             try:
                 (part,) = extractor.compute(take, ClipRange(target, clip, clip + 1, (stream,)))
+                yield _compared(store, name, stream, clip, part.features[0], int(part.reason[0]))
             except TakestreamError as error:
                 yield SampledClip(uri, name, stream, clip, reason=str(error), tried=False)
-                continue
-            yield _compared(store, name, stream, clip, part.features[0], int(part.reason[0]))
+            except UNDECODABLE as error:
+                why = f"what the store holds of it does not decode ({error})"
+                yield SampledClip(uri, name, stream, clip, reason=why, tried=False)
 
 
 def _compared(
@@ -159,10 +167,7 @@ def _compared(
         )  # fmt: skip
     if stored is not Reason.VALID:
         return SampledClip(store.uri, name, stream, clip)
-    kept = np.asarray(store.array(schema.FEATURES)[clip, column, :], np.float64)
-    lengths = float(np.linalg.norm(kept)) * float(np.linalg.norm(vector.astype(np.float64)))
-    cosine = float(kept @ vector.astype(np.float64)) / max(lengths, 1e-30)
-    if np.array_equal(kept, vector):
-        cosine = 1.0
+    kept = np.asarray(store.array(schema.FEATURES)[clip, column, :])
+    cosine = float(cosines(kept[None], vector[None])[0])
     why = "" if cosine >= ALIKE else f"the cosine to what the store holds is {cosine:.4f}"
     return SampledClip(store.uri, name, stream, clip, round(cosine, 6), why)

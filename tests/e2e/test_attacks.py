@@ -13,7 +13,7 @@ import pytest
 
 from service.api.keyfile import add_to_file
 from service.api.keys import new_key
-from tests.support.attacks import FEATURES, SECONDS, Attack, answered, attacks
+from tests.support.attacks import FEATURES, SECONDS, answered, attacks
 from tests.support.serving import Serving, service
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -117,6 +117,7 @@ def test_unfinished_requests_take_nobody_s_place(guarded: Guarded) -> None:
             held.append(connection)
             if number % 250 == 0:
                 guarded.healthy()
+        assert len(held) > UNFINISHED // 2  # most got as far as being unfinished
         guarded.healthy()
         assert guarded.memory() - before < 300 * 2**20
     finally:
@@ -160,4 +161,3 @@ def test_streams_that_nobody_reads_are_let_go(guarded: Guarded) -> None:
 def test_the_table_holds_each_attack_once() -> None:
     names = [attack.name for attack in attacks("k", "w")]
     assert len(set(names)) == len(names) >= 60
-    assert all(isinstance(attack, Attack) for attack in attacks("k", "w"))

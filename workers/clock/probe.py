@@ -215,7 +215,7 @@ def _looked_at(
     except UnreadableVideo as error:
         source.confirm()
         probe = StreamProbe(
-            uri=stream.uri,
+            uri=source.uri,
             reason=Reason.STREAM_UNREADABLE,
             fault=str(error),
             size=identity.size,
@@ -225,7 +225,7 @@ def _looked_at(
         )
         return probe, None
     probe = StreamProbe(
-        uri=stream.uri,
+        uri=source.uri,
         reason=Reason.VALID,
         fault="; ".join(video.problems),
         size=identity.size,

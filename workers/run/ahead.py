@@ -49,15 +49,16 @@ class Done:
             seconds=self.seconds,
             counts=dict(self.counts),
         )
-        losses = Losses(strict)
-        for take, streams in takes:
-            losses.ask(take, streams)
-            losses.count(take, self.takes[take.uid].invalid)
+        losses = Losses(takes, strict=strict)
+        for take in found:
+            losses.count(take.take, take.invalid)
         return Report(
             progress,
             stores=[uri for take in found for uri in take.stores],
             untouched=count,
-            problems={take.take.name: dict(take.problems) for take in found if take.problems},
+            problems={
+                losses.labels[take.take.uid]: dict(take.problems) for take in found if take.problems
+            },
             losses=losses,
         )
 

@@ -176,7 +176,7 @@ class UnitExtractor:
         if error.kind.fatal or len(unit.streams) < 2:
             return None
         here = [stream for stream in unit.take.streams if stream.key in unit.streams]
-        lost = next((stream for stream in here if stream.uri and stream.uri == error.uri), None)
+        lost = next((s for s in here if s.uri and error.uri in (s.uri, *s.others)), None)
         if lost is None:
             return None
         if error.kind is ErrorKind.UNAVAILABLE:

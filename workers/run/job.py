@@ -13,7 +13,7 @@ from workers.dataset.layouts import dataset_of
 from workers.dataset.take import Take
 from workers.run.pool import Pool
 from workers.run.recipe import Recipe
-from workers.run.report import Progress, Report
+from workers.run.report import Losses, Progress, Report
 from workers.run.spending import Spending
 from workers.run.tasks import (
     Extract,
@@ -133,9 +133,8 @@ class _Job:
         done: Mapping[str, PreparedTake] = MappingProxyType({}),
     ) -> None:
         self.progress = Progress(len(takes))
-        self.report = Report(self.progress)
-        for take, streams in takes:
-            self.report.losses.ask(take, streams)
+        self.report = Report(self.progress, losses=Losses(takes))
+        self._labels = self.report.losses.labels
         self.began = time.monotonic()
         self._recipe, self._submit, self._owner = recipe, submit, owner
         self._done = done
@@ -148,6 +147,8 @@ class _Job:
         self._asked: dict[str, set[str]] = {}
         self._given_up: dict[str, Counter[str]] = {}
         self._known: set[tuple[object, ...]] = set()
+        # Uids of the takes that some failure is about.
+        self._failed: set[str] = set()
         self._fatal = False
         # By storage, tasks that it did not answer, one after the other.
         self._unanswered: dict[str, int] = {}
@@ -178,7 +179,7 @@ class _Job:
 
     def take_in(self, record: Record) -> None:
         """Account for one record and queue what follows from it."""
-        self._note(record.failures)
+        self._note(record.take, record.failures)
         self.report.losses.fail(record.take, (failure.stream for failure in record.failures))
         # With the keys gone or the disk full every other unit would fail in the same words.
         self._fatal |= any(failure.fatal for failure in record.failures)
@@ -192,9 +193,12 @@ class _Job:
         else:
             self._finished(record)
 
-    def _note(self, failures: Sequence[Failure]) -> None:
+    def _note(self, take: Take, failures: Sequence[Failure]) -> None:
         """Keep failures, those of one stream's object once for all units that are without it."""
+        if failures:
+            self._failed.add(take.uid)
         for failure in failures:
+            failure = replace(failure, take=self._labels[take.uid])
             about = (failure.take, failure.stream, failure.kind, failure.uri)
             if failure.stream and failure.uri and about in self._known:
                 continue
@@ -251,7 +255,7 @@ class _Job:
         if not record.units:
             self.report.losses.count(record.take, record.invalid)
         if record.problems:
-            self.report.problems[record.take.name] = dict(record.problems)
+            self.report.problems[self._labels[record.take.uid]] = dict(record.problems)
         if not record.stores:
             return
         self.report.stores.extend(record.stores)
@@ -293,22 +297,18 @@ class _Job:
         self.report.losses.count(record.take, record.invalid)
         if lost := {name: clips for name, clips in lost.items() if clips > 0}:
             self.report.losses.fail(record.take, lost)
-            self.report.failures.append(_not_kept(record.take, lost))
-        elif not record.complete and not record.missing and not self._has_failed(record.take):
+            self._note(record.take, [_not_kept(record.take, lost)])
+        elif not record.complete and not record.missing and uid not in self._failed:
             self.report.losses.fail(record.take, [None])
             words = (
                 "its store is not marked complete although all clips were written: the storage did "
                 "not keep the mark, or something removed the store. Run the same command again"
             )
-            self.report.failures.append(
-                Failure(record.take.name, None, words, ErrorKind.INCOMPLETE)
-            )
+            failure = Failure(record.take.name, None, words, ErrorKind.INCOMPLETE)
+            self._note(record.take, [failure])
         self.progress.takes_done += record.complete
         if record.problems:
-            self.report.problems[record.take.name] = dict(record.problems)
-
-    def _has_failed(self, take: Take) -> bool:
-        return any(failure.take == take.name for failure in self.report.failures)
+            self.report.problems[self._labels[uid]] = dict(record.problems)
 
 
 def _in_vain(record: Record) -> bool:

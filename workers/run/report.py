@@ -1,6 +1,7 @@
 """How a job stands and how it ended, counted."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -92,25 +93,34 @@ class Progress:
         self._lately = clips * fade + gained, lately * fade + passed
 
 
-@dataclass
 class Losses:
     """Which of the streams that were asked for are not wholly valid, or not there at all.
 
-    Attributes:
+    Args:
+        takes: All takes of a job, each with the streams asked for.
         strict: Whether a job with losses has failed.
-        streams: Streams that were asked for, counted take by take.
+
+    Attributes:
+        strict: As given.
+        labels: By uid, what reports call a take: its name, and the uid too where others have it.
     """
 
-    strict: bool = False
-    streams: int = 0
-    _asked: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    _names: dict[str, str] = field(default_factory=dict)
-    _lost: dict[str, set[str]] = field(default_factory=dict)
+    def __init__(
+        self, takes: Sequence[tuple[Take, Sequence[str]]] = (), *, strict: bool = False
+    ) -> None:
+        times = Counter(take.name for take, _ in takes)
+        self.strict = strict
+        self.labels = {
+            take.uid: take.name if times[take.name] == 1 else f"{take.name} ({take.uid})"
+            for take, _ in takes
+        }
+        self._asked = {take.uid: tuple(streams) for take, streams in takes}
+        self._lost: dict[str, set[str]] = {}
 
-    def ask(self, take: Take, streams: Sequence[str]) -> None:
-        """These streams of a take are asked for."""
-        self._asked[take.uid], self._names[take.uid] = tuple(streams), take.name
-        self.streams += len(streams)
+    @property
+    def streams(self) -> int:
+        """Streams that were asked for, counted take by take."""
+        return sum(map(len, self._asked.values()))
 
     def count(self, take: Take, invalid: Mapping[str, int]) -> None:
         """A take's stores hold so many invalid clips of its streams."""
@@ -136,13 +146,11 @@ class Losses:
         if not self._lost:
             return None
         lost = sum(map(len, self._lost.values()))
-        few = [f"{self._names[uid]} ({', '.join(names)})" for uid, names in self.by_take.items()][
-            :_NAMED
-        ]
+        named = [f"{self.labels[uid]} ({', '.join(some)})" for uid, some in self.by_take.items()]
         more = ", …" if len(self._lost) > _NAMED else ""
         return (
             f"not wholly valid: {lost:,} of {self.streams:,} streams, in {len(self._lost):,} of"
-            f" {len(self._asked):,} takes: {', '.join(few)}{more}"
+            f" {len(self._asked):,} takes: {', '.join(named[:_NAMED])}{more}"
         )
 
 

@@ -58,14 +58,15 @@ def objects_now(
 
     def look(stream: Stream) -> SourceObject | StorageError | None:
         try:
-            identity = source_of(dataset, stream, counters).identity()
+            source = source_of(dataset, stream, counters)
+            identity = source.identity()
         except FileNotFoundError:
             return None
         except StorageError as error:
             if error.kind.fatal:
                 raise
             return error
-        return SourceObject(stream.uri, identity, stream.size, stream.start_offset)
+        return SourceObject(source.uri, identity, stream.size, stream.start_offset)
 
     with ThreadPoolExecutor(max(1, len(there)), thread_name_prefix="head") as pool:
         seen = dict(zip((stream.key for stream in there), pool.map(look, there), strict=True))

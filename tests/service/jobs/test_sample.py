@@ -86,3 +86,25 @@ def test_strict_is_about_invalid_clips(job: Job) -> None:
     features[0, 0] = np.nan
     assert run(["verify", str(job.output)]) == 0
     assert run(["verify", str(job.output), "--strict"]) == 1
+
+
+def test_a_chunk_that_does_not_decode_and_a_stream_that_is_gone_are_not_compared(
+    job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path,) = job.output.glob("*/u.zarr")
+    bad, *_ = sorted(
+        p for p in (path / "features").rglob("*") if p.is_file() and p.name != "zarr.json"
+    )
+    bad.write_bytes(b"\x00" + bad.read_bytes()[1:-20])
+    listed = json.loads((job.root / "takes.json").read_text())
+    listed.append(json.loads(json.dumps(listed[0]).replace('"u"', '"other"')))
+    gone = sorted(listed[0]["frame_aligned_videos"])[-1]
+    del listed[0]["frame_aligned_videos"][gone]
+    (job.root / "takes.json").write_text(json.dumps(listed))
+    capsys.readouterr()
+    assert run(["verify", str(job.output), "--sample", "1000", "--json"]) == 1
+    (facts,) = json.loads(capsys.readouterr().out)
+    why = {clip["reason"] for clip in facts["sampled"] if not clip["tried"]}
+    assert any("does not decode" in one for one in why)
+    assert any("lists no such stream" in one for one in why)
+    assert any(clip["tried"] and clip["agrees"] for clip in facts["sampled"])

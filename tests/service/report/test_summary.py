@@ -245,8 +245,7 @@ def test_summary_fits_80_columns_but_for_what_is_copied():
 def test_streams_that_are_not_wholly_valid_are_told_first_and_fail_a_strict_job():
     take = Take("uid-b", "take_b", None, None, None, 1.0, ())
     for strict in (False, True):
-        losses = Losses(strict)
-        losses.ask(take, ["aria01_rgb", "cam01_0"])
+        losses = Losses([(take, ["aria01_rgb", "cam01_0"])], strict=strict)
         losses.count(take, {"cam01_0": 3})
         report = make_report(losses=losses)
         lines = summary(make_recipe(), report).splitlines()

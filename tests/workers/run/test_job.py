@@ -157,15 +157,19 @@ def test_streams_that_are_not_wholly_valid_are_counted_by_take() -> None:
     losses = job.report.losses
     assert losses.by_take == {"uid-0": ["a_0"], "uid-1": ["b_0"], "uid-2": ["a_0", "b_0"]}
     assert losses.words is not None
-    assert losses.words.startswith("not wholly valid: 4 of 8 streams, in 3 of 4 takes: ")
+    assert losses.words.startswith(
+        "not wholly valid: 4 of 8 streams, in 3 of 4 takes: same name (uid-0) (a_0), "
+    )
+    assert {failure.take for failure in job.report.failures} == {
+        "same name (uid-1)", "same name (uid-2)",
+    }  # fmt: skip
 
 
 def test_losses_fail_a_job_where_that_is_asked_for() -> None:
     take = Take("uid", "take", None, None, None, 1.0, (Stream("a_0", "a", "0", "x", False),))
     for strict in (False, True):
         for invalid in ({}, {"a_0": 2}):
-            losses = Losses(strict)
-            losses.ask(take, ["a_0"])
+            losses = Losses([(take, ["a_0"])], strict=strict)
             losses.count(take, invalid)
             report = Report(Progress(1), losses=losses)
             assert report.ok == (not strict or not invalid)
