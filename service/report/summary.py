@@ -106,6 +106,7 @@ def report_facts(recipe: Recipe, report: Report) -> dict[str, Any]:
             for take, streams in report.problems.items()
         },
         "failures": failures_of(report),
+        "machines_left_out": list(report.left_out),
         "job": recipe.job.model_dump(mode="json"),
         "git_commit": recipe.git_commit,
         "versions": versions(),
@@ -252,6 +253,8 @@ def _numbers(report: Report) -> Iterator[str]:
         yield f"out of GPU memory {_count(halved, 'time')}: batches were halved"
     if lost := int(counts.get("workers_lost", 0)):
         yield f"{_count(lost, 'worker')} died or hung and had to be replaced"
+    for machine in report.left_out:
+        yield f"machine left out: {machine}"
     if progress.clips_done:
         speed = rates(progress)
         yield (

@@ -52,7 +52,7 @@ class InlinePool:
     """In the place of the workers on Ray: runs tasks one after the other, in one thread."""
 
     workers, alive, lost = 1, 1, None
-    shares = Shares(1, "cpu", 1, 1)
+    shares, left_out = Shares(1, "cpu", 1, 1), ()
 
     def __init__(self, recipe: Recipe) -> None:
         encoders = [BrightnessEncoder(target.encoder) for target in recipe.targets]

@@ -60,10 +60,9 @@ async def run_job(
     records: asyncio.Queue[Record] = asyncio.Queue()
     job = _Job(recipe, takes, lambda tasks: pool.submit(tasks, records.put_nowait), owner, done)
     job.report.losses.strict = recipe.job.strict
-    ahead = pool.workers * AHEAD
     spending = Spending(recipe.job.run.budget, pool.shares)
     try:
-        job.advance(ahead)
+        job.advance(pool.workers * AHEAD)
         while not job.over:
             came = await _waiting(records, interval)
             for record in came:
@@ -74,10 +73,10 @@ async def run_job(
                     job.heard(storage)
                 else:
                     job.stop(storage)
-            job.advance(ahead)
+            job.advance(pool.workers * AHEAD)
             job.progress.tick(time.monotonic() - job.began, counts)
             spending.tick(pool.alive, job.progress.seconds)
-            job.report.bill = spending.bill
+            job.report.bill, job.report.left_out = spending.bill, pool.left_out
             on_progress(job.progress, came)
             if not job.over and (stop := spending.over()):
                 job.report.failures.append(stop)

@@ -1,5 +1,8 @@
 """The Ray side: queues that feed a pool of workers, and outlive their deaths.
 
+The pool follows its cluster (`workers.run.slots`): machines that come get workers, once they have
+shown that they see what the driver sees (`workers.run.nodeproof`).
+
 A worker has one batch task in flight, and urgent ones in front of it. A worker that dies, or makes
 no progress for too long, is replaced; its tasks are tried again, at last stream by stream, so that
 the stream that kills the decoder is found and left out while the others are written.
@@ -10,7 +13,7 @@ import contextvars
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
@@ -19,16 +22,24 @@ import ray
 from ray.exceptions import ActorDiedError, RayError
 
 from configs.schema import RunSpec
+from workers.run.calls import (
+    Sink,
+    add,
+    counted_as,
+    fold_in,
+    gave_up,
+    record_of,
+    result,
+    tell_cancelled,
+)
 from workers.run.health import Health
 from workers.run.recipe import Recipe
 from workers.run.session import node_lost
-from workers.run.shares import shares_of
-from workers.run.tasks import Query, Record, Task, UnitRecord, Window
+from workers.run.shares import Shares, nodes_alive
+from workers.run.slots import Counts, Proofs, Slot, Slots
+from workers.run.tasks import Query, Record, Task
 from workers.run.worker import (
-    EARLIER,
-    KEPT_OWNERS,
     URGENT_LANES,
-    Worker,
     crash_failure,
     pool_failure,
 )
@@ -39,9 +50,6 @@ URGENT_PRIORITY = 1
 POLL_SECONDS = 1.0
 PARTING_SECONDS = 3.0
 
-# What a task gives: its record, and before it the parts of a window.
-Sink = Callable[[Any], None]
-Counts = dict[str, float]
 T = TypeVar("T")
 
 
@@ -55,17 +63,6 @@ class _Queued:
     deaths: int = field(default=0, compare=False)
 
 
-@dataclass
-class _Slot:
-    """One place for a worker, and what its worker has done for each owner."""
-
-    worker: Any = None
-    running: int = 0
-    hiring: asyncio.Lock = field(default_factory=asyncio.Lock)
-    counts: dict[str, Counts] = field(default_factory=dict)
-    loaded: set[str] = field(default_factory=set)
-
-
 class Pool:
     """Workers on the Ray cluster, for whoever lives in the same event loop: a job, or a service.
 
@@ -74,8 +71,8 @@ class Pool:
 
     def __init__(self, run: RunSpec) -> None:
         self.run = run
-        self.shares = shares_of(run)
-        self._slots = [_Slot() for _ in range(self.shares.workers)]
+        self._slots = Slots(run, nodes_alive())
+        self._proofs = Proofs(run)
         self._batch: asyncio.PriorityQueue[_Queued] = asyncio.PriorityQueue()
         self._urgent: asyncio.PriorityQueue[_Queued] = asyncio.PriorityQueue()
         self._numbers = itertools.count()
@@ -89,8 +86,7 @@ class Pool:
     async def __aenter__(self) -> Self:
         self._context = contextvars.copy_context()
         for slot in self._slots:
-            queues = [self._batch, *[self._urgent] * URGENT_LANES]
-            self._loops += [asyncio.create_task(self._serve(slot, queue)) for queue in queues]
+            self._open_up(slot)
         self._loops.append(asyncio.create_task(self._watch()))
         return self
 
@@ -112,6 +108,16 @@ class Pool:
             slot.worker = None
 
     @property
+    def shares(self) -> Shares:
+        """What the next worker gets of the machines."""
+        return self._slots.shares
+
+    @property
+    def left_out(self) -> list[str]:
+        """Machines that are not used, each with the reason."""
+        return sorted(self._slots.left_out.values())
+
+    @property
     def workers(self) -> int:
         """How many workers there are when all are alive."""
         return len(self._slots)
@@ -129,7 +135,7 @@ class Pool:
     @property
     def lost(self) -> str | None:
         """Why no work can be done any more, in words; None as long as it can."""
-        return self._health.lost
+        return self._health.lost or self._slots.lost
 
     async def load(self, recipe: Recipe) -> str:
         """Have every worker load the recipe's encoder; empty, or why one cannot.
@@ -142,10 +148,10 @@ class Pool:
 
     async def query(self, recipe: Recipe, text: str | None, image: bytes | None) -> Query:
         """A text or a picture as a vector. Raises RayError when the worker dies of it."""
-        slot = self._slots[0]
+        slot = next(iter(self._slots))
 
         async def ask() -> Query:
-            worker = await self._hired(slot)
+            worker = await self._slots.hired(slot)
             try:
                 found: Query = await worker.query.remote(recipe, text, image)
             except RayError:
@@ -178,7 +184,7 @@ class Pool:
         self._cancelled.add(owner)
         for slot in self._slots:
             if slot.worker is not None:
-                self._call(_tell_cancelled(slot.worker, owner))
+                self._call(tell_cancelled(slot.worker, owner))
 
     def counts(self, owner: str | None = None) -> Counts:
         """Work done so far, by dead workers too: for one owner, or for all."""
@@ -186,7 +192,7 @@ class Pool:
         for part in (self._before, *(slot.counts for slot in self._slots)):
             for name, counts in part.items():
                 if owner in (None, name):
-                    _add(total, counts)
+                    add(total, counts)
         return total
 
     def _call(self, call: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
@@ -205,8 +211,14 @@ class Pool:
         queue = self._urgent if queued.urgent else self._batch
         queue.put_nowait(replace(queued, number=next(self._numbers)))
 
-    async def _serve(self, slot: _Slot, queue: "asyncio.PriorityQueue[_Queued]") -> None:
-        while True:
+    def _open_up(self, slot: Slot) -> None:
+        queues = [self._batch, *[self._urgent] * URGENT_LANES]
+        self._loops += [asyncio.create_task(self._serve(slot, queue)) for queue in queues]
+
+    async def _serve(self, slot: Slot, queue: "asyncio.PriorityQueue[_Queued]") -> None:
+        while not slot.withdrawn:
+            if self.run.address and not await self._has_come(slot):
+                continue  # what is queued is for those that are there
             queued = await queue.get()
             owner = queued.task.owner
             if owner in self._cancelled:
@@ -216,7 +228,10 @@ class Pool:
                 self._tell(queued, queued.task.failed(pool_failure(queued.task, why)))
                 continue
             try:
-                worker = await self._ready(slot, queued.task.recipe)
+                worker = await self._ready(slot, queued.task)
+                if worker is None:
+                    self._put(queued)
+                    continue
             except (RayError, TimeoutError) as error:
                 # It had begun nothing, so this is not the task's doing.
                 self._health.start_failed(error)
@@ -233,66 +248,81 @@ class Pool:
                 finally:
                     slot.running -= 1
             except (RayError, TimeoutError) as error:
+                node = slot.node
                 self._retire(slot, worker, owner)
-                self._retry(queued, error)
+                await self._retry(queued, error, node)
             else:
-                if _gave_up(record) and owner not in self._cancelled:
+                if gave_up(record) and owner not in self._cancelled:
                     self._put(queued)  # nobody asked for that
                     continue
                 self._tell(queued, record)
                 if queued.urgent:  # nobody waits for its counts
                     await self._poll(slot, worker)
 
-    async def _load(self, slot: _Slot, recipe: Recipe) -> str:
-        worker = await self._hired(slot)
+    async def _has_come(self, slot: Slot) -> bool:
+        try:
+            await self._slots.hired(slot)
+        except (RayError, TimeoutError) as error:
+            if not slot.recalled:
+                self._health.start_failed(error)
+                await asyncio.sleep(POLL_SECONDS)
+            return False
+        return True
+
+    async def _load(self, slot: Slot, recipe: Recipe) -> str:
+        worker = await self._slots.hired(slot)
         try:
             return str(await worker.load.remote(recipe))
         except RayError:
             self._retire(slot, worker, "")
             raise
 
-    async def _ready(self, slot: _Slot, recipe: Recipe) -> Any:
-        """The slot's worker, the recipe's encoder loaded. Raises RayError, TimeoutError."""
-        worker = await self._hired(slot)
+    async def _ready(self, slot: Slot, task: Task) -> Any:
+        """The slot's worker, the recipe's encoder loaded; None where its machine cannot be used.
+
+        Raises RayError, TimeoutError.
+        """
+        worker, recipe = await self._slots.hired(slot), task.recipe
         if recipe.key not in slot.loaded:
             try:
-                loading = self._call(_result(worker.load.remote(recipe)))
-                # What it says of an encoder that does not load, the task's record says too.
-                await asyncio.wait_for(asyncio.shield(loading), self.run.stall_seconds)
+                # What is wrong with an encoder that loads nowhere, the task's record says.
+                why = await self._soon(result(worker.load.remote(recipe)))
+                why = await self._soon(self._proofs.why_not(slot, worker, task, why))
             except (RayError, TimeoutError):
                 self._retire(slot, worker, "")
                 raise
+            if why:
+                self._slots.leave_out(slot, why)
+                self._retire(slot, worker, "", lost=False)
+                return None
             if slot.worker is worker:
                 slot.loaded.add(recipe.key)
         self._health.started()
         return worker
+
+    async def _soon(self, call: Coroutine[Any, Any, T]) -> T:
+        """What comes of a call. Raises TimeoutError where it takes as long as a stall."""
+        return await asyncio.wait_for(asyncio.shield(self._call(call)), self.run.stall_seconds)
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             hiring = any(slot.hiring.locked() for slot in self._slots)
             await asyncio.to_thread(self._health.look, self.alive, hiring)
+            if self._health.gone:
+                continue
+            nodes = await asyncio.to_thread(nodes_alive)
+            for slot in self._slots.follow(nodes, sum(self._open.values())):
+                self._open_up(slot)
+            self._loops = [loop for loop in self._loops if not loop.done()]
 
-    async def _hired(self, slot: _Slot) -> Any:
-        async with slot.hiring:
-            if slot.worker is None:
-                worker = Worker.options(**self.shares.options).remote(  # type: ignore[attr-defined]
-                    self.shares.device, self.shares.threads
-                )
-                try:
-                    # Starting may take long and is no stall.
-                    await worker.counts.remote()
-                except BaseException:
-                    ray.kill(worker, no_restart=True)
-                    raise
-                slot.worker = worker
-            return slot.worker
-
-    async def _watched(self, slot: _Slot, worker: Any, queued: _Queued) -> Record:
+    async def _watched(self, slot: Slot, worker: Any, queued: _Queued) -> Record:
         """The record of a task. Raises TimeoutError when its worker makes no progress."""
-        running = asyncio.ensure_future(_record(worker, queued))
+        running = asyncio.ensure_future(
+            record_of(worker, queued.task, queued.sink, urgent=queued.urgent)
+        )
         clock = asyncio.get_running_loop().time
-        owner = _counted_as(queued.task.owner)
+        owner = counted_as(queued.task.owner)
         moved, seen = clock(), None
         try:
             while True:
@@ -308,24 +338,29 @@ class Pool:
         finally:
             running.cancel()
 
-    async def _poll(self, slot: _Slot, worker: Any) -> None:
+    async def _poll(self, slot: Slot, worker: Any) -> None:
         # A dead worker shows in its task; a busy one answers next time.
         with suppress(RayError, TimeoutError):
-            counts = await asyncio.wait_for(_result(worker.counts.remote()), 5)
+            counts = await asyncio.wait_for(result(worker.counts.remote()), 5)
             if slot.worker is worker:
                 slot.counts = counts
 
-    def _retire(self, slot: _Slot, worker: Any, owner: str) -> None:
+    def _retire(self, slot: Slot, worker: Any, owner: str, *, lost: bool = True) -> None:
         if worker is None or slot.worker is not worker:
             return  # never hired, or its other lane has seen to it
         with suppress(RayError):
             ray.kill(worker, no_restart=True)
-        for name, counts in (*slot.counts.items(), (_counted_as(owner), {"workers_lost": 1.0})):
-            _fold_in(self._before, name, counts)
+        mine = (counted_as(owner), {"workers_lost": float(lost)})
+        for name, counts in (*slot.counts.items(), mine):
+            fold_in(self._before, name, counts)
         slot.worker, slot.counts, slot.loaded = None, {}, set()
 
-    def _retry(self, queued: _Queued, error: Exception) -> None:
+    async def _retry(self, queued: _Queued, error: Exception, node: str) -> None:
         if (isinstance(error, ActorDiedError) and error.preempted) or node_lost(ask=False):
+            self._put(queued)
+            return
+        if isinstance(error, RayError) and await self._is_gone(node):
+            log.warning("a machine of the cluster is gone; %s is done elsewhere", queued.task.name)
             self._put(queued)
             return
         deaths = queued.deaths + 1
@@ -341,6 +376,15 @@ class Pool:
         else:
             self._tell(queued, task.failed(crash_failure(task, deaths, how)))
 
+    async def _is_gone(self, node: str) -> bool:
+        """Whether a task died with its machine, which is not the task's doing."""
+        if not self.run.address:
+            return False
+        # Ray takes half a minute to find that a machine is dead; its processes die one by one.
+        await asyncio.sleep(POLL_SECONDS)
+        alive = [one for one in await asyncio.to_thread(nodes_alive) if one.id == node]
+        return not alive or not await asyncio.to_thread(alive[0].answers)
+
     def _tell(self, queued: _Queued, record: Record) -> None:
         self._close(queued.task.owner)
         queued.sink(record)
@@ -351,47 +395,3 @@ class Pool:
             # Owners come and go for as long as a service runs.
             del self._open[owner]
             self._cancelled.discard(owner)
-
-
-async def _tell_cancelled(worker: Any, owner: str) -> None:
-    with suppress(RayError):
-        await worker.cancel.remote(owner)
-
-
-def _gave_up(record: Record) -> bool:
-    return isinstance(record, UnitRecord) and record.outcome == "stopped"
-
-
-async def _record(worker: Any, queued: _Queued) -> Record:
-    if not isinstance(queued.task, Window):
-        method = worker.run_urgent if queued.urgent else worker.run
-        record: Record = await method.remote(queued.task)
-        return record
-    async for reference in worker.window.remote(queued.task):
-        item = await reference
-        if isinstance(item, UnitRecord):
-            return item
-        queued.sink(item)
-    raise RuntimeError(f"{queued.task.name}: ended without a record")
-
-
-def _add(total: Counts, counts: Counts) -> None:
-    for name, value in counts.items():
-        total[name] = total.get(name, 0) + value
-
-
-def _fold_in(apart: dict[str, Counts], name: str, counts: Counts) -> None:
-    """Add to the counts of `name`; owners that were not added to for long become one sum."""
-    apart[name] = apart.pop(name, {})
-    _add(apart[name], counts)
-    while len(apart) > KEPT_OWNERS + 1:
-        oldest = next(name for name in apart if name != EARLIER)
-        _add(apart.setdefault(EARLIER, {}), apart.pop(oldest))
-
-
-async def _result(reference: Any) -> Any:
-    return await reference
-
-
-def _counted_as(owner: str) -> str:
-    return owner.partition("/")[0]

@@ -165,6 +165,7 @@ class Report:
     failures: list[Failure] = field(default_factory=list)
     bill: Bill | None = None
     losses: Losses = field(default_factory=Losses)
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:

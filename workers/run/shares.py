@@ -1,6 +1,8 @@
 """How the workers of a pool share the machines of a Ray cluster."""
 
 import math
+import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,36 @@ from workers.run.session import RayUnavailable
 # process cannot decode for a large GPU, however many cores there are; and with fewer cores than
 # decoding threads all of them get slower (docs/gpu.md has the figures).
 MOST_ON_A_GPU, CORES_ON_A_GPU = 4, 5
+# CPUs that Ray sets aside for a worker with a GPU, at most.
+CPUS_WITH_A_GPU = 4
+ANSWER_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster.
+
+    Attributes:
+        id: Ray's.
+        host: its name.
+        cpus: CPUs that Ray gives away there.
+        gpus: the same of GPUs.
+        address: of its raylet, host and port.
+    """
+
+    id: str
+    host: str
+    cpus: float
+    gpus: float
+    address: tuple[str, int] = ("", 0)
+
+    def answers(self) -> bool:
+        """Whether its raylet takes connections; may block for `ANSWER_SECONDS`."""
+        try:
+            socket.create_connection(self.address, ANSWER_SECONDS).close()
+        except OSError:
+            return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -21,7 +53,7 @@ class Shares:
     """What each worker of a pool gets.
 
     Attributes:
-        workers: how many there are.
+        workers: for how many there is room now, or how many were asked for.
         device: `cpu` or `cuda`.
         threads: CPU threads of each.
         cpus: CPUs that Ray sets aside for each.
@@ -40,30 +72,62 @@ class Shares:
         return {"num_cpus": self.cpus, **({"num_gpus": self.gpus} if self.gpus else {})}
 
 
-def shares_of(run: RunSpec) -> Shares:
-    """How the workers share the cluster that this process has joined.
+def nodes_alive() -> list[Node]:
+    """The machines of the cluster that this process has joined."""
+    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [
+        Node(
+            str(one["NodeID"]),
+            str(one["NodeManagerHostname"]),
+            float(one["Resources"].get("CPU", 0)),
+            float(one["Resources"].get("GPU", 0)),
+            (str(one["NodeManagerAddress"]), int(one["NodeManagerPort"])),
+        )
+        for one in found
+        if one["Alive"]
+    ]
 
-    Raises RayUnavailable when Ray has no GPU and one is asked for.
+
+def shares_of(run: RunSpec, nodes: Sequence[Node]) -> Shares:
+    """How the workers share these machines.
+
+    Machines of different sizes get workers of one size, that of the smallest.
+
+    Raises RayUnavailable when a GPU is asked for of a Ray that was started here, and it sees none;
+    a cluster may get one yet.
     """
-    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cpus, gpus = int(total.get("CPU", 1)), int(total.get("GPU", 0))
-    if run.device == "cuda" and not gpus:
-        raise RayUnavailable("device: cuda, but Ray sees no GPU; use --device auto or cpu")
-    if gpus and run.device != "cpu":
-        return _on_gpus(run, cpus, gpus)
-    count = max(1, cpus // CORES_PER_WORKER) if run.workers == "auto" else run.workers
-    threads = max(1, cpus // count)
-    # A fraction lets more workers than cores be asked for; it reserves, it does not limit.
-    return Shares(count, "cpu", threads, min(threads, cpus / count))
-
-
-def _on_gpus(run: RunSpec, cpus: int, gpus: int) -> Shares:
+    on_gpu = run.device == "cuda" or (run.device == "auto" and any(one.gpus >= 1 for one in nodes))
+    if on_gpu:
+        return _on_gpus(run, [one for one in nodes if one.gpus >= 1])
+    cpus = [int(one.cpus) for one in nodes if one.cpus >= 1]
+    if not cpus:
+        # Of machines that are yet to come nothing is known: a worker fits on any.
+        count = 0 if run.workers == "auto" else run.workers
+        return Shares(count, "cpu", 1, 1)
     if run.workers == "auto":
-        count = gpus * max(1, min(MOST_ON_A_GPU, cpus // gpus // CORES_ON_A_GPU))
+        threads = min(one // max(1, one // CORES_PER_WORKER) for one in cpus)
+        return Shares(sum(one // threads for one in cpus), "cpu", threads, threads)
+    threads = max(1, min(sum(cpus) // run.workers, *cpus))
+    # A fraction lets more workers than cores be asked for; it reserves, it does not limit.
+    return Shares(run.workers, "cpu", threads, min(threads, sum(cpus) / run.workers))
+
+
+def _on_gpus(run: RunSpec, nodes: Sequence[Node]) -> Shares:
+    if not nodes:
+        if run.address is None:
+            raise RayUnavailable("device: cuda, but Ray sees no GPU; use --device auto or cpu")
+        return Shares(0 if run.workers == "auto" else run.workers, "cuda", 1, 1, 1.0)
+    cpus, gpus = int(sum(one.cpus for one in nodes)), int(sum(one.gpus for one in nodes))
+    # For each GPU, on the machine that has the fewest cores for it.
+    cores = min(one.cpus / int(one.gpus) for one in nodes)
+    if run.workers == "auto":
+        together = max(1, min(MOST_ON_A_GPU, int(cores // CORES_ON_A_GPU)))
+        count = gpus * together
     else:
-        count = run.workers
-    together = math.ceil(count / gpus)
+        count, together = run.workers, math.ceil(run.workers / gpus)
     # Ray counts parts in 1/10,000, and so many have to fit on each GPU.
     part = 1.0 if together == 1 else 10_000 // together / 10_000
-    threads = max(1, cpus // max(count, gpus))
-    return Shares(count, "cuda", threads, min(threads, 4, cpus / count), part)
+    threads = max(1, int(cores // together))
+    return Shares(
+        count, "cuda", threads, min(threads, CPUS_WITH_A_GPU, cpus / max(count, gpus)), part
+    )

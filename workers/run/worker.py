@@ -7,13 +7,14 @@ that starts actors needs none of it.
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import ray
@@ -21,6 +22,7 @@ import ray
 from configs.schema import EncoderSpec
 from models.errors import ModelError
 from takestream.errors import ErrorKind
+from workers.dataset.take import Take
 from workers.media.counters import Counters
 from workers.run.recipe import Recipe
 from workers.run.tasks import (
@@ -142,6 +144,18 @@ class Worker:
         """Work done so far by this worker for each owner, also while a task runs."""
         with self._counting:
             return {owner: counters.snapshot() for owner, counters in self._counters.items()}
+
+    @ray.method(concurrency_group="control")
+    def place(self) -> tuple[str, str]:
+        """Ray's id of the machine that this worker is on, and the machine's name."""
+        return ray.get_runtime_context().get_node_id(), socket.gethostname()
+
+    @ray.method(concurrency_group="urgent")
+    def look(self, recipe: Recipe, take: Take, key: str) -> Any:
+        """What this machine sees of a job (`workers.run.nodeproof.look`)."""
+        from workers.run.nodeproof import look
+
+        return look(recipe, take, key)
 
     @ray.method(concurrency_group="control")
     def cancel(self, owner: str) -> None:

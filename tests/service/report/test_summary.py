@@ -40,6 +40,7 @@ KEYS = {
     "frames_decoded",
     "git_commit",
     "job",
+    "machines_left_out",
     "ok",
     "output",
     "problems",

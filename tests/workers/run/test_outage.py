@@ -28,7 +28,7 @@ class Answering:
     """Instead of the pool: gives what `becomes` says of each task."""
 
     workers, alive, lost = 1, 1, None
-    shares = Shares(1, "cpu", 1, 1)
+    shares, left_out = Shares(1, "cpu", 1, 1), ()
 
     def __init__(self, becomes: Callable[[Task], Record]) -> None:
         self._becomes = becomes

@@ -7,13 +7,12 @@ from hypothesis import strategies as st
 
 from configs.schema import RunSpec
 from workers.run.session import RayUnavailable, ray_session
-from workers.run.shares import Shares, shares_of
+from workers.run.shares import Node, Shares, nodes_alive, shares_of
 
 
-def shared(run: RunSpec, cpus: int, gpus: int) -> Shares:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ray, "cluster_resources", lambda: {"CPU": float(cpus), "GPU": float(gpus)})
-        return shares_of(run)
+def shared(run: RunSpec, *nodes: tuple[float, float]) -> Shares:
+    """Of machines with so many CPUs and GPUs."""
+    return shares_of(run, [Node(str(n), f"host{n}", *node) for n, node in enumerate(nodes)])
 
 
 @pytest.mark.parametrize(
@@ -31,24 +30,46 @@ def shared(run: RunSpec, cpus: int, gpus: int) -> Shares:
 def test_a_gpu_has_workers_for_its_cores(
     cpus: int, gpus: int, workers: int, part: float, threads: int
 ) -> None:
-    found = shared(RunSpec(device="cuda"), cpus, gpus)
+    found = shared(RunSpec(device="cuda"), (cpus, gpus))
     assert (found.workers, found.gpus, found.threads) == (workers, part, threads)
 
 
-@given(st.integers(1, 512), st.integers(1, 64), st.one_of(st.just("auto"), st.integers(1, 300)))
-def test_they_fit_on_the_cluster(cpus: int, gpus: int, workers: int | str) -> None:
-    found = shared(RunSpec(device="cuda", workers=workers), cpus, gpus)
-    on_each = round(found.gpus * 10_000)
-    assert found.workers <= gpus * (10_000 // on_each)
-    assert found.workers * found.cpus <= cpus * (1 + 1e-9)
+MACHINES = st.lists(st.tuples(st.integers(1, 128), st.integers(0, 8)), min_size=1, max_size=9)
+
+
+@given(MACHINES, st.one_of(st.just("auto"), st.integers(1, 300)), st.sampled_from(["cpu", "auto"]))
+def test_they_fit_on_the_cluster(
+    machines: list[tuple[int, int]], workers: int | str, device: str
+) -> None:
+    found = shared(RunSpec(device=device, workers=workers), *machines)
     assert found.threads >= 1
+    assert found.workers >= 1
+    on_gpus = [one for one in machines if one[1]]
+    if found.device == "cpu":
+        assert device == "cpu" or not on_gpus
+        assert found.workers * found.cpus <= sum(cpus for cpus, _ in machines) * (1 + 1e-9)
+        assert found.threads <= min(cpus for cpus, _ in machines)
+    else:
+        on_each = round(found.gpus * 10_000)
+        assert found.workers <= sum(gpus for _, gpus in on_gpus) * (10_000 // on_each)
+        assert found.workers * found.cpus <= sum(cpus for cpus, _ in on_gpus) * (1 + 1e-9)
 
 
-def test_a_gpu_that_is_not_there_is_told() -> None:
+def test_several_machines_get_workers_of_one_size() -> None:
+    found = shared(RunSpec(device="cpu"), (0, 0), (16, 0), (9, 0), (2, 0))
+    assert (found.workers, found.threads) == (8 + 4 + 1, 2)
+    found = shared(RunSpec(device="cpu"), (16, 0), (9, 0))
+    assert (found.workers, found.threads) == (4 + 2, 4)
+
+
+def test_a_gpu_that_is_not_there_is_told_here_and_waited_for_on_a_cluster() -> None:
     with pytest.raises(RayUnavailable, match="Ray sees no GPU"):
-        shared(RunSpec(device="cuda"), 8, 0)
-    assert shared(RunSpec(device="auto"), 8, 0).device == "cpu"
-    assert shared(RunSpec(device="cpu"), 8, 2).gpus == 0
+        shared(RunSpec(device="cuda"), (8, 0))
+    waiting = shared(RunSpec(device="cuda", address="auto"), (8, 0))
+    assert (waiting.workers, waiting.device, waiting.gpus) == (0, "cuda", 1.0)
+    assert shared(RunSpec(device="auto"), (8, 0)).device == "cpu"
+    assert shared(RunSpec(device="cpu"), (8, 2)).gpus == 0
+    assert shared(RunSpec(device="cpu", address="auto"), (0, 0)).workers == 0
 
 
 @pytest.mark.slow
@@ -61,6 +82,6 @@ def test_ray_places_three_workers_on_one_gpu() -> None:
     with ray_session(RunSpec()):
         ray.shutdown()
         ray.init(address="local", num_cpus=16, num_gpus=1, include_dashboard=False)
-        found = shares_of(RunSpec(device="cuda"))
+        found = shares_of(RunSpec(device="cuda"), nodes_alive())
         placed = [Placed.options(**found.options).remote() for _ in range(found.workers)]  # type: ignore[attr-defined]
         assert ray.get([one.gpus.remote() for one in placed]) == [[0]] * 3

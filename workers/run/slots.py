@@ -1,0 +1,207 @@
+"""Places for workers on a Ray cluster, which follow the machines that come and go."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from configs.schema import RunSpec
+from workers.dataset.take import Take
+from workers.run.nodeproof import Sight, look, new_key, why_not
+from workers.run.shares import Node, shares_of
+from workers.run.tasks import Task
+from workers.run.worker import Worker
+
+log = logging.getLogger(__name__)
+
+Counts = dict[str, float]
+
+
+@dataclass
+class Slot:
+    """One place for a worker, and what its worker has done for each owner.
+
+    Attributes:
+        worker: its actor; None while there is none.
+        node: Ray's id of the machine that the worker is on.
+        host: name of that machine.
+        running: tasks under way.
+        withdrawn: whether it is not wanted any more.
+        recalled: whether its actor was told not to come, as it asks for something else from now on.
+    """
+
+    worker: Any = None
+    node: str = ""
+    host: str = ""
+    running: int = 0
+    withdrawn: bool = False
+    recalled: bool = False
+    hiring: asyncio.Lock = field(default_factory=asyncio.Lock)
+    coming: Any = None
+    counts: dict[str, Counts] = field(default_factory=dict)
+    loaded: set[str] = field(default_factory=set)
+
+
+class Slots:
+    """The slots of a pool.
+
+    On a cluster that was joined there are as many as were asked for, or, by default, twice as many
+    as it has room for while there is work for them: what has no room waits, which is what Ray's
+    autoscaler goes by.
+
+    Attributes:
+        shares: what the next worker gets.
+        left_out: by machine, why it is not used; the machine's name stands in the words.
+
+    Args:
+        run: how the job runs.
+        nodes: the machines there are.
+
+    Raises:
+        RayUnavailable: a GPU is asked for of a Ray that was started here, and it sees none.
+    """
+
+    def __init__(self, run: RunSpec, nodes: Sequence[Node]) -> None:
+        self._run = run
+        self._elastic = run.address is not None
+        self._nodes = list(nodes)
+        self.shares = shares_of(run, nodes)
+        self.left_out: dict[str, str] = {}
+        self._all = [Slot() for _ in range(max(1, self.shares.workers))]
+        if self._elastic and run.device == "auto" and self.shares.device == "cpu":
+            log.warning("the cluster has no GPU now, so the job runs on CPU; --device cuda waits")
+
+    def __iter__(self) -> Any:
+        return iter(list(self._all))
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @property
+    def lost(self) -> str | None:
+        """Why there is no machine to work on, in words; None as long as there may be one."""
+        usable = [one for one in self._nodes if one.id not in self.left_out and self._fits(one)]
+        if not self.left_out or usable or any(slot.worker is not None for slot in self._all):
+            return None
+        whys = sorted(set(self.left_out.values()))
+        return f"no machine of the cluster can be used: {'; '.join(whys)}"
+
+    def leave_out(self, slot: Slot, why: str) -> None:
+        """Use the machine of a slot's worker no more."""
+        self.left_out[slot.node] = f"{slot.host}: {why}"
+        log.warning("machine %s is left out: %s", slot.host, why)
+
+    def follow(self, nodes: Sequence[Node], outstanding: int) -> list[Slot]:
+        """See which machines there are; the slots that are new.
+
+        Args:
+            nodes: the machines there are now.
+            outstanding: tasks queued or under way.
+        """
+        self._nodes = list(nodes)
+        usable = [one for one in nodes if one.id not in self.left_out]
+        if self.shares.device == "cuda" and not any(one.gpus >= 1 for one in usable):
+            room = 0
+        else:
+            device = {"device": self.shares.device}
+            shares = shares_of(self._run.model_copy(update=device), usable)
+            changed = shares.options != self.shares.options
+            self.shares, room = shares, shares.workers
+            for slot in self._all if changed else ():
+                self._recall(slot)  # it asks for what the machines of before had
+        wanted = self._wanted(room, outstanding)
+        for slot in reversed(self._all):
+            if len(self._all) > wanted and slot.worker is None:
+                slot.withdrawn = True
+                self._all.remove(slot)
+                self._recall(slot)
+        new = [Slot() for _ in range(wanted - len(self._all))]
+        self._all += new
+        return new
+
+    async def hired(self, slot: Slot) -> Any:
+        """The worker of a slot. Raises RayError when it does not come up, or is not wanted."""
+        async with slot.hiring:
+            if slot.worker is None:
+                shares, slot.recalled = self.shares, False
+                avoid = {"ray.io/node-id": f"!in({','.join(self.left_out)})"}
+                worker = Worker.options(  # type: ignore[attr-defined]
+                    **shares.options, label_selector=avoid if self.left_out else None
+                ).remote(shares.device, shares.threads)
+                slot.coming = worker
+                try:
+                    # Starting may take long and is no stall.
+                    slot.node, slot.host = await worker.place.remote()
+                except BaseException:
+                    with suppress(RayError):
+                        ray.kill(worker, no_restart=True)
+                    raise
+                finally:
+                    slot.coming = None
+                slot.worker = worker
+            return slot.worker
+
+    def _wanted(self, room: int, outstanding: int) -> int:
+        asked = self._run.workers
+        if not self._elastic:
+            return max(1, room if asked == "auto" else asked)
+        most = room + max(1, room) if asked == "auto" else asked
+        return max(1, min(most, max(room, 1) if outstanding <= room else outstanding))
+
+    def _fits(self, node: Node) -> bool:
+        shares = self.shares
+        return node.cpus >= shares.cpus and node.gpus >= shares.gpus
+
+    def _recall(self, slot: Slot) -> None:
+        slot.recalled = True
+        if slot.coming is not None:
+            with suppress(RayError):
+                ray.kill(slot.coming, no_restart=True)
+
+
+class Proofs:
+    """What the driver sees, and which machines have shown that they see the same.
+
+    Args:
+        run: how the job runs; a Ray that was started here has one machine, the driver's own.
+    """
+
+    def __init__(self, run: RunSpec) -> None:
+        self._needed = run.address is not None
+        self._own: dict[str, Sight] = {}
+        self._takes: dict[str, Take] = {}
+        self._proven: set[tuple[str, str]] = set()
+
+    async def why_not(self, slot: Slot, worker: Any, task: Task, unloaded: str) -> str:
+        """Why the machine of a slot cannot be used; empty where it can.
+
+        Args:
+            slot: with the machine.
+            worker: there.
+            task: the first one that it is to have; of its take one object is looked at.
+            unloaded: why the encoder does not load there; empty where it does.
+
+        Raises:
+            RayError: the worker dies of it.
+        """
+        recipe, take = task.recipe, task.take
+        if not self._needed or (slot.node, recipe.key) in self._proven:
+            return ""
+        if unloaded:
+            # Of an encoder that loads nowhere the tasks tell.
+            elsewhere = any(key == recipe.key for _, key in self._proven)
+            return f"the encoder does not load there: {unloaded}" if elsewhere else ""
+        if recipe.key not in self._own:
+            self._own[recipe.key] = await asyncio.to_thread(look, recipe, take)
+            self._takes[recipe.key] = take
+        key = new_key()
+        there = await worker.look.remote(recipe, self._takes[recipe.key], key)
+        why = await asyncio.to_thread(why_not, recipe, self._own[recipe.key], there, key)
+        if not why:
+            self._proven.add((slot.node, recipe.key))
+        return why
