@@ -157,7 +157,7 @@ def test_a_stopped_job_goes_on_and_the_output_remembers(
     assert [(j["job_id"], j["status"]) for j in listed] == [
         (second, "succeeded"), (first, "stopped"),
     ]  # fmt: skip
-    code, _, err = say("logs", first[:-1], *where)
+    code, _, err = say("logs", f"{first[:-1]}x", *where)
     assert code == 2
     assert "did you mean" in err
 
