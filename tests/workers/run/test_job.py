@@ -6,7 +6,7 @@ from typing import Any
 from workers.dataset.take import Stream, Take
 from workers.media.counters import Counters
 from workers.run.job import _Job, _waiting
-from workers.run.pool import Counts, _fold_in
+from workers.run.pool import Counts
 from workers.run.report import Losses, Progress, Report
 from workers.run.tasks import (
     ClipRange,
@@ -126,8 +126,8 @@ def test_a_worker_counts_the_latest_owners_apart_and_all_others_as_one() -> None
 def test_what_lost_workers_did_is_kept_as_few_sums() -> None:
     before: dict[str, Counts] = {}
     for owner in OWNERS:
-        _fold_in(before, owner, {"clips": 2.0})
-        _fold_in(before, OWNERS[0], {"workers_lost": 1.0})
+        fold_in(before, owner, {"clips": 2.0})
+        fold_in(before, OWNERS[0], {"workers_lost": 1.0})
     assert len(before) == KEPT_OWNERS + 1
     assert sum(one.get("clips", 0) for one in before.values()) == 2 * len(OWNERS)
     assert before[OWNERS[0]]["workers_lost"] == len(OWNERS)
