@@ -5,9 +5,10 @@ from typing import Any
 
 from workers.dataset.take import Stream, Take
 from workers.media.counters import Counters
+from workers.run.calls import fold_in
 from workers.run.job import _Job, _waiting
-from workers.run.pool import Counts
 from workers.run.report import Losses, Progress, Report
+from workers.run.slots import Counts
 from workers.run.tasks import (
     ClipRange,
     Failure,
