@@ -1,7 +1,6 @@
 """Open a store as an xarray.Dataset, or all takes of an encoder as an xarray.DataTree."""
 
 import difflib
-import itertools
 import os
 import warnings
 from typing import TYPE_CHECKING, overload
@@ -10,8 +9,9 @@ from takestream import schema
 from takestream.choice import of_encoder, of_one_encoder
 from takestream.dataset import open_checked
 from takestream.errors import StorageNotFound
-from takestream.root import Root, StoreFault, arrays_named, read_root
-from takestream.storage import S3Options, as_uri, open_filesystem, translated
+from takestream.losses import loss_words, lost_objects
+from takestream.root import StoreFault, read_root
+from takestream.storage import S3Options, as_uri, translated
 from takestream.stores import (
     encoder_id_of,
     is_of_encoder,
@@ -60,8 +60,8 @@ def open(
     """The features of one take, lazily: dims clip × stream × feature, with times and validity.
 
     Of a folder, without a take: those of all its takes, as a tree with a node for each, by the
-    take's name (its uid, where two have the same name). Opening it reads some objects of each
-    store, and no features; a take that is complete is not looked at for objects that it lost.
+    take's name (its uid, where two have the same name). Opening it lists each store and reads some
+    objects of it, and no features.
 
     Args:
         uri: A `.zarr` store, or an output folder that holds stores, on any fsspec file system.
@@ -105,12 +105,7 @@ def open(
             stacklevel=2,
         )
     if lost:
-        some = f"{', '.join(lost[:3])}{f' and {len(lost) - 3} more' if len(lost) > 3 else ''}"
-        warnings.warn(
-            f"{store} lacks objects though it was complete: {some}. What they held reads as"
-            " invalid, not extracted or NaN; `takestream verify --repair` extracts it again",
-            stacklevel=2,
-        )
+        warnings.warn(loss_words(store, lost), stacklevel=2)
     return dataset
 
 
@@ -122,27 +117,7 @@ def _opened(store: str, s3: S3Options) -> "tuple[xarray.Dataset, list[str]]":
     # Checked before xarray takes memory for what the metadata say.
     root = read_root(data, store)
     dataset = open_checked(store, root, s3)
-    complete = dataset.attrs["status"] == schema.COMPLETE
-    return dataset, _lost(store, root, s3) if complete else []
-
-
-def _lost(store: str, root: Root, s3: S3Options) -> list[str]:
-    """Keys of chunks that are not there, by one listing: their values would look like others."""
-    fs, path = open_filesystem(store, s3)
-    try:
-        fs.invalidate_cache(path)
-        found = {name.rpartition(f"{uid_of(store)}.zarr/")[2] for name in fs.find(path)}
-    except (NotImplementedError, PermissionError):
-        return []  # whoever may read objects need not be allowed to list them
-    if not found:
-        return []
-    wanted = []
-    for name in arrays_named(root.attributes):
-        spec = schema.SPECS[name]
-        shape, chunks = spec.shape(root.sizes), spec.chunk_shape(root.sizes)
-        counts = [range(-(-length // step)) for length, step in zip(shape, chunks, strict=True)]
-        wanted += ["/".join([name, "c", *map(str, at)]) for at in itertools.product(*counts)]
-    return [key for key in wanted if key not in found]
+    return dataset, lost_objects(store, root, s3)
 
 
 def _find(root: str, take: str, encoder: str | None, s3: S3Options) -> str:

@@ -23,6 +23,9 @@ MAX_ENTRIES = 2**26
 MAX_CHUNK_BYTES = 2**26
 MAX_DEPTH = 32
 
+# In a root that lacked the metadata of its arrays, and was given them by whoever read it.
+GATHERED = b'"kind": "gathered"'
+
 _VERSION = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})")
 _NUMBER = (int, float)
 # What attributes are, where a store has them; `*` stands for any name.
@@ -73,12 +76,14 @@ class Root:
             know too.
         streams: The names along the stream dimension.
         sizes: The sizes of its arrays.
+        consolidated: Whether the store's own root holds the metadata of its arrays.
     """
 
     attributes: dict[str, Any]
     arrays: dict[str, Any]
     streams: tuple[str, ...]
     sizes: Sizes
+    consolidated: bool = True
 
 
 def read_root(data: bytes, uri: str) -> Root:
@@ -95,7 +100,7 @@ def read_root(data: bytes, uri: str) -> Root:
     if not arrays:
         raise _fault(uri, "it has no consolidated metadata")
     sizes = check_arrays(attributes, arrays, uri)
-    return Root(attributes, arrays, tuple(attributes["streams"]), sizes)
+    return Root(attributes, arrays, tuple(attributes["streams"]), sizes, GATHERED not in data)
 
 
 def parse_root(data: bytes, uri: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -114,7 +119,11 @@ def parse_root(data: bytes, uri: str) -> tuple[dict[str, Any], dict[str, Any]]:
         attributes["status"], attributes["streams"]
         names = [str(name) for name in attributes["streams"]]
     except KeyError as error:
-        raise _fault(uri, f"it has no attribute {error}") from error
+        raise _fault(
+            uri,
+            f"it has no attribute {error} (xarray's to_zarr(mode='a') puts the attrs of what it"
+            " appends in place of the store's)",
+        ) from error
     except (ValueError, TypeError, AttributeError) as error:
         raise _fault(uri, str(error)) from error
     if not isinstance(arrays, dict):
@@ -195,7 +204,11 @@ def check_arrays(attributes: Mapping[str, Any], arrays: Mapping[str, Any], uri: 
     sizes = _sizes(arrays, uri, checksum=major > 1)
     if sizes.streams != len(attributes["streams"]):
         count = len(attributes["streams"])
-        raise _fault(uri, f"features has {sizes.streams} streams, its attributes name {count}")
+        raise _fault(
+            uri,
+            f"features has {sizes.streams} streams, its attributes name {count}; whoever writes"
+            " some streams of a store anew gives their names in attrs['streams']",
+        )
     grid = attributes.get("grid", {})
     if grid.get("clips", sizes.clips) != sizes.clips:
         raise _fault(uri, f"features has {sizes.clips} clips, its grid {grid['clips']}")

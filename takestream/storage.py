@@ -198,6 +198,8 @@ def open_filesystem(
 def as_uri(given: str | os.PathLike[str]) -> str:
     """What a person gave, as a URI: `~` and `s3a://` resolved, without a slash at its end.
 
+    A local path is made absolute, because the process may go to another folder before it reads on.
+
     Raises ValueError when nothing was given.
     """
     uri = os.fspath(given)
@@ -205,8 +207,7 @@ def as_uri(given: str | os.PathLike[str]) -> str:
         raise ValueError("which folder? Give its path or URI, such as s3://bucket/features")
     if uri.startswith("s3a://"):
         uri = f"s3://{uri.removeprefix('s3a://')}"
-    uri = uri if "://" in uri else os.path.expanduser(uri)
-    return uri.rstrip("/") or uri
+    return absolute(uri) or uri
 
 
 @contextmanager

@@ -26,6 +26,7 @@ ON_DEMAND = "on-demand"
 Stores lie one folder deeper than others, so that whoever lists an output's stores passes over them.
 """
 _DIGITS = 10
+_CONSOLIDATED = re.compile(rb'"consolidated_metadata"\s*:\s*\{')
 _ENCODER_ID = re.compile(rf"[A-Za-z0-9._-]+-[0-9a-f]{{{_DIGITS}}}")
 
 _inherited: list[Any] = []
@@ -203,19 +204,43 @@ def list_stores(output: str, s3: S3Options) -> list[str]:
 
 
 def read_roots(stores: Sequence[str], s3: S3Options) -> dict[str, bytes]:
-    """The `zarr.json` of each store, all read at once; those that were only half made have none."""
-    if not stores:
+    """The `zarr.json` of each store, all read at once; those that were only half made have none.
+
+    Some writers leave the consolidated metadata out: each array is then asked for its own.
+    """
+    found = _read_all({uri: f"{uri}/zarr.json" for uri in stores}, s3)
+    for uri, data in found.items():
+        if not _CONSOLIDATED.search(data):
+            found[uri] = _consolidated(uri, data, s3)
+    return found
+
+
+def _read_all(uris: Mapping[str, str], s3: S3Options) -> dict[str, bytes]:
+    """Objects, all read at once, by their keys in `uris`; those that are not there have none."""
+    if not uris:
         return {}
-    fs, _ = open_filesystem(stores[0], s3)
-    paths = [f"{open_filesystem(uri, s3)[1]}/zarr.json" for uri in stores]
+    fs, _ = open_filesystem(next(iter(uris.values())), s3)
+    paths = [open_filesystem(uri, s3)[1] for uri in uris.values()]
     found = {}
-    for uri, data in zip(stores, fs.cat_ranges(paths, None, None, on_error="return"), strict=True):
+    for key, data in zip(uris, fs.cat_ranges(paths, None, None, on_error="return"), strict=True):
         if isinstance(data, FileNotFoundError | NotADirectoryError):
             continue
         if isinstance(data, BaseException):
             raise data
-        found[uri] = data
+        found[key] = data
     return found
+
+
+def _consolidated(uri: str, data: bytes, s3: S3Options) -> bytes:
+    """The root at `uri` with the metadata of its arrays, as far as both can be read."""
+    try:
+        root = json.loads(data)
+        parts = _read_all({name: f"{uri}/{name}/zarr.json" for name in schema.SPECS}, s3)
+        arrays = {name: json.loads(part) for name, part in parts.items()}
+        gathered = {"kind": "gathered", "metadata": arrays}
+        return json.dumps({**root, "consolidated_metadata": gathered}).encode()
+    except (ValueError, TypeError, RecursionError):
+        return data  # whoever reads it says what is wrong
 
 
 def sources_of(attributes: Mapping[str, Any]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from takestream import schema
 from takestream.choice import of_encoder, of_one_encoder
 from takestream.dataset import open_checked
 from takestream.errors import StorageNotFound
+from takestream.losses import loss_words, lost_objects
 from takestream.root import Root, StoreFault, read_root
 from takestream.storage import S3Options
 from takestream.stores import list_stores, names_of, read_roots
@@ -50,11 +51,18 @@ def open_tree(root: str, encoder: str | None, s3: S3Options) -> "xarray.DataTree
     times = Counter(name for _, name in names.values())
     with ThreadPoolExecutor(_PARALLEL) as pool:
         nodes = list(pool.map(lambda store: open_checked(store, roots[store], s3), roots))
+        losses = list(pool.map(lambda store: lost_objects(store, roots[store], s3), roots))
     partial = sum(node.attrs["status"] == schema.PARTIAL for node in nodes)
     if partial:
         warnings.warn(
             f"{root}: {partial} of {len(nodes)} takes are not complete: features that are not"
             " extracted yet are NaN; `takestream.ls` says which",
+            stacklevel=3,
+        )
+    lossy = [(store, lost) for store, lost in zip(roots, losses, strict=True) if lost]
+    if lossy:
+        warnings.warn(
+            f"{root}: {len(lossy)} of {len(nodes)} takes lost objects; {loss_words(*lossy[0])}",
             stacklevel=3,
         )
     if damaged:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from takestream import schema
+from takestream.schema import Reason
 from takestream.storage import S3Options, translated
 from takestream.stores import StoredTake, sources_of
 
@@ -180,16 +181,6 @@ def _s3_filesystem(pid: int, s3: S3Options) -> Any:
     return s3fs.S3FileSystem(asynchronous=True, **s3.for_uri("s3://"))
 
 
-@functools.lru_cache(maxsize=100_000)
-def _names(uri: str, named: tuple[str, ...], pid: int, s3: S3Options) -> tuple[str, ...]:
-    """The coordinate `stream` of a store whose attributes name these: read once by each process."""
-    import zarr
-
-    group = zarr.open_group(zarr_store(uri, s3), mode="r", zarr_format=3)
-    array: Any = group[schema.STREAM]
-    return tuple(str(name) for name in array[:])
-
-
 def read(take: StoredTake, first: int, stop: int, streams: Sequence[str], s3: S3Options) -> Section:
     """Clips `[first, stop)` of a take, those of `streams` that it has.
 
@@ -225,7 +216,9 @@ def _read(
         raise ValueError(
             f"{take.uri} was extracted again from other videos: make the data set anew"
         )
-    if _names(take.uri, tuple(names), os.getpid(), s3) != tuple(names):
+    coordinate: Any = group[schema.STREAM]
+    # Read each time: it may be written anew while someone trains, under the same attributes.
+    if [str(name) for name in coordinate[:]] != names:
         raise ValueError(
             f"{take.uri}: its array {schema.STREAM} does not hold the names in its attributes, so"
             " nothing says which features are whose; `takestream verify` says more"
@@ -267,6 +260,17 @@ def _read(
         )
     if take.complete and not all(np.isfinite(column).all() for column in times):
         raise ValueError(f"{take.uri}: times of clips are missing; `takestream verify` names them")
+    if take.complete and not mask.all():
+        reason = part(schema.REASON)
+        # Streams that could not be read are not extracted in a store that is complete.
+        unread = attributes.get("provenance", {}).get(schema.UNREAD, [])
+        extracted = np.array([name not in unread for name in mine])
+        lost = (reason == Reason.VALID) | ((reason == Reason.NOT_EXTRACTED) & extracted)
+        if (lost & ~mask).any():
+            raise ValueError(
+                f"{take.uri}: chunks of {schema.VALID} or {schema.REASON} are missing;"
+                " `takestream verify` names them"
+            )
     features[~mask] = 0
     wanted = tuple(list(streams).index(name) for name in mine)
     return Section(take, first, features, mask, times[0], times[1], wanted)

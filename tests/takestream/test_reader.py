@@ -122,6 +122,13 @@ def test_a_tree_says_what_is_partial_and_what_it_leaves_out(tmp_path: Path) -> N
     assert list(tree.children) == ["take_0", "take_2"]
 
 
+def test_a_tree_says_what_its_takes_lost(tmp_path: Path) -> None:
+    uris = [make_store(tmp_path, "e-0123456789", f"uid-{n}", f"take_{n}") for n in range(2)]
+    (Path(uris[1]) / "reason/c/0/0").unlink()
+    with pytest.warns(UserWarning, match=r"1 of 2 takes lost objects; .*uid-1.*reason/c/0/0"):
+        takestream.open(tmp_path)
+
+
 def test_folders_without_a_store_are_no_other_encoder(tmp_path: Path) -> None:
     make_store(tmp_path, "e-0123456789", "uid-1", "take_1")
     (tmp_path / "f-0123456789" / "uid-1.zarr").mkdir(parents=True)
