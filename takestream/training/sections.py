@@ -205,7 +205,7 @@ def _read(
     changed = ValueError(f"{take.uri} is not what it was: make the data set anew")
     if group.attrs.get("clips_sha256") != take.digest or not set(take.streams) <= set(names):
         raise changed
-    attributes = dict(group.attrs)
+    attributes: dict[str, Any] = dict(group.attrs)
     if take.complete and attributes.get("status") != schema.COMPLETE:
         raise ValueError(
             f"{take.uri} was complete and is being written again: make the data set anew when that"
