@@ -5,6 +5,7 @@ file or touches the network.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -303,7 +304,8 @@ class JobSpec(Settings):
     @property
     def reach_output(self) -> S3Options:
         """How to reach the output: as the data set unless the job says otherwise."""
-        return self.output_s3 or self.s3
+        # Nobody writes without keys: the data set alone may be public.
+        return self.output_s3 or replace(self.s3, anon=False)
 
     @model_validator(mode="before")
     @classmethod

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from takestream import schema
+from takestream.access import asked
 from takestream.errors import StorageNotFound
 from takestream.root import StoreFault, read_root
 from takestream.storage import S3Options, absolute, as_uri, join, open_filesystem, translated
@@ -92,6 +93,7 @@ def ls(
     encoder: str | None = None,
     profile: str | None = None,
     endpoint_url: str | None = None,
+    anon: bool = False,
 ) -> "pandas.DataFrame":
     """The takes of an output as a table, a row for each store, as they are now.
 
@@ -100,6 +102,7 @@ def ls(
         encoder: An `encoder_id` or the preset it begins with; all encoders without.
         profile: A profile of the AWS files; the usual AWS settings apply without one.
         endpoint_url: Another S3 endpoint than that of AWS.
+        anon: Without keys: of a bucket that anybody may read.
 
     Returns:
         The columns of `takestream.catalogue.COLUMNS`. `valid_clips` and `invalid_clips` count clips
@@ -114,9 +117,10 @@ def ls(
     """
     import pandas
 
-    s3, where = S3Options(profile, endpoint_url), as_uri(output)
-    with translated(where, "read", s3):
-        rows = [row for folder in folders_of(where, encoder, s3) for row in folder.rows(s3)]
+    s3, where = S3Options(profile, endpoint_url, anon=anon), as_uri(output)
+    rows = asked(
+        where, s3, lambda: [r for folder in folders_of(where, encoder, s3) for r in folder.rows(s3)]
+    )
     found = pandas.DataFrame(rows, columns=list(COLUMNS))
     return found.astype({name: _DTYPES[kind] for name, kind in COLUMNS.items() if kind in _DTYPES})
 

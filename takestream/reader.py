@@ -6,12 +6,13 @@ import warnings
 from typing import TYPE_CHECKING, overload
 
 from takestream import schema
+from takestream.access import asked
 from takestream.choice import of_encoder, of_one_encoder
 from takestream.dataset import open_checked
 from takestream.errors import StorageNotFound
 from takestream.losses import loss_words, lost_objects
 from takestream.root import StoreFault, read_root
-from takestream.storage import S3Options, as_uri, translated
+from takestream.storage import S3Options, as_uri
 from takestream.stores import (
     encoder_id_of,
     is_of_encoder,
@@ -35,6 +36,7 @@ def open(
     encoder: str | None = None,
     profile: str | None = None,
     endpoint_url: str | None = None,
+    anon: bool = False,
 ) -> "xarray.Dataset": ...
 
 
@@ -46,6 +48,7 @@ def open(
     encoder: str | None = None,
     profile: str | None = None,
     endpoint_url: str | None = None,
+    anon: bool = False,
 ) -> "xarray.Dataset | xarray.DataTree": ...
 
 
@@ -56,6 +59,7 @@ def open(
     encoder: str | None = None,
     profile: str | None = None,
     endpoint_url: str | None = None,
+    anon: bool = False,
 ) -> "xarray.Dataset | xarray.DataTree":
     """The features of one take, lazily: dims clip × stream × feature, with times and validity.
 
@@ -69,6 +73,7 @@ def open(
         encoder: An `encoder_id` or the preset it begins with; needed when several wrote there.
         profile: A profile of the AWS files; the usual AWS settings apply without one.
         endpoint_url: Another S3 endpoint than that of AWS.
+        anon: Without keys: of a bucket that anybody may read.
 
     Returns:
         The arrays of `takestream.schema.TABLE`, as a Dataset; as a DataTree without a take, where
@@ -82,15 +87,10 @@ def open(
         ConnectionError: S3 cannot be reached.
         PermissionError: S3 refuses.
     """
-    s3, where = S3Options(profile, endpoint_url), as_uri(uri)
-    with translated(where, "read", s3):
-        if is_store(where):
-            store = where
-        elif take is not None:
-            store = _find(where, take, encoder, s3)
-        else:
-            return open_tree(where, encoder, s3)
-        dataset, lost = _opened(store, s3)
+    s3, where = S3Options(profile, endpoint_url, anon=anon), as_uri(uri)
+    if take is None and not is_store(where):
+        return asked(where, s3, lambda: open_tree(where, encoder, s3))
+    store, dataset, lost = asked(where, s3, lambda: _opened(where, take, encoder, s3))
     names = names_of(dataset.attrs, store)
     if take is not None and take not in names:
         raise StorageNotFound(f"{store} is of take {' / '.join(names)}")
@@ -109,15 +109,18 @@ def open(
     return dataset
 
 
-def _opened(store: str, s3: S3Options) -> "tuple[xarray.Dataset, list[str]]":
-    """The dataset, and the keys of chunks that a complete store lacks."""
+def _opened(
+    where: str, take: str | None, encoder: str | None, s3: S3Options
+) -> "tuple[str, xarray.Dataset, list[str]]":
+    """The store, its dataset, and the keys of chunks that it lacks though it is complete."""
+    store = where if take is None or is_store(where) else _find(where, take, encoder, s3)
     data = read_roots([store], s3).get(store)
     if data is None:
         raise StorageNotFound(f"{store}: no store there, or one half made")
     # Checked before xarray takes memory for what the metadata say.
     root = read_root(data, store)
     dataset = open_checked(store, root, s3)
-    return dataset, lost_objects(store, root, s3)
+    return store, dataset, lost_objects(store, root, s3)
 
 
 def _find(root: str, take: str, encoder: str | None, s3: S3Options) -> str:

@@ -101,6 +101,7 @@ class S3Options:
         endpoint_url: An S3-compatible endpoint, for example `http://127.0.0.1:8333`.
         patience: Seconds for which one object of a storage that does not answer is tried.
         region: The region of the bucket; without one the usual AWS chain decides.
+        anon: Whether to ask without keys, of a bucket that anybody may read.
 
     Raises:
         InvalidStorage: The endpoint is no URL, or holds a password; the patience is negative.
@@ -113,6 +114,7 @@ class S3Options:
     endpoint_url: str | None = None
     patience: float = PATIENCE
     region: str | None = None
+    anon: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.patience <= MAX_PATIENCE:
@@ -152,6 +154,8 @@ class S3Options:
                 "retries": {"mode": "standard", "max_attempts": tries or S3_TRIES},
             },
         }
+        if self.anon:
+            options["anon"] = True
         if self.profile:
             options["profile"] = self.profile
         if self.endpoint_url:
@@ -263,7 +267,10 @@ def _told(error: Exception, uri: str, doing: str, s3: "S3Options | None") -> Sto
             return None
         case ErrorKind.CREDENTIALS:
             if _is_botocores(error):
-                words = f"there are no usable credentials ({said}); set a profile or AWS keys"
+                words = (
+                    f"there are no usable credentials ({said}); set a profile or AWS keys;"
+                    " a bucket that anybody may read needs none: anon=True, --anon"
+                )
             else:
                 words = (
                     f"the storage does not accept the credentials ({said}). Ego-Exo4D keys live 14 "

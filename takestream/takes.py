@@ -62,7 +62,7 @@ def find_takes(
         how = "extract the rest, or take them as they are with partial=True"
         if takes is not None or len(waiting) == len(found):
             raise ValueError(f"{output}: {what} (first: {waiting[0].name}): {how}")
-        warnings.warn(f"{output}: {what} and left out; {how}", stacklevel=3)
+        warnings.warn(f"{output}: {what} and left out; {how}", stacklevel=5)
         found = [take for take in found if take.complete]
     if not found:
         raise StorageNotFound(f"{output}: no store there")

@@ -57,17 +57,17 @@ def open_tree(root: str, encoder: str | None, s3: S3Options) -> "xarray.DataTree
         warnings.warn(
             f"{root}: {partial} of {len(nodes)} takes are not complete: features that are not"
             " extracted yet are NaN; `takestream.ls` says which",
-            stacklevel=3,
+            stacklevel=5,
         )
     lossy = [(store, lost) for store, lost in zip(roots, losses, strict=True) if lost]
     if lossy:
         warnings.warn(
             f"{root}: {len(lossy)} of {len(nodes)} takes lost objects; {loss_words(*lossy[0])}",
-            stacklevel=3,
+            stacklevel=5,
         )
     if damaged:
         warnings.warn(
-            f"{root}: {len(damaged)} stores are left out, e.g. {damaged[0]}", stacklevel=3
+            f"{root}: {len(damaged)} stores are left out, e.g. {damaged[0]}", stacklevel=5
         )
     tree = {}
     for node, (uid, name) in zip(nodes, names.values(), strict=True):

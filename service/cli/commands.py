@@ -168,7 +168,7 @@ def demo(found: Namespace) -> int:
 
 
 def _s3(found: Namespace) -> S3Options:
-    return S3Options(found.s3_profile, found.endpoint_url)
+    return S3Options(found.s3_profile, found.endpoint_url, anon=bool(found.anon))
 
 
 def _hint_resolution(selection: Selection, sizes: dict[str, int | None]) -> None:

@@ -15,7 +15,7 @@ STYLES = {"ok": "green", "warning": "yellow", "fault": "red"}
 
 def doctor(found: Namespace) -> int:
     """Look at this machine, and at the URIs given; 1 when something would stop a job."""
-    s3 = S3Options(found.s3_profile, found.endpoint_url)
+    s3 = S3Options(found.s3_profile, found.endpoint_url, anon=bool(found.anon))
     checks = list(checks_of(found.uris, found.output, s3, start_ray=not found.no_ray))
     stops = [check for check in checks if check.status == "fault"]
     if found.json:

@@ -53,6 +53,7 @@ SETTINGS = {
     "unit_frames": "store.unit_frames",
     "s3_profile": "s3.profile",
     "endpoint_url": "s3.endpoint_url",
+    "anon": "s3.anon",
     "output_s3_profile": "output_s3.profile",
     "output_endpoint_url": "output_s3.endpoint_url",
     "device": "run.device",
@@ -140,10 +141,14 @@ def dataset_job(found: argparse.Namespace, command: str) -> JobSpec:
 
 
 def add_storage(parser: argparse.ArgumentParser) -> None:
-    """`--s3-profile`, `--endpoint-url`."""
+    """`--s3-profile`, `--endpoint-url`, `--anon`."""
     group = parser.add_argument_group("S3")
     group.add_argument("--s3-profile", metavar="NAME", help="profile of the AWS shared files")
     group.add_argument("--endpoint-url", metavar="URL", help="an S3-compatible endpoint")
+    group.add_argument(
+        "--anon", action="store_true", default=None,
+        help="without keys, of a bucket that anybody may read",
+    )  # fmt: skip
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:

@@ -295,4 +295,4 @@ def _from_environment() -> str | None:
 
 
 def _s3(found: Namespace) -> S3Options:
-    return S3Options(found.s3_profile, found.endpoint_url)
+    return S3Options(found.s3_profile, found.endpoint_url, anon=bool(found.anon))

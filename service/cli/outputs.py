@@ -196,4 +196,4 @@ def _cell(value: Any, digits: int | None = None) -> str:
 
 
 def _s3(found: Namespace) -> S3Options:
-    return S3Options(found.s3_profile, found.endpoint_url)
+    return S3Options(found.s3_profile, found.endpoint_url, anon=bool(found.anon))

@@ -119,7 +119,7 @@ def _ending(chosen: Chosen) -> int:
 
 
 def _s3(found: Namespace) -> S3Options:
-    return S3Options(found.s3_profile, found.endpoint_url)
+    return S3Options(found.s3_profile, found.endpoint_url, anon=bool(found.anon))
 
 
 def _output_s3(found: Namespace) -> S3Options:

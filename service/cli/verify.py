@@ -21,7 +21,7 @@ from workers.store.verify import verify as verify_store
 
 def verify(found: Namespace) -> int:
     """Prove that stores are whole; 1 when one is not, or a clip is another when extracted again."""
-    s3 = S3Options(found.s3_profile, found.endpoint_url)
+    s3 = S3Options(found.s3_profile, found.endpoint_url, anon=bool(found.anon))
     uris = [uri for given in found.stores for uri in find_stores(given, s3)]
     reports = [verify_store(uri, s3) for uri in uris]
     # What nothing was written to, as of a job that only began, is no store to prove.

@@ -4,9 +4,7 @@ A window is a run of clips of one take. A section is the windows of one take tha
 chunk or chunks, so that a chunk is read once for all of them.
 """
 
-import functools
 import itertools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from takestream import schema
+from takestream.access import asked, shared_s3
 from takestream.schema import Reason
-from takestream.storage import S3Options, translated
+from takestream.storage import S3Options
 from takestream.stores import StoredTake, sources_of
 
 # Where windows reach into the next chunk, so many chunks make a section: the chunk between two
@@ -169,16 +168,7 @@ def zarr_store(uri: str, s3: S3Options) -> Any:
     from zarr.storage import FsspecStore
 
     path = uri.removeprefix("s3://")
-    return FsspecStore(_s3_filesystem(os.getpid(), s3), read_only=True, path=path)
-
-
-@functools.cache
-def _s3_filesystem(pid: int, s3: S3Options) -> Any:
-    # By zarr's own way, from the URI, each thread would get one, and fsspec would keep it for good.
-    # By process: a forked one must not use its parent's connections, nor close them.
-    import s3fs
-
-    return s3fs.S3FileSystem(asynchronous=True, **s3.for_uri("s3://"))
+    return FsspecStore(shared_s3(s3), read_only=True, path=path)
 
 
 def read(take: StoredTake, first: int, stop: int, streams: Sequence[str], s3: S3Options) -> Section:
@@ -188,8 +178,7 @@ def read(take: StoredTake, first: int, stop: int, streams: Sequence[str], s3: S3
     and PermissionError of S3.
     """
     try:
-        with translated(take.uri, "read", s3):
-            return _read(take, first, stop, streams, s3)
+        return asked(take.uri, s3, lambda: _read(take, first, stop, streams, s3))
     except Exception as error:
         error.add_note(f"while reading clips {first} to {stop} of take {take.name}, {take.uri}")
         raise

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
-from takestream.storage import S3Options, as_uri, translated
+from takestream.access import asked
+from takestream.storage import S3Options, as_uri
 from takestream.stores import StoredTake, choose_streams
 from takestream.takes import find_takes
 from takestream.training import sections
@@ -79,6 +80,7 @@ class Windows(IterableDataset[Sample]):
         memory: Bytes of features that one worker may hold to mix from.
         profile: A profile of the AWS files, as for `takestream.open`.
         endpoint_url: Another S3 endpoint than that of AWS.
+        anon: Without keys: of a bucket that anybody may read.
 
     Attributes:
         streams: The streams of every sample, in their order: the same over the whole data set.
@@ -113,6 +115,7 @@ class Windows(IterableDataset[Sample]):
         memory: int = 128 * 2**20,
         profile: str | None = None,
         endpoint_url: str | None = None,
+        anon: bool = False,
     ) -> None:
         if torch is None:
             raise ModuleNotFoundError(
@@ -130,7 +133,7 @@ class Windows(IterableDataset[Sample]):
             raise ValueError(f"rank {rank} is not one of {world_size}")
         if dtype not in ("float32", "float16", "bfloat16"):
             raise ValueError(f"dtype is float32, float16 or bfloat16, not {dtype!r}")
-        self._s3 = S3Options(profile, endpoint_url)
+        self._s3 = S3Options(profile, endpoint_url, anon=anon)
         self._cut = None if whole_takes else Cut(length, step)
         self._shuffle, self._seed, self._even, self._batch = shuffle, seed, even, batch_size
         self._dtype: torch.dtype = getattr(torch, dtype)
@@ -138,8 +141,9 @@ class Windows(IterableDataset[Sample]):
         patterns = [streams] if isinstance(streams, str) else streams
         wanted = [takes] if isinstance(takes, str) else takes
         where = as_uri(output)
-        with translated(where, "read", self._s3):
-            found = find_takes(where, encoder, wanted, partial, self._s3)
+        found = asked(
+            where, self._s3, lambda: find_takes(where, encoder, wanted, partial, self._s3)
+        )
         self.streams = choose_streams(found, patterns)
         without = [take.name for take in found if set(self.streams).isdisjoint(take.streams)]
         if without:
