@@ -4,6 +4,7 @@ windows = takestream.Windows("s3://bucket/features", streams=["aria*_rgb", "cam*
 loader = torch.utils.data.DataLoader(windows, batch_size=32, num_workers=4)
 """
 
+import contextlib
 import os
 import random
 import warnings
@@ -16,7 +17,7 @@ from takestream.access import asked
 from takestream.storage import S3Options, as_uri
 from takestream.stores import StoredTake, choose_streams
 from takestream.takes import find_takes
-from takestream.training import sections
+from takestream.training import sections, sharing
 from takestream.training.sections import Cut, Plan, Section
 
 if TYPE_CHECKING:
@@ -70,10 +71,11 @@ class Windows(IterableDataset[Sample]):
         dtype: Of the features.
         partial: Take stores that are not complete as they are.
         rank: Which part of the windows is ours, with `world_size`; those of torch.distributed by
-            default.
+            default. With `rank=0, world_size=1` every process has all of them.
         world_size: How many parts there are.
         even: Give all ranks the same number of windows; up to `world_size - 1` are left out, others
-            in each epoch.
+            in each epoch. The default where there are several ranks: a rank that has one more
+            waits for the others until their group gives up.
         batch_size: That of the DataLoader, if it has several workers: all of them but one then end
             with a whole batch, so that `len(loader)` is right and `drop_last` drops one batch at
             most.
@@ -110,7 +112,7 @@ class Windows(IterableDataset[Sample]):
         partial: bool = False,
         rank: int | None = None,
         world_size: int | None = None,
-        even: bool = False,
+        even: bool | None = None,
         batch_size: int = 1,
         memory: int = 128 * 2**20,
         profile: str | None = None,
@@ -162,13 +164,23 @@ class Windows(IterableDataset[Sample]):
         largest = max(1, self._plan.largest(self.takes, self._cut))
         self._ahead = max(1, min(_AHEAD, memory // largest // 4))
         self._mixed = max(1, memory // largest - self._ahead) if shuffle else 1
-        # Shared memory, because workers that live on must see the next epoch too.
         self._epoch = torch.zeros(1, dtype=torch.int64)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+        self._share_epoch()
+
+    def __repr__(self) -> str:
+        cut = "whole takes"
+        if self._cut is not None:
+            cut = f"windows of {self._cut.length} clips, one every {self._cut.step}"
+        (rank, ranks), names = self._rank(), ", ".join(self.streams)
+        part = f" for rank {rank} of {ranks}" if ranks > 1 else ""
+        return (
+            f"<takestream Windows: {len(self)} {cut}{part}, of {len(self.takes)} takes;"
+            f" {len(self.streams)} streams ({names}), {self.dim} numbers a clip>"
+        )
 
     def __len__(self) -> int:
         """The samples of this rank in an epoch, over all of its workers."""
-        low, high = sections.share_of(self._plan.windows, [self._rank()], self._even)
+        low, high = sections.share_of(self._plan.windows, [self._rank()], self._is_even())
         return high - low
 
     def set_epoch(self, epoch: int) -> None:
@@ -179,10 +191,22 @@ class Windows(IterableDataset[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:
         rank, epoch = self._rank(), int(self._epoch[0])
+        if rank[1] > 1 and (shared_out := sharing.by_accelerate()):
+            raise ValueError(
+                f"{shared_out} of accelerate gives the ranks parts of the part that this rank has,"
+                " so that most windows are never seen: leave the loader out of"
+                " accelerator.prepare(...), as Windows knows its rank, and move batches yourself"
+            )
         info = get_worker_info()
+        if info is not None and not self._epoch.is_shared():  # type: ignore[no-untyped-call]
+            warnings.warn(
+                "there was no shared memory for the epoch: workers that live on"
+                " (persistent_workers) keep the order of the first one",
+                stacklevel=2,
+            )
         worker = (0, 1) if info is None else (info.id, info.num_workers)
         order = self._plan.order(self._seed, epoch) if self._shuffle else None
-        work = self._plan.share(order, [rank, worker], self._even, self._batch)
+        work = self._plan.share(order, [rank, worker], self._is_even(), self._batch)
         return self._mix(work, random.Random(repr((self._seed, epoch, rank, worker))))
 
     @staticmethod
@@ -211,7 +235,15 @@ class Windows(IterableDataset[Sample]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         # A copy has an epoch of its own, which its workers must see too.
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+        self._share_epoch()
+
+    def _share_epoch(self) -> None:
+        """Put the epoch into shared memory, because workers that live on must see the next one."""
+        with contextlib.suppress(RuntimeError, OSError):  # /dev/shm may be full, or not writable
+            self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+
+    def _is_even(self) -> bool:
+        return self._rank()[1] > 1 if self._even is None else self._even
 
     def _rank(self) -> tuple[int, int]:
         return self._place or _of_group() or (0, 1)

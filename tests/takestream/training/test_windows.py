@@ -136,7 +136,13 @@ def test_each_window_once_whoever_reads(
     found, counts = [], []
     for rank in range(ranks):
         windows = takestream.Windows(
-            output, length=length, step=step, rank=rank, world_size=ranks, dtype="float16"
+            output,
+            length=length,
+            step=step,
+            rank=rank,
+            world_size=ranks,
+            even=False,
+            dtype="float16",
         )
         mine = []
         for worker in range(workers):
