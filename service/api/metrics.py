@@ -25,6 +25,10 @@ COUNTS = {
         "of their GPUs (or CPUs)",
     ),
     "workers_lost": ("takestream_workers_lost_total", "Workers that died or hung"),
+    "units_quarantined": (
+        "takestream_units_quarantined_total",
+        "Units, or single streams of one, that were left out because they took workers down",
+    ),
 }
 # Clients can make up methods, and each would be a series.
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -105,6 +109,9 @@ class Metrics:
                 ("jobs", "Jobs that have not ended"),
             ):
                 Gauge(f"takestream_{name}", words, registry=once).set(status[name])
+            if (left := status["keys_seconds_left"]) is not None:
+                words = "Seconds until the keys of the data set end, where that is known"
+                Gauge("takestream_keys_seconds_left", words, registry=once).set(left)
             for name, (metric, words) in COUNTS.items():
                 counter = Counter(metric, words, registry=once)
                 counter.inc(status["counts"].get(name, 0))

@@ -15,6 +15,7 @@ from service.engine.ondemand import Busy, OnDemand, Part
 from service.engine.refusal import Refusal
 from service.engine.scratch import Scratch
 from service.jobs.claim import NotOwner
+from service.jobs.expiry import KeyLife, key_life
 from service.jobs.manager import Jobs, TooManyJobs
 from service.jobs.ownership import BEAT_SECONDS
 from service.jobs.records import JobRecord, Records
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 # How long the answer to "is the output writable" stays good, in seconds.
 WRITABLE_SECONDS = 30.0
 RETRY_SECONDS = 5.0
+# Between two looks at how long the keys of the data set live.
+KEYS_SECONDS = 300.0
 # How long one call follows a job: well below what Serve waits for calls to end (`GRACE_SECONDS`).
 FOLLOW_SECONDS = 15.0
 
@@ -53,6 +56,8 @@ class Engine:
         }
         self._writable = "not checked yet"
         self._checked = 0.0
+        self._keys: KeyLife | None = None
+        self._look_at_keys = 0.0
         self._probing: asyncio.Task[None] | None = None
         self._starting = asyncio.get_running_loop().create_task(self._start())
 
@@ -122,7 +127,16 @@ class Engine:
             "queue": self._pool.waiting,
             "jobs": self.jobs.count,
             "counts": self._pool.counts(),
+            "keys_seconds_left": await self._keys_left(),
         }
+
+    async def _keys_left(self) -> float | None:
+        """Seconds until the data set's keys end; None where that is not known."""
+        now = time.monotonic()
+        if now >= self._look_at_keys:
+            self._look_at_keys = now + KEYS_SECONDS
+            self._keys = await asyncio.to_thread(key_life, self.spec.job)
+        return None if self._keys is None else self._keys.left().total_seconds()
 
     async def prepare(
         self, recipe: Recipe, take: Take, streams: Sequence[str]

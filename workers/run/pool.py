@@ -374,6 +374,7 @@ class Pool:
             for alone in apart:
                 self._put(replace(queued, task=alone, deaths=self.run.attempts - 1))
         else:
+            fold_in(self._before, counted_as(task.owner), {"units_quarantined": 1.0})
             self._tell(queued, task.failed(crash_failure(task, deaths, how)))
 
     async def _is_gone(self, node: str) -> bool:
