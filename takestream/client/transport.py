@@ -1,6 +1,5 @@
 """Requests to the service: the key, retries, and answers that are errors."""
 
-import ipaddress
 import json
 import logging
 import os
@@ -14,6 +13,7 @@ import httpx
 
 from takestream import errors
 from takestream.client.problems import of_response, torn, unexpected
+from takestream.client.proxies import proxy_of
 from takestream.errors import TakestreamError
 from takestream.protocol import JSON
 from takestream.version import own_version
@@ -123,12 +123,11 @@ class Transport:
         headers = {"User-Agent": f"takestream/{own_version()}"}
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key}"
-        if _is_here(self.url):
-            # A transport of our own: no proxy of the environment can reach our loopback.
-            return httpx.Client(headers=headers, transport=httpx.HTTPTransport())
         try:
-            return httpx.Client(headers=headers)
-        except (ImportError, ValueError) as error:
+            # With a transport of our own httpx does not look for proxies itself.
+            transport = httpx.HTTPTransport(proxy=proxy_of(self.url))
+            return httpx.Client(headers=headers, transport=transport)
+        except (ImportError, ValueError, httpx.InvalidURL) as error:
             raise ValueError(
                 f"the environment's proxy (ALL_PROXY, HTTPS_PROXY, HTTP_PROXY) cannot be used: "
                 f"{error} NO_PROXY={httpx.URL(self.url).host} goes without it"
@@ -262,14 +261,6 @@ def plain(value: Any) -> Any:
     if not hasattr(value, "item"):
         raise TypeError(f"{type(value).__name__} {value!r} is not JSON")
     return value.item()
-
-
-def _is_here(url: str) -> bool:
-    host = httpx.URL(url).host
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _checked_url(url: str) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from takestream import errors
 from takestream.client.client import Client
+from takestream.client.proxies import proxy_of
 from tests.takestream.client.server import KEY, Server, plain, problem
 
 
@@ -94,9 +95,54 @@ def test_proxies(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.answers = [plain({"encoders": []})]
     with Client(f"http://127.0.0.1:{server.server_port}") as client:
         assert client.encoders() == []
+    monkeypatch.delenv("HTTP_PROXY")
     monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:1080")
     with pytest.raises(ValueError, match=r"proxy .* cannot be used: .*NO_PROXY=gpu\.lab"):
         Client("http://gpu.lab:8000")
+
+
+NO_PROXY = (
+    "localhost, ::1,[::1],fd00::/8,10.0.0.0/8,.lab,*.org,name.net:8000,[fe80::1]:80,http://x.y"
+)
+
+
+@pytest.mark.parametrize(
+    ("host", "without"),
+    [
+        ("[::1]:8000", True),
+        ("[fd00::7]:8000", True),
+        ("[fc00::7]:8000", False),
+        ("[fe80::1]:80", True),
+        ("[fe80::1]:8000", False),
+        ("10.1.2.3:8000", True),
+        ("11.1.2.3:8000", False),
+        ("gpu.lab:8000", True),
+        ("gpulab:8000", False),
+        ("a.b.org:8000", True),
+        ("name.net:8000", True),
+        ("name.net:8001", False),
+        ("x.y:8000", True),
+        ("127.0.0.1:8000", True),
+    ],
+)
+def test_no_proxy_as_curl_reads_it(
+    host: str, without: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "proxy.lab:3128")
+    monkeypatch.setenv("no_proxy", NO_PROXY)
+    assert proxy_of(f"http://{host}") == (None if without else "http://proxy.lab:3128")
+    Client(f"http://{host}").close()
+    monkeypatch.setenv("no_proxy", "*")
+    assert proxy_of(f"http://{host}") is None
+
+
+def test_what_goes_through_a_proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("no_proxy", "[::1],fd00::/8")
+    server.answers = [plain({"encoders": []})]
+    with Client("http://gpu.lab:8000") as client:
+        assert client.encoders() == []
+    assert server.seen[0][1]["host"] == "gpu.lab:8000"
 
 
 def test_the_key_is_shown_nowhere(
