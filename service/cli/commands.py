@@ -127,7 +127,7 @@ def inspect(found: Namespace) -> int:
     """Describe a store, and draw it when asked to."""
     facts = describe_store(found.store, _s3(found))
     if found.picture:
-        from service.report.picture import draw_store  # matplotlib takes a while
+        from service.report.drawing import draw_store
 
         draw_store(found.store, Path(found.picture), _s3(found))
     if found.json:

@@ -14,8 +14,8 @@ from service.demo.s3server import ObjectStore
 from service.jobs.choose import choose
 from service.jobs.driver import run_here
 from service.report.console import print_json, result_console
+from service.report.drawing import draw_store
 from service.report.inspect import describe_store, print_store
-from service.report.picture import draw_store
 from service.report.progress import progress_display
 from service.report.summary import print_summary, report_facts
 from takestream.storage import join

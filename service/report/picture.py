@@ -60,8 +60,11 @@ _LOOKS = {
 _INK, _MUTED, _FAINT = "#1A1A1A", "#666666", "#D9D9D9"
 
 _MARKED_POINTS = 60
-# So that one invalid clip of thousands is seen.
+# So that one invalid clip of thousands is seen: at the foot of its lane, a part of its height.
 _LEAST_PIXELS = 3
+_FOOT = 0.2
+# Narrower cells have no room for a number.
+_NUMBERED_CELL = 26
 
 
 def draw_store(
@@ -210,16 +213,21 @@ class _Page:
 def _draw_lane(axes: Axes, clips: Clips, index: int, reference: int, pixels: float) -> None:
     span = (clips.right[-1] - clips.left[0]) if len(clips.middle) else 1.0
     for reason, (face, lines, hatch) in _LOOKS.items():
-        least = 0 if reason is Reason.VALID else span * _LEAST_PIXELS / pixels
-        spans = runs(clips, clips.reasons[:, index] == reason, least)
-        if spans:
+        mask = clips.reasons[:, index] == reason
+        least = span * _LEAST_PIXELS / pixels
+        spans = runs(clips, mask, 0)
+        thin = [] if reason is Reason.VALID else [one for one in spans if one[1] < least]
+        wide = [one for one in spans if not thin or one[1] >= least]
+        # Few clips of many colour no more of the lane than they are; at its foot they are seen.
+        foot = runs(clips, mask, least) if thin else []
+        for part, height, lined in ((wide, 1, hatch), (thin, 1, ""), (foot, _FOOT, hatch)):
             axes.broken_barh(
-                spans,
-                (0, 1),
+                part,
+                (0, height),
                 transform=axes.get_xaxis_transform(),
                 facecolor=face,
                 edgecolor=lines,
-                hatch=hatch or None,
+                hatch=lined or None,
                 linewidth=0,
                 # The grid, at 0.5, is for what is valid.
                 zorder=0.3 if reason is Reason.VALID else 1,
@@ -289,9 +297,14 @@ def _draw_matrix(axes: Axes, alike: Floats, names: Sequence[str], cell: int) -> 
     count = len(names)
     between = mean[~np.eye(count, dtype=bool)]
     between = between[np.isfinite(between)]
-    low, high = (between.min(), between.max()) if len(between) else (0.0, 1.0)
+    low, high = (float(between.min()), float(between.max())) if len(between) else (0.0, 1.0)
     # A range of nothing would show noise in the loudest colours.
-    low, high = min(low, high - 0.1), high
+    low = min(low, high - 0.1)
+    if cell < _NUMBERED_CELL:
+        axes.set_xlabel(
+            f"dark {low:.2f} to light {high:.2f}; grey: the same stream, or none valid in both",
+            size=9.5, color=_MUTED, loc="right",
+        )  # fmt: skip
     colors = colormaps["cividis"]
     for row in range(count):
         for column in range(count):
@@ -309,16 +322,19 @@ def _draw_matrix(axes: Axes, alike: Floats, names: Sequence[str], cell: int) -> 
                 Rectangle((column, row), 1, 1, facecolor=face, edgecolor="white", lw=1.5)
             )
             size = 12 if cell >= 60 else 10 if cell >= _CELL[0] else 7
+            if cell < _NUMBERED_CELL:
+                continue
             axes.text(column + 0.5, row + 0.5, text, color=ink, size=size, ha="center", va="center")
     axes.set_xlim(0, count)
     axes.set_ylim(count, 0)
     axes.set_yticks([])
     axes.set_xticks(np.arange(count) + 0.5)
-    longest = 8 * max(map(len, names))
+    size = 10 if cell >= _NUMBERED_CELL else 7
+    longest = 0.8 * size * max(map(len, names))
     level = longest < cell
     axes.set_xticklabels(
         names,
-        size=10,
+        size=size,
         color=_INK,
         rotation=0 if level else 45,
         ha="center" if level else "right",
@@ -328,7 +344,8 @@ def _draw_matrix(axes: Axes, alike: Floats, names: Sequence[str], cell: int) -> 
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-    return 40 if level else 40 + 0.71 * longest
+    below = 40 if level else 40 + 0.71 * longest
+    return below if cell >= _NUMBERED_CELL else below + 24
 
 
 def _legend(clips: Clips, reference: int) -> list[Line2D | Patch]:

@@ -1,5 +1,6 @@
 """The picture: what it shows is where and what the store says."""
 
+import os
 import subprocess
 import sys
 import warnings
@@ -9,13 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.report import picture
 from service.report.picture import WIDTH, draw_store
-from service.report.similarity import similarity
+from service.report.similarity import read_clips, similarity
 from takestream.schema import Reason
 from workers.store.errors import StoreError, StoreNotFound
 from workers.store.layout import StoreLayout
 from workers.store.takestore import TakeStore
 
+ROOT = Path(__file__).parents[3]
 STREAMS = ("aria01_rgb", "cam01_0", "cam02_0")
 PINK = (0xE9, 0xBA, 0xD3)
 """The face of damaged clips."""
@@ -215,3 +218,48 @@ def test_pyplot_is_left_alone():
     # It would choose a window system, and keep every figure.
     code = "import sys, service.report.picture; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def pinkish(path: Path) -> int:
+    """How many pixels have the colour of damaged clips."""
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    return int((np.abs(pixels - PINK).max(axis=-1) < 8).sum())
+
+
+def test_few_clips_colour_few_pixels(tmp_path: Path) -> None:
+    reasons = {("cam01_0", i, i + 1): Reason.DAMAGED_FRAME for i in range(0, 3000, 30)}
+    draw_store(make_store(tmp_path, clips=3000, reasons=reasons), tmp_path / "few.png")
+    whole = {("cam01_0", 0, 3000): Reason.DAMAGED_FRAME}
+    draw_store(make_store(tmp_path, clips=3000, reasons=whole, name="b"), tmp_path / "all.png")
+    assert 50 < pinkish(tmp_path / "few.png") < pinkish(tmp_path / "all.png") / 4
+
+
+def test_many_cameras_have_a_scale_and_no_numbers(tmp_path: Path) -> None:
+    streams = [f"cam{number:02}_0" for number in range(48)]
+    store = make_store(tmp_path, streams, clips=20)
+    figure = picture._draw(store, read_clips(store), 0)
+    matrix = figure.axes[0]
+    assert not matrix.texts
+    assert matrix.get_xlabel().startswith("dark ")
+    few = make_store(tmp_path, streams[:12], clips=20, name="few")
+    numbered = picture._draw(few, read_clips(few), 0).axes[0]
+    assert (len(numbered.texts), numbered.get_xlabel()) == (144, "")
+
+
+def test_the_users_matplotlib_is_no_concern(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.size: 40\n")
+    code = """
+import sys
+from pathlib import Path
+from service.report.drawing import draw_store
+draw_store(sys.argv[1], Path(sys.argv[2]))
+"""
+    for name, settings in {
+        "plain": {},
+        "misspelt": {"MPLBACKEND": "inlin"},
+        "styled": {"MATPLOTLIBRC": str(tmp_path)},
+    }.items():
+        command = [sys.executable, "-c", code, store.uri, str(tmp_path / f"{name}.png")]
+        subprocess.run(command, env={**os.environ, **settings}, check=True, timeout=120, cwd=ROOT)
+        assert (tmp_path / f"{name}.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
