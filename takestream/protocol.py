@@ -160,6 +160,17 @@ class JobState(Record):
         """Whether it will not change any more."""
         return self.status in ENDED
 
+    def __str__(self) -> str:
+        """A line: its id, where it stands, clips, rate and time left, the first trouble."""
+        parts = [f"job {self.job_id} {self.status}", *_far(self.progress, ended=self.ended)]
+        if self.error:
+            parts.append(self.error)
+        elif self.failures:
+            first = self.failures[0]
+            where = " ".join(filter(None, (first.take, first.stream)))
+            parts.append(f"{len(self.failures)} failures, first {where}: {first.reason}")
+        return ", ".join(parts)
+
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
         """The job in a JSON object.
@@ -169,6 +180,24 @@ class JobState(Record):
         """
         failures = [JobFailure.of(entry) for entry in values.get("failures") or []]
         return super().of({**values, "spec": values.get("spec") or {}, "failures": failures})
+
+
+def _far(progress: Mapping[str, Any] | None, *, ended: bool) -> list[str]:
+    far = clips_of(progress)
+    if progress is None or far is None:
+        return []
+    reached, asked = far
+    share = f" ({reached / asked:.0%})" if asked and not ended else ""
+    parts = [f"{reached} of {asked} clips{share}"]
+    if rate := progress.get("clips_per_s"):
+        parts.append(f"{rate:.3g} clips/s")
+    left = progress.get("seconds_left")
+    if left is not None and not ended:
+        minutes, seconds = divmod(round(left), 60)
+        hours, minutes = divmod(minutes, 60)
+        shown = f"{hours}:{minutes:02}" if hours else f"{minutes}"
+        parts.append(f"{shown}:{seconds:02} left")
+    return parts
 
 
 JOB_FIELDS: Final = frozenset(f.name for f in fields(JobState))

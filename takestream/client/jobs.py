@@ -12,8 +12,9 @@ import httpx
 
 from takestream import errors
 from takestream.client.problems import as_object, unexpected
+from takestream.client.progress import Line
 from takestream.client.transport import Transport, lines
-from takestream.protocol import END_EVENT, EVENTS, TEXT, JobFailure, JobState, clips_of
+from takestream.protocol import END_EVENT, EVENTS, TEXT, JobFailure, JobState
 
 # Connections in a row that bring nothing new before `events` gives up. After some seconds of
 # silence the connection is made anew: the service says at least that it is there.
@@ -62,9 +63,7 @@ class Job:
         return self.state.spec
 
     def __repr__(self) -> str:
-        far = clips_of(self.progress)
-        count = f", {far[0]}/{far[1]} clips" if far else ""
-        return f"<takestream Job {self.id} {self.status}{count}>"
+        return f"<takestream {self.state}>"
 
     def refresh(self) -> "Job":
         """Look again; itself."""
@@ -105,11 +104,12 @@ class Job:
                 ) from why
             time.sleep(min(10.0, 0.25 * 2 ** (lost - 1)) * random.uniform(1, 1.5))
 
-    def wait(self, timeout: float | None = None) -> "Job":
+    def wait(self, timeout: float | None = None, *, progress: bool = False) -> "Job":
         """Wait until it has ended. A service that is away for some minutes is waited for.
 
         Args:
             timeout: Seconds; None for as long as it takes.
+            progress: Whether to say on stderr how far it is.
 
         Returns:
             Itself.
@@ -121,12 +121,14 @@ class Job:
         heard = time.monotonic()
         until = math.inf if timeout is None else heard + timeout
         pause, away = 0.2, ""
+        line = Line(progress)
         # Not by events: asking now and then gets through every proxy, and a job takes minutes.
         while True:
             asked = 0.0
             try:
                 silence = max(_LEAST, until - time.monotonic())
                 self.state = parsed(self._transport.look(_path(self.id), silence))
+                line.show(self.state)
                 if self.state.ended:
                     break
                 heard, away = time.monotonic(), ""

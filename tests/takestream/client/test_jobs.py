@@ -181,3 +181,38 @@ def test_jobs(server: Server, client: Client) -> None:
     server.answers = [plain(job())] * 3
     with pytest.raises(TimeoutError, match="is running after 0"):
         running.wait(timeout=0)
+
+
+def test_a_job_in_one_line(server: Server, client: Client) -> None:
+    far = {"clips": 200, "clips_done": 32, "clips_reached": 50, "clips_asked": 200,
+           "clips_per_s": 12.34, "seconds_left": 3725.2}  # fmt: skip
+    running = JobState.of(job(progress=far, spec={"encoder": "x"}))
+    words = "job j1 running, 50 of 200 clips (25%), 12.3 clips/s, 1:02:05 left"
+    assert str(running) == words
+    server.answers = [plain(job(progress=far))]
+    assert repr(client.job("j1")) == f"<takestream {words}>"
+    failures = [{"take": "t", "stream": "cam01_0", "reason": "no video in it"}]
+    failed = JobState.of(job("failed", failures=failures))
+    assert str(failed) == "job j1 failed, 1 failures, first t cam01_0: no video in it"
+    assert str(JobState.of(job("queued"))) == "job j1 queued"
+
+
+def test_waiting_says_how_far_it_is(
+    server: Server, client: Client, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    far = {"clips": 10, "clips_reached": 5, "clips_asked": 10}
+    done = plain(job("succeeded", progress={**far, "clips_reached": 10}))
+    server.answers = [plain(job("queued")), plain(job(progress=far)), done]
+    client.job("j1").wait(progress=True)
+    lines = capsys.readouterr().err.splitlines()  # no terminal: now and then, and at the end
+    assert lines == ["job j1 running, 5 of 10 clips (50%)", "job j1 succeeded, 10 of 10 clips"]
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    server.answers = [plain(job()), plain(job(progress=far)), done]
+    client.job("j1").wait(progress=True)
+    shown = capsys.readouterr().err
+    assert shown.count("\r") == 2
+    assert shown.endswith("\rjob j1 succeeded, 10 of 10 clips   \n")
+    server.answers = [plain(job()), done]
+    client.job("j1").wait()
+    assert capsys.readouterr().err == ""
