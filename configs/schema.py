@@ -360,6 +360,7 @@ class ServeSpec(Settings):
     keys: names, digests and scopes come from this file and TAKESTREAM_API_KEYS; without any, the
         service answers this machine alone (loopback), unless `insecure`.
     cache_bytes: features that a replica keeps in memory.
+    root_path: the path below which a proxy shows the service, such as `/features`.
     """
 
     job: JobSpec
@@ -370,6 +371,7 @@ class ServeSpec(Settings):
     keys_file: str | None = None
     insecure: bool = False
     cors_origins: tuple[str, ...] = ()
+    root_path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""
     cache_bytes: PositiveInt = 256 * 2**20
     limits: LimitsSpec = LimitsSpec()
 

@@ -23,7 +23,7 @@ from workers.run.session import RayUnavailable, logs_folder, ray_session
 
 READY_SECONDS = 300.0
 SERVE_FLAGS = (
-    "host", "port", "encoders", "keys_file", "insecure", "replicas", "cors_origins",
+    "host", "port", "encoders", "keys_file", "insecure", "replicas", "cors_origins", "root_path",
 )  # fmt: skip
 
 

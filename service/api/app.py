@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 from service.api import features, jobs, moments, operation, problems, takes, videos
 from service.api.context import ApiContext
 from service.api.middleware import RequestMiddleware
+from service.api.prefix import WithoutPrefix, WithPrefix
 from takestream.protocol import (
     CACHE_STATUS_HEADER,
     CLIPS_HEADER,
@@ -43,7 +44,8 @@ THREADS = 32
 
 def create_app(context: ApiContext) -> FastAPI:
     """The app with all routes. Its state holds the context."""
-    middleware = [Middleware(RequestMiddleware, context)]
+    prefix = context.spec.root_path
+    middleware = [Middleware(WithoutPrefix, prefix=prefix), Middleware(RequestMiddleware, context)]
     if context.spec.cors_origins:
         middleware.append(
             Middleware(
@@ -54,6 +56,7 @@ def create_app(context: ApiContext) -> FastAPI:
                 expose_headers=EXPOSED,
             )
         )
+    middleware.append(Middleware(WithPrefix, prefix=prefix))
     # As FastAPI, with the files of /docs from here and not from a CDN.
     app = FastAPIOffline(
         title="takestream",

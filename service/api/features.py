@@ -268,5 +268,9 @@ async def as_job(context: ApiContext, caller: Key, plans: Sequence[FeaturePlan])
     return JSONResponse(
         {"job_id": record.job_id, "url": url, "detail": detail},
         202,
-        {"Location": url, RETRY_AFTER_HEADER: "10", "Cache-Control": "no-store"},
+        {
+            "Location": context.spec.root_path + url,
+            RETRY_AFTER_HEADER: "10",
+            "Cache-Control": "no-store",
+        },
     )

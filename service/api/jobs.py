@@ -120,7 +120,10 @@ async def submit(body: JobBody, context: Context, caller: Submitter) -> JSONResp
     except DatasetError as error:
         raise Problem(404, str(error)) from None
     record = await context.engine.submit(job, caller.name or None)
-    headers = {"Location": f"/v1/jobs/{record.job_id}", "Cache-Control": "no-store"}
+    headers = {
+        "Location": f"{context.spec.root_path}/v1/jobs/{record.job_id}",
+        "Cache-Control": "no-store",
+    }
     return JSONResponse(facts(record), 201, headers)
 
 

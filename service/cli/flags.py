@@ -317,9 +317,8 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
         "--limits", nargs="+", metavar="NAME=N",
         help=f"of requests and memory: {', '.join(LimitsSpec.model_fields)}, cache_bytes",
     )  # fmt: skip
-    group.add_argument(
-        "--replicas", type=int, metavar="N", help="processes that answer HTTP; default: 1"
-    )
+    group.add_argument("--replicas", type=int, metavar="N", help="HTTP processes; default: 1")
+    group.add_argument("--root-path", metavar="PATH", help="below which a proxy shows it")
     group.add_argument("--cors-origins", nargs="+", metavar="URL", help="pages that may ask")
 
 
