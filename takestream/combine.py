@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from takestream import schema
 from takestream.schema import Reason
 
@@ -21,7 +23,8 @@ def concat(datasets: "Sequence[xarray.Dataset]") -> "xarray.Dataset":
         datasets: As `takestream.open` gives them.
 
     Returns:
-        Their clips, with the coordinate `take_uid` [clip] and the streams of all.
+        Their clips, with the coordinate `take_uid` [clip] and the streams of all. `clip` counts
+        in each take: with `take_uid` it says which clip it is.
 
     Raises:
         ValueError: There are none, or they are of different dim or dtype.
@@ -33,21 +36,40 @@ def concat(datasets: "Sequence[xarray.Dataset]") -> "xarray.Dataset":
     kinds = {(ds.sizes[schema.FEATURE], str(ds[schema.FEATURES].dtype)) for ds in datasets}
     if len(kinds) > 1:
         raise ValueError(f"datasets of different dim and dtype, {sorted(kinds)}")
-    streams = list(dict.fromkeys(name for ds in datasets for name in ds[schema.STREAM].values))
+    streams = list(
+        dict.fromkeys(name for ds in datasets for name in ds[schema.STREAM].values.tolist())
+    )
     fills = {
         schema.FEATURES: float("nan"),
         schema.VALID: False,
         schema.FRAME_TIME: float("nan"),
         schema.REASON: int(Reason.STREAM_ABSENT),
     }
-    parts = []
+    parts, worn = [], dict[str, bool]()
     for ds in datasets:
         kinds_of = {name: ds[name].dtype for name in fills}
-        whole = ds.reindex({schema.STREAM: streams}, fill_value=fills)
+        worn |= (
+            {}
+            if schema.IS_EGO not in ds
+            else dict(
+                zip(
+                    ds[schema.STREAM].values.tolist(),
+                    ds[schema.IS_EGO].values.tolist(),
+                    strict=True,
+                )
+            )
+        )
+        whole = ds.drop_vars(schema.IS_EGO, errors="ignore").reindex(
+            {schema.STREAM: streams}, fill_value=fills
+        )
         whole = whole.assign({n: whole[n].astype(kind) for n, kind in kinds_of.items()})
         uid = str(ds.attrs.get("take", {}).get("take_uid", ""))
         parts.append(whole.assign_coords(take_uid=(schema.CLIP, [uid] * ds.sizes[schema.CLIP])))
-    return xarray.concat(parts, dim=schema.CLIP, join="exact", combine_attrs="drop_conflicts")
+    found = xarray.concat(parts, dim=schema.CLIP, join="exact", combine_attrs="drop_conflicts")
+    if len(worn) < len(streams):
+        return found
+    flags = np.array([worn[name] for name in streams], dtype=bool)
+    return found.assign_coords({schema.IS_EGO: (schema.STREAM, flags, dict(schema.EGO_FLAG))})
 
 
 def mean(dataset: "xarray.Dataset") -> "xarray.DataArray":

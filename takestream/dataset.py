@@ -1,10 +1,14 @@
 """A store whose root was checked, as an xarray.Dataset."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from takestream import schema
 from takestream.root import Root, StoreFault, arrays_named
 from takestream.storage import S3Options
+from takestream.stores import is_ego
 
 if TYPE_CHECKING:
     import xarray
@@ -36,4 +40,22 @@ def open_checked(store: str, root: Root, s3: S3Options) -> "xarray.Dataset":
             f"{store} is damaged: its array {schema.STREAM} does not hold the names in its"
             " attributes; `takestream verify` says more"
         )
-    return dataset
+    return _described(dataset, known, root)
+
+
+def _described(dataset: "xarray.Dataset", known: Sequence[str], root: Root) -> "xarray.Dataset":
+    """With numbers of clips, and with text as numpy has it: such axes can be plotted."""
+    for name in known:
+        if schema.SPECS[name].dtypes == (schema.TEXT,):
+            column = dataset[name]
+            text = np.array(column.values.tolist(), dtype=str)
+            dataset = dataset.assign_coords({name: (column.dims, text, column.attrs)})
+            dataset[name].encoding = column.encoding  # so that a copy is a store again
+    numbers = (schema.CLIP, np.arange(root.sizes.clips), dict(schema.CLIP_NUMBER))
+    worn = [is_ego(root.attributes, name) for name in root.streams]
+    return dataset.assign_coords(
+        {
+            schema.CLIP: numbers,
+            schema.IS_EGO: (schema.STREAM, np.array(worn, dtype=bool), dict(schema.EGO_FLAG)),
+        }
+    )

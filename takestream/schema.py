@@ -32,12 +32,19 @@ START_TIME: Final = "start_time"
 END_TIME: Final = "end_time"
 SEGMENT_NAME: Final = "segment_name"
 SEGMENT_LABEL: Final = "segment_label"
+# Of opened datasets, not of stores: whether each stream is of a worn camera.
+IS_EGO: Final = "is_ego"
+EGO_FLAG: Final = {"long_name": "whether the camera is worn"}
 
 PARTIAL: Final = "partial"
 COMPLETE: Final = "complete"
 
 # In the provenance: streams of the take whose objects could not be read when the store was made.
 UNREAD: Final = "unread"
+
+
+# How the coordinate `clip` of datasets is described; a store has none.
+CLIP_NUMBER: Final = {"long_name": "number of the clip in the take"}
 
 
 class Reason(IntEnum):

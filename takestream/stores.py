@@ -250,6 +250,12 @@ def sources_of(attributes: Mapping[str, Any]) -> dict[str, str]:
     return {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
 
 
+def is_ego(attributes: Mapping[str, Any], stream: str) -> bool:
+    """Whether a stream of a store is of a worn camera; by its name where the store does not say."""
+    facts = attributes.get("provenance", {}).get("streams", {}).get(stream, {})
+    return bool(facts.get("is_ego", stream.startswith("aria")))
+
+
 def names_of(attributes: Mapping[str, Any], uri: str) -> tuple[str, str]:
     """Uid and name of the take of a store; from its own name where its attributes do not say."""
     take = attributes.get("take", {})

@@ -23,13 +23,12 @@ from takestream.protocol import (
     ClipCounts,
 )
 from takestream.schema import Reason
+from takestream.stores import is_ego
 
 if TYPE_CHECKING:
     import xarray
 
 SEGMENT = "segment"
-
-_CLIP_NUMBER = {"long_name": "number of the clip in the take"}
 
 
 def dataset(response: httpx.Response, row: str) -> "xarray.Dataset":
@@ -55,10 +54,11 @@ def dataset(response: httpx.Response, row: str) -> "xarray.Dataset":
             if spec is not None and not spec.coordinate:
                 data[name] = ((row, *spec.dims[1:]), values, described)
             elif name == schema.STREAM:
-                coordinates[name] = (schema.STREAM, values.astype(object), described)
+                coordinates[name] = (schema.STREAM, values.astype(str), described)
+                worn = [is_ego(attributes, str(stream)) for stream in values]
+                about = dict(schema.EGO_FLAG)
+                coordinates[schema.IS_EGO] = (schema.STREAM, np.array(worn, dtype=bool), about)
             elif values.shape == shape[:1]:
-                # Of text, as zarr and pandas have it: objects.
-                values = values.astype(object) if values.dtype.kind == "U" else values
                 coordinates[name] = (row, values, described)
         found = xarray.Dataset(data, coordinates, attributes)
     except (KeyError, ValueError) as error:
@@ -70,7 +70,7 @@ def dataset(response: httpx.Response, row: str) -> "xarray.Dataset":
 def _described(name: str) -> dict[str, Any]:
     """The attributes of a column, as a store has them."""
     if name == schema.CLIP:
-        return dict(_CLIP_NUMBER)
+        return dict(schema.CLIP_NUMBER)
     return schema.SPECS[name].attributes if name in schema.SPECS else {}
 
 

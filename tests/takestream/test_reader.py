@@ -169,3 +169,23 @@ def test_empty_stores_are_passed_over_and_complete_ones_preferred(tmp_path: Path
     for read in (lambda: takestream.open(root, "uid-1"), lambda: takestream.Windows(root)):
         with pytest.raises(ValueError, match=r"several encoders: .*enc-3333333333: .*1 of 1 takes"):
             read()
+
+
+def test_clips_and_worn_cameras_by_coordinate(output: str, tmp_path: Path) -> None:
+    dataset = takestream.open(output, "uid-1")
+    assert dataset["clip"].values.tolist() == [0, 1, 2]
+    streams = dataset.stream.values.tolist()
+    worn = [name.startswith("aria") for name in streams]
+    assert dataset.is_ego.dtype == bool
+    assert dataset.is_ego.values.tolist() == worn
+    assert dataset.sel(stream=~dataset.is_ego).sizes["stream"] == worn.count(False)
+    assert dataset.stream.dtype.kind == "U"
+    dataset.valid.plot()  # type: ignore[operator]  # axes of text are drawn
+    other = takestream.open(output, "uid-2", encoder="videomae-base")
+    both = takestream.concat([dataset, other])
+    assert both.is_ego.dtype == bool
+    assert both["clip"].values.tolist() == [0, 1, 2, 0, 1, 2]
+    # What xarray writes of it is read as before.
+    copy = tmp_path / "e-0123456789" / "uid-1.zarr"
+    dataset.to_zarr(copy, zarr_format=3)
+    assert takestream.open(copy).identical(dataset)

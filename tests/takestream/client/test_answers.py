@@ -42,7 +42,7 @@ def test_features_are_like_an_opened_store(server: Server, client: Client, tmp_p
     for values in (*there.variables.values(), *ds.variables.values()):
         for key, value in values.attrs.items():  # a store gives flag_values back as an array
             values.attrs[key] = np.asarray(value).tolist()
-    assert ds.drop_vars("clip").identical(there)
+    assert ds.identical(there)
     assert ds.sel(clip=2).start_time == 1
 
 
@@ -145,7 +145,7 @@ def test_segments(server: Server, client: Client, tmp_path: Path) -> None:
         "encoder": "x",
     }
     assert dict(ds.sizes) == {"segment": 2, "stream": 1, "feature": 4}
-    assert set(ds.coords) == {"take", "start_time", "end_time", "stream", "step_id"}
+    assert set(ds.coords) == {"take", "start_time", "end_time", "stream", "is_ego", "step_id"}
     assert ds.take.values.tolist() == ["t", "u"]
     annotation = {"annotations": {"t": {"segments": [{"start_time": 0, "end_time": 2}]}}}
     path = tmp_path / "keystep.json"
