@@ -140,6 +140,8 @@ class JobState(Record):
             how far it is (clips_reached of clips_asked, also within a unit), seconds, clips_per_s
             and seconds_left; None before it has begun.
         failures: What could not be extracted; at most some hundred.
+        report: URI of the report of the run in the output, once it has ended; the page of it is at
+            `/v1/jobs/{job_id}/report`.
     """
 
     job_id: str
@@ -154,6 +156,7 @@ class JobState(Record):
     spec: dict[str, Any] = field(default_factory=dict)
     progress: dict[str, float] | None = None
     failures: list[JobFailure] = field(default_factory=list)
+    report: str | None = None
 
     @property
     def ended(self) -> bool:

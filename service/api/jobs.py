@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -18,21 +18,26 @@ from service.errors import Unknown
 from service.features.encoding import dumped
 from service.jobs.policy import checked_job
 from service.jobs.records import JobRecord, is_short_id, whole_id
+from service.report.run import find_report, html_of
 from takestream.protocol import (
     END_EVENT,
     EVENTS,
     JOBS_PER_PAGE,
+    JSON,
     NAME_LENGTH,
     NAMES,
     PROGRESS_EVENT,
     TEXT,
 )
+from takestream.storage import absolute
 from workers.dataset.selection import select
 from workers.dataset.take import DatasetError
 
 router = APIRouter(tags=["jobs"])
 # Entries of one list in a job, duplicates not counted. Records are read and listed whole.
 LIST_LENGTH = 500
+# The page of a report has neither scripts nor anything from elsewhere.
+CSP, ONLY_ITSELF = "Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"
 JobId = Annotated[
     str,
     Path(
@@ -164,6 +169,30 @@ async def stop(caller: Submitter, known: KnownJob, context: Context) -> JSONResp
 async def logs(caller: JobReader, known: KnownJob, context: Context) -> Response:
     """The job's log: takes that are complete, failures, its end."""
     return PlainTextResponse(await context.engine.job_log(known.job_id))
+
+
+@router.get(
+    "/v1/jobs/{job_id}/report",
+    response_class=HTMLResponse,
+    responses={
+        200: {"description": "A page, or the facts as JSON", "content": {JSON: {}}},
+        **responses(),
+    },
+)
+async def report(
+    caller: JobReader,
+    known: KnownJob,
+    context: Context,
+    form: Annotated[Literal["html", "json"], Query(alias="format")] = "html",
+) -> Response:
+    """How the job's run went: timeline, stages, slowest units, failures, cost."""
+    output = absolute(str(known.spec.get("output", "")))
+    if known.report is None or not known.report.startswith(f"{output}/"):
+        raise Unknown(f"job '{known.job_id}' has no report yet: it is written when the job ends")
+    _, found = await asyncio.to_thread(find_report, known.report, context.spec.job.reach_output)
+    if form == "json":
+        return JSONResponse(found)
+    return HTMLResponse(await asyncio.to_thread(html_of, found), headers={CSP: ONLY_ITSELF})
 
 
 @router.get(

@@ -19,6 +19,18 @@ COUNTS = {
     "retries": ("takestream_source_retries_total", "Requests to it that were tried again"),
     "frames_decoded": ("takestream_frames_decoded_total", "Frames decoded"),
     "decode_errors": ("takestream_decode_errors_total", "Packets that did not decode"),
+    **{
+        f"{name}_seconds": (
+            f"takestream_{name}_seconds_total",
+            f"Seconds of all threads {words}; the stages of a unit overlap",
+        )
+        for name, words in (
+            ("read", "that waited for bytes"),
+            ("decode", "that decoded"),
+            ("convert", "that made pictures of frames"),
+            ("write", "that wrote to stores"),
+        )
+    },
     "encode_seconds": (
         "takestream_encode_seconds_total",
         "Seconds the encoders were busy, of all workers: its rate by takestream_workers is the use "

@@ -30,6 +30,7 @@ EXAMPLES = {
     ),
     "ls": "takestream ls s3://mine/features --takes --format csv",
     "diff": "takestream diff s3://mine/features/ENCODER_ID s3://other/features/ENCODER_ID",
+    "report": "takestream report s3://mine/features --html run.html",
     "prune": "takestream prune s3://mine/features --encoder ENCODER_ID",
     "sync": "takestream sync s3://bucket/egoexo --take-names cmu_bike01_2 --output sync",
     "segments": (

@@ -74,7 +74,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 # Commands with a module of their name.
-OF_THEIR_OWN = ("calibrate", "completion", "doctor", "keys", "reprocess", "sync", "verify")
+OF_THEIR_OWN = (
+    "calibrate", "completion", "doctor", "keys", "report", "reprocess", "sync", "verify",
+)  # fmt: skip
 
 
 def run(argv: Sequence[str]) -> int:
@@ -201,7 +203,7 @@ def build_parser() -> Parser:
     )  # fmt: skip
     add_storage(verify)
 
-    catalogue, ls, diff, prune = add_outputs(commands)
+    catalogue, ls, diff, prune, report = add_outputs(commands)
 
     sync = commands.add_parser("sync", help="measure how far apart the cameras of takes are")
     sync.add_argument("dataset", metavar="DATASET", help=DATASET)
@@ -278,6 +280,7 @@ def build_parser() -> Parser:
         ls,
         diff,
         prune,
+        report,
         sync,
         segments,
         export,

@@ -9,7 +9,7 @@ OUTPUT = "an output, or an encoder's folder in it"
 
 
 def add_outputs(commands: Any) -> tuple[Parser, ...]:
-    """`catalogue`, `ls`, `diff`, `prune`; what they are added to is what `add_subparsers` gave."""
+    """`catalogue`, `ls` and so on; what they are added to is what `add_subparsers` gave."""
     catalogue = commands.add_parser(
         "catalogue", help="bring an output's table of takes up to date, or make it anew"
     )
@@ -45,9 +45,15 @@ def add_outputs(commands: Any) -> tuple[Parser, ...]:
         help="what was written to since stays (default: 60)",
     )  # fmt: skip
     prune.add_argument("--yes", action="store_true", help="remove what is named")
-    for command in (catalogue, ls, diff, prune):
+
+    report = commands.add_parser("report", help="how a run went: stages, slowest units, failures")
+    report.add_argument(
+        "where", metavar="OUTPUT", help="an output, for its newest run; or the URI of a report"
+    )
+    report.add_argument("--html", metavar="FILE", help="write it as a page that needs no network")
+    for command in (catalogue, ls, diff, prune, report):
         add_storage(command)
-    return catalogue, ls, diff, prune
+    return catalogue, ls, diff, prune, report
 
 
 def add_changed(parser: argparse.ArgumentParser) -> None:

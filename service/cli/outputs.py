@@ -32,7 +32,7 @@ _MOST_SETTINGS = 40
 
 def catalogue(found: Namespace) -> int:
     """Refresh the catalogues of an output; with `--rebuild`, write them from the stores alone."""
-    done = refresh_output(found.output, _s3(found), found.encoder, rebuild=found.rebuild)
+    done = refresh_output(found.output, storage_of(found), found.encoder, rebuild=found.rebuild)
     if found.json:
         print_json(
             [
@@ -57,7 +57,7 @@ def catalogue(found: Namespace) -> int:
 
 def ls(found: Namespace) -> int:
     """List the versions in an output, or its takes."""
-    versions = versions_of(absolute(found.output), _s3(found), found.encoder)
+    versions = versions_of(absolute(found.output), storage_of(found), found.encoder)
     if found.form == "json":
         print_json([{**one.facts(), "rows": one.rows} for one in versions])
         return 0
@@ -79,7 +79,7 @@ def ls(found: Namespace) -> int:
 
 def diff(found: Namespace) -> int:
     """Compare two extractions; 1 when they part."""
-    s3 = _s3(found)
+    s3 = storage_of(found)
     pairing = paired(found.a, found.b, s3)
     bound = ALIKE if found.cosine is None else found.cosine
     takes = [difference(a, b, s3, bound) for a, b in pairing.pairs.values()]
@@ -147,7 +147,7 @@ def diff(found: Namespace) -> int:
 
 def prune(found: Namespace) -> int:
     """Name what can go, and remove it when told to; 1 when something was refused."""
-    s3, output = _s3(found), absolute(found.output)
+    s3, output = storage_of(found), absolute(found.output)
     recent = RECENT_MINUTES if found.min_age is None else found.min_age
     chosen = candidates(output, s3, found.encoder, partial=found.partial, recent_minutes=recent)
     refused = [one for one in chosen if one.refused]
@@ -195,5 +195,6 @@ def _cell(value: Any, digits: int | None = None) -> str:
     return f"{value:.{digits}f}" if digits is not None else str(value)
 
 
-def _s3(found: Namespace) -> S3Options:
+def storage_of(found: Namespace) -> S3Options:
+    """How the flags say that the output is reached."""
     return S3Options(found.s3_profile, found.endpoint_url, anon=bool(found.anon))

@@ -1,5 +1,6 @@
 """Damaged stores mended: what is bad is set aside, and a job does its units again."""
 
+import fnmatch
 import json
 import logging
 from collections.abc import Iterable, Iterator
@@ -8,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from configs.load import SettingsError, load_job, parse
 from configs.schema import JobSpec, Selection
 from service.jobs.choose import ChosenJob
-from service.report.summary import REPORTS
+from service.report.run import REPORTS
 from takestream.errors import StorageNotFound
 from takestream.storage import S3Options, join
 from takestream.stores import encoder_id_of
@@ -90,7 +91,7 @@ def job_of(folder: str, s3: S3Options, job_file: str | None) -> JobSpec:
     if job_file is not None:
         return load_job(job_file, {"output": folder}, {})
     reports = Objects(join(folder, REPORTS), s3)
-    for key in sorted(reports.listing(), reverse=True):
+    for key in sorted(fnmatch.filter(reports.listing(), "*.json"), reverse=True):
         try:
             job = json.loads(reports.get(key) or b"")["job"]
             return parse(JobSpec, job, f"{folder}/{REPORTS}/{key}")

@@ -70,7 +70,7 @@ class ProgressRecorder:
             end: How it ended.
             where: The URI of its report.
         """
-        self._claim.update(finished_at=now(), **end.facts())
+        self._claim.update(finished_at=now(), report=where, **end.facts())
         self._say(f"{end.line}; report {where}" if where else end.line)
 
     def finish(self) -> None:

@@ -89,6 +89,7 @@ class JobRecord(BaseModel):
         failures: Of {take, stream, reason, kind}; the first hundreds.
         owner: The process that runs it, None when anyone may claim it (`service.jobs.ownership`).
         alive_at: The owner's last heartbeat.
+        report: The URI of the run's report, once it has ended.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -109,6 +110,7 @@ class JobRecord(BaseModel):
     ray_address: str | None = None
     owner: str | None = None
     alive_at: str | None = None
+    report: str | None = None
 
     @property
     def ended(self) -> bool:

@@ -209,7 +209,20 @@ export async function jobPage(place, { parameter, signal }) {
     fact("Clips", p && `${p.clips_done} computed, ${p.clips_skipped} there before, ${p.clips_invalid} invalid, ${p.clips_failed} failed`);
     fact("Units", p && `${p.units_done} of ${p.units} done, ${p.units_failed} failed`);
     fact("Output", job.spec?.output);
+    fact("Report", job.report, () => h("button", { type: "button", class: "quiet", onclick: saveReport }, "Save the report of the run"));
     update(failures, job.failures || [], () => failureTable(job.failures || []));
+  }
+
+  // Asked for with the key of the page, which a link would not carry.
+  async function saveReport() {
+    try {
+      const page = await (await request(`${path}/report`, { accept: "text/html", signal })).blob();
+      const there = URL.createObjectURL(page);
+      h("a", { href: there, download: `report-${parameter}.html` }).click();
+      setTimeout(() => URL.revokeObjectURL(there), REFRESH);
+    } catch (error) {
+      if (!signal.aborted) refused.replaceChildren(failure(error));
+    }
   }
 
   async function readLog() {

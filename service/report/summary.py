@@ -17,6 +17,7 @@ from rich.text import Text
 from service.report.ending import failures_of, why_not_ok
 from service.report.estimate import bill_lines
 from service.report.progress import rates
+from service.report.run import REPORTS, html_of
 from takestream.errors import ErrorKind, StorageError
 from takestream.storage import join
 from workers.run.provenance import versions
@@ -25,9 +26,6 @@ from workers.run.report import Report
 from workers.store.objects import PROBE_PATIENCE, Objects
 
 log = logging.getLogger(__name__)
-
-REPORTS = "reports"
-"""The folder of the reports, beside the stores of an encoder."""
 
 REPORT_VERSION = 1
 
@@ -107,6 +105,7 @@ def report_facts(recipe: Recipe, report: Report) -> dict[str, Any]:
         },
         "failures": failures_of(report),
         "machines_left_out": list(report.left_out),
+        "history": report.history.facts(),
         "job": recipe.job.model_dump(mode="json"),
         "git_commit": recipe.git_commit,
         "versions": versions(),
@@ -116,12 +115,18 @@ def report_facts(recipe: Recipe, report: Report) -> dict[str, Any]:
 def write_report(recipe: Recipe, report: Report) -> str | None:
     """Write the facts to `<output>/<encoder_id>/reports/<UTC time>.json`, for each encoder.
 
+    Beside it, as `.html`, the same as a page.
+
     Returns:
         The URI of the first; None, and a warning in the log, when one cannot be written: the
         features are what the run was for.
     """
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"
-    data = json.dumps(report_facts(recipe, report), indent=2).encode()
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    facts = report_facts(recipe, report)
+    data = {
+        f"{name}.json": json.dumps(facts, indent=2).encode(),
+        f"{name}.html": html_of(facts).encode(),
+    }
     away = any(failure.kind is ErrorKind.OUTAGE for failure in report.failures)
     try:
         folders = [
@@ -133,11 +138,11 @@ def write_report(recipe: Recipe, report: Report) -> str | None:
             for encoder_id in recipe.encoder_ids
         ]
         for folder in folders:
-            folder.put(name, data)
+            folder.put_many(data)
     except StorageError as error:
         log.warning("the report of this run was not written: %s", error)
         return None
-    return join(folders[0].uri, name)
+    return join(folders[0].uri, f"{name}.json")
 
 
 def print_summary(

@@ -46,7 +46,7 @@ def test_lines_of_a_unit_are_counted(
     coverage("json", "-q", "-o", tmp_path / "report.json")
     files = json.loads((tmp_path / "report.json").read_text())["files"]
     worker = Worker.__ray_metadata__.modified_class  # type: ignore[attr-defined]
-    for method in (UnitExtractor.extract, UnitExtractor._encode, inspect.unwrap(worker.run)):
+    for method in (UnitExtractor.extract, UnitExtractor._parts, inspect.unwrap(worker.run)):
         name = str(Path(inspect.getsourcefile(method) or "").relative_to(ROOT))
         lines, first = inspect.getsourcelines(method)
         ran = set(files[name]["executed_lines"])

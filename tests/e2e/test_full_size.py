@@ -44,7 +44,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
     [
         (("takes", "{}"), "5035 takes, 35245 streams, 35.2 MB"),
         (("takes", "{}", "--resolution", "448", "--json"), '"size":'),
-        (("plan", "--dataset", "{}", "--output", "{}/out"), "35.2 MB to read"),
+        (("plan", "--dataset", "{}", "--output", "{}/out"), "35.24 MB (33.61 MiB) to read"),
     ],
 )
 def test_it_takes_little(root: str, command: tuple[str, ...], said: str) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 from takestream.errors import ErrorKind, TakestreamError
 from workers.dataset.take import Take
 from workers.run.calibration import Calibration
+from workers.run.history import STAGES
 from workers.run.memory import cores
 from workers.run.pool import Pool
 from workers.run.recipe import Recipe
 from workers.run.tasks import Extract, Finish, Prepare, PreparedTake, Record, Unit, UnitRecord
 
-STAGES = ("read", "decode", "convert", "encode", "write")
 # With fewer units than three the spread is not known: the rate may be so much off, either way.
 UNKNOWN_SPREAD, FEW = 0.25, 3
 OWNER = "calibration"

@@ -276,6 +276,7 @@ class _Job:
     def _extracted(self, record: UnitRecord) -> None:
         uid, clips, progress = record.take.uid, record.clips, self.progress
         lost = record.clips_lost
+        self.report.history.add(record)
         if record.outcome == "done":
             progress.units_done += 1
             progress.clips_invalid += sum(record.invalid.values())

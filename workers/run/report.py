@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from workers.dataset.take import Take
+from workers.run.history import History
 from workers.run.spending import Bill
 from workers.run.tasks import Failure
 
@@ -166,6 +167,7 @@ class Report:
     bill: Bill | None = None
     losses: Losses = field(default_factory=Losses)
     left_out: list[str] = field(default_factory=list)
+    history: History = field(default_factory=History)
 
     @property
     def ok(self) -> bool:

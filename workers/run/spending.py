@@ -1,13 +1,17 @@
 """What a run costs while it goes on, and when it has to stop for it."""
 
+from __future__ import annotations
+
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from configs.budget import BudgetSpec
 from takestream.errors import ErrorKind
-from workers.run.shares import Shares
 from workers.run.tasks import Failure
+
+if TYPE_CHECKING:
+    from workers.run.shares import Shares  # loads Ray
 
 Range = tuple[float, float, float]
 """The least, what is expected, and the greatest."""

@@ -141,6 +141,8 @@ class UnitRecord:
         counts: bytes_read, bytes_written, requests, retries, frames_decoded, clips …
         failures: why something was not done; of a unit that is done, the streams left out.
         peak_mib: the most memory that the worker has taken so far, of the machine and of its GPU.
+        worker: who did it: name of the machine, device and process; empty where none did.
+        began: Unix seconds.
     """
 
     take: Take
@@ -151,6 +153,8 @@ class UnitRecord:
     counts: Mapping[str, float] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     peak_mib: tuple[int, int] = (0, 0)
+    worker: str = ""
+    began: float = 0.0
 
     @property
     def clips(self) -> int:

@@ -7,6 +7,7 @@ that starts actors needs none of it.
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import sys
 import threading
@@ -14,6 +15,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -81,6 +83,7 @@ class Worker:
             sys.setswitchinterval(SWITCH_SECONDS)
         # Ray sets OMP_NUM_THREADS=1 for actors; the encoder is meant to use this worker's share.
         self._threads = threads
+        self._name = f"{socket.gethostname()} {device} {os.getpid()}"
         self._loading = threading.Lock()
         self._encoding = threading.Lock()
         self._encoders: OrderedDict[str, Encoder] = OrderedDict()
@@ -186,10 +189,12 @@ class Worker:
                 case Finish():
                     return extractor.finish(task.take)
                 case Extract():
+                    began = time.time()
                     try:
-                        return extractor.extract(task.unit, stop, counters)
+                        record = extractor.extract(task.unit, stop, counters)
                     except Stopped:
                         return task.stopped()
+                    return replace(record, worker=self._name, began=began)
         except Exception as error:  # noqa: BLE001 - a record says it; the job goes on
             return task.failed(_failure(task, error))
 

@@ -18,6 +18,8 @@ from service.api.keys import KeyRing, new_key
 from service.engine.client import EngineBusy, EngineClient
 from service.jobs.claim import NotOwner
 from service.jobs.records import JobRecord, Status, now
+from service.report.summary import write_report
+from tests.service.report.test_summary import make_recipe, make_report
 from workers.store.errors import StoreError
 
 ID = "20261124-000000-abcdef"
@@ -188,3 +190,36 @@ def test_a_job_s_id_may_be_short_and_a_wrong_one_is_told_in_words(
         assert answer.status_code == 404
         assert answer.json()["detail"].startswith(f"there is no job '{wrong[:100]}")
         assert "pattern" not in answer.text
+
+
+def test_the_report_of_a_job_is_a_page_or_its_facts(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    where = write_report(make_recipe(output), make_report())
+    assert where is not None
+    given_to: list[JobRecord] = []
+
+    async def job(job_id: str) -> JobRecord | None:
+        return given_to[-1]
+
+    monkeypatch.setattr(engine, "job", job)
+    client = client_of(tmp_path, engine)
+    done = record("succeeded").model_copy(update={"spec": {"output": str(output)}})
+    given_to.append(done)
+    assert client.get(f"{JOB}/report").status_code == 404
+    given_to.append(done.model_copy(update={"report": where}))
+    page = client.get(f"{JOB}/report")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert page.text == Path(where).with_suffix(".html").read_text()
+    facts = client.get(f"{JOB}/report", params={"format": "json"}).json()
+    assert facts == json.loads(Path(where).read_text())
+    assert client.get(JOB).json()["report"] == where
+    # Somebody who can write records cannot have other files shown by them.
+    (tmp_path / "other.json").write_text(Path(where).read_text())
+    given_to.append(done.model_copy(update={"report": str(tmp_path / "other.json")}))
+    assert client.get(f"{JOB}/report").status_code == 404
+    Path(where).unlink()
+    given_to.append(done.model_copy(update={"report": where}))
+    assert client.get(f"{JOB}/report").status_code in (404, 503)

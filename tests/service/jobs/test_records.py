@@ -55,6 +55,7 @@ def test_saved_loaded_and_listed_newest_first(output: str) -> None:
     assert set(done.facts()) == {
         "job_id", "status", "submitted_at", "started_at", "finished_at", "submitted_by", "spec",
         "encoder_ids", "encoder_id", "progress", "failures", "error",
+        "report",
     }  # fmt: skip
 
 

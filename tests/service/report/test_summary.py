@@ -39,6 +39,7 @@ KEYS = {
     "finished_at",
     "frames_decoded",
     "git_commit",
+    "history",
     "job",
     "machines_left_out",
     "ok",
