@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from takestream.client.client import Client
     from takestream.combine import concat, mean
     from takestream.errors import TakestreamError
+    from takestream.glance import overview
     from takestream.reader import open
     from takestream.training.windows import Windows
 
-__all__ = ["Client", "TakestreamError", "Windows", "concat", "ls", "mean", "open"]
+__all__ = ["Client", "TakestreamError", "Windows", "concat", "ls", "mean", "open", "overview"]
 
 # Imported when they are asked for: the workers import this package for its schema, and should not
 # wait for xarray, httpx and torch.
@@ -30,6 +31,7 @@ _HOMES = {
     "ls": "takestream.catalogue",
     "mean": "takestream.combine",
     "open": "takestream.reader",
+    "overview": "takestream.glance",
 }
 
 
