@@ -15,7 +15,8 @@ from configs.budget import BudgetSpec
 from configs.keys import KeysSpec
 from configs.limits import LimitsSpec
 from configs.timing import SyncSpec, TimelineSpec
-from takestream.storage import S3Options, refuse_secrets
+from takestream.masking import refuse_secrets
+from takestream.storage import S3Options
 
 Precision = Literal["float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -304,8 +305,8 @@ class JobSpec(Settings):
     @property
     def reach_output(self) -> S3Options:
         """How to reach the output: as the data set unless the job says otherwise."""
-        # Nobody writes without keys: the data set alone may be public.
-        return self.output_s3 or replace(self.s3, anon=False)
+        # Nobody writes without keys: the data set alone may be public, or have its readers pay.
+        return self.output_s3 or replace(self.s3, anon=False, requester_pays=False)
 
     @model_validator(mode="before")
     @classmethod

@@ -124,6 +124,8 @@ class _LoadedEncoder:
         self._clip_shape = (1 if spec.shares_frames else spec.frames, 3, *self._preprocess.size)
         self._half = spec.precision == "bfloat16"
         self.runtime = f"pytorch {torch.__version__}"
+        if device.type == "cuda":
+            self.runtime += f" on {torch.cuda.get_device_name(device)}"
         self._converted: OpenVinoNetwork | None = None
         self._graph: _Graph | None = None
         if isinstance(network, OpenVinoNetwork):

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from takestream.errors import (
     StorageUnavailable,
     TakestreamError,
 )
+from takestream.masking import refuse_secrets
 
 # Of the client, for one request of a reader of the wheel.
 S3_TRIES = 3
@@ -62,33 +62,6 @@ _NO_STORAGES = (
 )  # fmt: skip
 
 
-# A user and password before the host, and words of a query that sign a URL of http.
-_PASSWORD = re.compile(r"(?<=://)[^/?#@]*:[^/?#@]*@")
-_SIGNED = re.compile(
-    r"(?i)[?&][^=&#]*(?:token|secret|password|passwd|signature|credential|api[-_]?key|sig)=[^&#]+"
-)
-
-
-def refuse_secrets(uri: str) -> None:
-    """Refuse a URI that holds what must not be kept in reports, stores, records and logs.
-
-    Raises:
-        InvalidStorage: It holds a password, or is a signed URL; neither is repeated.
-    """
-    for part in uri.split("::"):
-        signed = part.startswith(("http://", "https://")) and _SIGNED.search(part)
-        if _PASSWORD.search(part) or signed:
-            raise InvalidStorage(
-                f"the URI {masked(uri)} holds a password or a signature, which reports and stores"
-                " would keep: leave it out and give the access by a profile or the environment"
-            )
-
-
-def masked(uri: str) -> str:
-    """`uri` without passwords and signatures, for messages."""
-    return _SIGNED.sub("?…", _PASSWORD.sub("…@", uri))
-
-
 @dataclass(frozen=True)
 class S3Options:
     """How to reach an S3 endpoint; other protocols ignore it.
@@ -102,9 +75,15 @@ class S3Options:
         patience: Seconds for which one object of a storage that does not answer is tried.
         region: The region of the bucket; without one the usual AWS chain decides.
         anon: Whether to ask without keys, of a bucket that anybody may read.
+        requester_pays: Whether the bucket has those pay who read it; then it is you.
+        sse: How what is written is encrypted there: `AES256` or `aws:kms`; without it as the bucket
+            has it.
+        kms_key: Id or ARN of the key for `aws:kms`; without it the account's own.
+        acl: Canned ACL of what is written, for example `bucket-owner-full-control`.
 
     Raises:
-        InvalidStorage: The endpoint is no URL, or holds a password; the patience is negative.
+        InvalidStorage: The endpoint is no URL, or holds a password; the patience is negative;
+            settings that exclude each other, or that S3 does not know.
     """
 
     # Read by pydantic, which this module does not need.
@@ -115,8 +94,18 @@ class S3Options:
     patience: float = PATIENCE
     region: str | None = None
     anon: bool = False
+    requester_pays: bool = False
+    sse: str | None = None
+    kms_key: str | None = None
+    acl: str | None = None
 
     def __post_init__(self) -> None:
+        if self.sse not in (None, "AES256", "aws:kms", "aws:kms:dsse"):
+            raise InvalidStorage(f"sse is AES256 or aws:kms, not {self.sse!r}")
+        if self.kms_key and not (self.sse or "").startswith("aws:kms"):
+            raise InvalidStorage("kms_key needs sse: aws:kms")
+        if self.anon and (self.requester_pays or self.profile):
+            raise InvalidStorage("anon asks without keys, so it has no profile and nobody to pay")
         if not 0 <= self.patience <= MAX_PATIENCE:
             raise InvalidStorage(f"patience is 0 to {MAX_PATIENCE:g} seconds, not {self.patience}")
         if not self.endpoint_url:
@@ -156,6 +145,11 @@ class S3Options:
         }
         if self.anon:
             options["anon"] = True
+        if self.requester_pays:
+            options["requester_pays"] = True
+        written = {"ServerSideEncryption": self.sse, "SSEKMSKeyId": self.kms_key, "ACL": self.acl}
+        if any(written.values()):
+            options["s3_additional_kwargs"] = {k: v for k, v in written.items() if v}
         if self.profile:
             options["profile"] = self.profile
         if self.endpoint_url:

@@ -18,6 +18,11 @@ COUNTS = {
     "requests": ("takestream_source_requests_total", "Requests to the data set's storage"),
     "retries": ("takestream_source_retries_total", "Requests to it that were tried again"),
     "frames_decoded": ("takestream_frames_decoded_total", "Frames decoded"),
+    "frames_decoded_gpu": ("takestream_frames_decoded_gpu_total", "Of them, by NVDEC"),
+    "nvdec_given_up": (
+        "takestream_nvdec_given_up_total",
+        "Decoder runs that NVDEC began and the CPU went on with",
+    ),
     "decode_errors": ("takestream_decode_errors_total", "Packets that did not decode"),
     **{
         f"{name}_seconds": (

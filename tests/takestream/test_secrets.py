@@ -8,7 +8,8 @@ from configs.load import SettingsError, parse
 from configs.schema import JobSpec
 from service.cli.main import run
 from takestream.errors import InvalidStorage
-from takestream.storage import masked, open_filesystem, refuse_secrets
+from takestream.masking import masked, refuse_secrets
+from takestream.storage import open_filesystem
 from workers.dataset.table import CameraTable
 from workers.dataset.take import DatasetError
 

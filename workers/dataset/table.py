@@ -7,7 +7,8 @@ import posixpath
 from collections.abc import Mapping, Sequence
 
 from takestream.errors import InvalidStorage
-from takestream.storage import S3Options, join, refuse_secrets
+from takestream.masking import refuse_secrets
+from takestream.storage import S3Options, join
 from workers.dataset.base import object_sizes
 from workers.dataset.take import DatasetError, Stream, Take
 from workers.dataset.words import clean, is_plain_name
