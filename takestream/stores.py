@@ -97,6 +97,7 @@ class StoredTake:
         digest: Of its clips; another one means other clips.
         complete: Whether every chunk was there.
         sources: Each stream and a digest of its provenance; another one means other features.
+        labelled: Whether its clips are segments, with names and labels.
     """
 
     uri: str
@@ -107,6 +108,7 @@ class StoredTake:
     digest: str | None
     complete: bool
     sources: tuple[tuple[str, str], ...] = ()
+    labelled: bool = False
 
     @property
     def clips(self) -> int:

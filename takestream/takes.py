@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from takestream import schema
 from takestream.choice import are_empty, of_one_encoder
 from takestream.errors import StorageNotFound
-from takestream.root import Root, read_root
+from takestream.root import Root, arrays_named, read_root
 from takestream.storage import S3Options
 from takestream.stores import (
     StoredTake,
@@ -82,6 +82,7 @@ def _described(uri: str, root: Root) -> StoredTake:
         root.attributes.get("clips_sha256"),
         root.attributes["status"] == schema.COMPLETE,
         tuple(sources_of(root.attributes).items()),
+        schema.SEGMENT_LABEL in arrays_named(root.attributes),
     )
 
 

@@ -29,6 +29,7 @@ class Section:
 
     features: float [rows, streams, D], 0 where invalid. mask: bool [rows, streams].
     start_time, end_time: float64 [rows], seconds. columns: where its streams are in the data set's.
+    labels: of the segments that clips show, where they were asked for.
     """
 
     take: StoredTake
@@ -38,6 +39,7 @@ class Section:
     start_time: NDArray[np.float64]
     end_time: NDArray[np.float64]
     columns: tuple[int, ...]
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,21 +173,28 @@ def zarr_store(uri: str, s3: S3Options) -> Any:
     return FsspecStore(shared_s3(s3), read_only=True, path=path)
 
 
-def read(take: StoredTake, first: int, stop: int, streams: Sequence[str], s3: S3Options) -> Section:
-    """Clips `[first, stop)` of a take, those of `streams` that it has.
+def read(
+    take: StoredTake,
+    first: int,
+    stop: int,
+    streams: Sequence[str],
+    s3: S3Options,
+    labels: bool = False,
+) -> Section:
+    """Clips `[first, stop)` of a take, those of `streams` that it has, with labels where asked for.
 
     Raises ValueError when the store changed since it was found, or lacks a chunk; ConnectionError
     and PermissionError of S3.
     """
     try:
-        return asked(take.uri, s3, lambda: _read(take, first, stop, streams, s3))
+        return asked(take.uri, s3, lambda: _read(take, first, stop, streams, s3, labels))
     except Exception as error:
         error.add_note(f"while reading clips {first} to {stop} of take {take.name}, {take.uri}")
         raise
 
 
 def _read(
-    take: StoredTake, first: int, stop: int, streams: Sequence[str], s3: S3Options
+    take: StoredTake, first: int, stop: int, streams: Sequence[str], s3: S3Options, labels: bool
 ) -> Section:
     import zarr
 
@@ -262,4 +271,12 @@ def _read(
             )
     features[~mask] = 0
     wanted = tuple(list(streams).index(name) for name in mine)
-    return Section(take, first, features, mask, times[0], times[1], wanted)
+    texts: Any = group[schema.SEGMENT_LABEL] if labels else ()
+    said = tuple(str(text) for text in texts[rows])
+    # No labels may be the truth, or an object that is not there.
+    if labels and not any(said) and texts.nchunks_initialized < texts.nchunks:
+        raise ValueError(
+            f"{take.uri}: chunks of {schema.SEGMENT_LABEL} are missing; `takestream verify` names"
+            " them"
+        )
+    return Section(take, first, features, mask, times[0], times[1], wanted, said)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
+from takestream import schema
 from takestream.access import asked
 from takestream.storage import S3Options, as_uri
 from takestream.stores import StoredTake, choose_streams
@@ -48,7 +49,7 @@ class Windows(IterableDataset[Sample]):
     A sample is a dict: `features` float [length, S, D], 0 where invalid; `mask` bool [length, S],
     True where valid; `clip` int64 [length], numbers in the take; `start_time`, `end_time` float64
     [length], seconds on the take's clock; `take`, its uid. A take shorter than a window is padded:
-    mask False, clip -1, times NaN. Streams a take does not have are masked out.
+    mask False, clip -1, times NaN, label "". Streams a take does not have are masked out.
 
     With `shuffle`, sections of takes are read in random order, each chunk once, and windows are
     drawn from as many sections as `memory` holds. The order depends on `seed`, the epoch and the
@@ -70,6 +71,8 @@ class Windows(IterableDataset[Sample]):
         seed: Of the order.
         dtype: Of the features.
         partial: Take stores that are not complete as they are.
+        labels: Give samples `segment_label` too, a list of length texts: what the segments are
+            called that the clips show, where a job made one clip for each segment.
         rank: Which part of the windows is ours, with `world_size`; those of torch.distributed by
             default. With `rank=0, world_size=1` every process has all of them.
         world_size: How many parts there are.
@@ -110,6 +113,7 @@ class Windows(IterableDataset[Sample]):
         seed: int = 0,
         dtype: Literal["float32", "float16", "bfloat16"] = "float32",
         partial: bool = False,
+        labels: bool = False,
         rank: int | None = None,
         world_size: int | None = None,
         even: bool | None = None,
@@ -158,6 +162,13 @@ class Windows(IterableDataset[Sample]):
         self.takes: list[StoredTake] = [
             take for take in found if not set(self.streams).isdisjoint(take.streams)
         ]
+        bare = [take.name for take in self.takes if labels and not take.labelled]
+        if bare:
+            raise ValueError(
+                f"{where}: {len(bare)} of {len(self.takes)} takes have no labels (first:"
+                f" {bare[0]}); only jobs with segments write them"
+            )
+        self._labels = labels
         #: The length of a feature vector.
         self.dim = self.takes[0].dim
         self._plan = Plan(self.takes, self._cut)
@@ -214,7 +225,7 @@ class Windows(IterableDataset[Sample]):
         """A batch of samples of different lengths, padded at their ends to the longest.
 
         As DataLoader's own, with `length` int64 [B]: the clips of each. Padding is 0 in features,
-        False in mask, -1 in clip and NaN in times.
+        False in mask, -1 in clip and NaN in times. Labels are lists, without padding.
         """
         lengths = [len(sample["clip"]) for sample in samples]
         batch: dict[str, Any] = {"length": torch.tensor(lengths)}
@@ -225,6 +236,8 @@ class Windows(IterableDataset[Sample]):
             for row, sample in enumerate(samples):
                 batch[name][row, : lengths[row]] = sample[name]
         batch["take"] = [sample["take"] for sample in samples]
+        if schema.SEGMENT_LABEL in samples[0]:
+            batch[schema.SEGMENT_LABEL] = [sample[schema.SEGMENT_LABEL] for sample in samples]
         return batch
 
     def __getstate__(self) -> dict[str, Any]:
@@ -281,7 +294,11 @@ class Windows(IterableDataset[Sample]):
             if self._cut is not None:
                 first = self._cut.start(begin, take.clips)
                 stop = self._cut.stop(end - 1, take.clips)
-            return sections.read(take, first, stop, self.streams, self._s3), begin, end
+            return (
+                sections.read(take, first, stop, self.streams, self._s3, self._labels),
+                begin,
+                end,
+            )
 
         sections.zarr_store(self.takes[0].uri, self._s3)  # once, before there are threads
         pool = ThreadPoolExecutor(self._ahead, thread_name_prefix="takestream-windows")
@@ -321,7 +338,11 @@ class Windows(IterableDataset[Sample]):
         for name in ("start_time", "end_time"):
             times[name] = torch.full((length,), _FILL[name], dtype=torch.float64)
             times[name][:n] = torch.from_numpy(getattr(section, name)[rows])
-        return {"features": features, "mask": valid, "clip": clip, **times, "take": take.uid}
+        sample = {"features": features, "mask": valid, "clip": clip, **times, "take": take.uid}
+        if self._labels:
+            said = list(section.labels[rows])
+            sample[schema.SEGMENT_LABEL] = said + [""] * (length - n)
+        return sample
 
 
 def _of_group() -> tuple[int, int] | None:
