@@ -16,10 +16,21 @@ if TYPE_CHECKING:
     from takestream.combine import concat, mean
     from takestream.errors import TakestreamError
     from takestream.glance import overview
+    from takestream.netcdf import to_netcdf
     from takestream.reader import open
     from takestream.training.windows import Windows
 
-__all__ = ["Client", "TakestreamError", "Windows", "concat", "ls", "mean", "open", "overview"]
+__all__ = [
+    "Client",
+    "TakestreamError",
+    "Windows",
+    "concat",
+    "ls",
+    "mean",
+    "open",
+    "overview",
+    "to_netcdf",
+]
 
 # Imported when they are asked for: the workers import this package for its schema, and should not
 # wait for xarray, httpx and torch.
@@ -32,6 +43,7 @@ _HOMES = {
     "mean": "takestream.combine",
     "open": "takestream.reader",
     "overview": "takestream.glance",
+    "to_netcdf": "takestream.netcdf",
 }
 
 

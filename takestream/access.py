@@ -5,6 +5,7 @@ refusal the next one has to look again, or a notebook would have to be started a
 """
 
 import os
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ Found = TypeVar("Found")
 
 _shared: dict[tuple[int, S3Options], Any] = {}
 # s3fs would close the connections of those that live in zarr's event loop from another one.
-_retired: list[Any] = []
+_retired: deque[Any] = deque(maxlen=256)
 
 
 def asked(uri: str, s3: S3Options, read: Callable[[], Found]) -> Found:
@@ -34,7 +35,8 @@ def asked(uri: str, s3: S3Options, read: Callable[[], Found]) -> Found:
             with translated(uri, "read", s3):
                 return read()
         except StorageError as error:
-            if not uri.startswith("s3://"):
+            # Without a cause it is our own finding, such as a take that is not there.
+            if not uri.startswith("s3://") or error.__cause__ is None:
                 raise
             forget()
             if last or not isinstance(error, StorageDenied):
