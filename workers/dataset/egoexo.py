@@ -22,10 +22,12 @@ from workers.dataset.words import (
     flaw_of,
     is_plain_name,
     missing,
+    number,
     other_forms,
     seconds,
     table,
     text,
+    uid_of,
 )  # fmt: skip
 from workers.media.source import ObjectIdentity, Source
 
@@ -143,11 +145,11 @@ def read_takes(
     twice: set[str] = set()
     faults: list[str] = []
     try:
-        for number, entry in enumerate(json_entries(data, "takes")):
+        for place, entry in enumerate(json_entries(data, "takes")):
             try:
                 take = _take(dataset, entry, resolution)
             except ValueError as error:
-                faults.append(f"{uri}: entry {number} is left out: {error}")
+                faults.append(f"{uri}: entry {place} is left out: {error}")
                 continue
             if takes.setdefault(take.uid, take) != take:
                 twice.add(take.uid)
@@ -194,6 +196,13 @@ def _take(dataset: str, entry: Any, resolution: Resolution) -> Take:
         best_exo=text(entry.get("best_exo")),
         narrated=flag(entry.get("is_narrated")),
         validated=flag(entry.get("validated")),
+        timesync_validated=flag(capture.get("timesync_validated")),
+        participant_uid=uid_of(entry.get("participant_uid")),
+        physical_setting_uid=uid_of(entry.get("physical_setting_uid")),
+        task_id=number(entry.get("task_id")),
+        parent_task_id=number(entry.get("parent_task_id")),
+        task_start=seconds(entry.get("task_start_sec")),
+        task_end=seconds(entry.get("task_end_sec")),
     )
 
 

@@ -82,6 +82,10 @@ class Take:
         parent_task: the scenario that its task belongs to.
         best_exo: the camera that shows it best from outside.
         narrated, validated: as the data set says.
+        timesync_validated: whether its synchronisation was looked at, as the data set says.
+        participant_uid, physical_setting_uid: who does it, and where.
+        task_id, parent_task_id: numbers of its task and scenario.
+        task_start, task_end: seconds on the take's clock in which the task itself is done.
         splits, benchmarks: that it belongs to; None where the data set does not say, which a
             release's manifest means as "of any".
     """
@@ -99,8 +103,38 @@ class Take:
     best_exo: str | None = None
     narrated: bool | None = None
     validated: bool | None = None
+    timesync_validated: bool | None = None
+    participant_uid: str | None = None
+    physical_setting_uid: str | None = None
+    task_id: int | None = None
+    parent_task_id: int | None = None
+    task_start: float | None = None
+    task_end: float | None = None
     splits: tuple[str, ...] | None = ()
     benchmarks: tuple[str, ...] | None = ()
+
+    def facts(self) -> dict[str, str | int | float | bool | None]:
+        """What the data set says of it, JSON-able; what is absent or of another kind is None."""
+        return {
+            "take_uid": self.uid,
+            "take_name": self.name,
+            "task_name": self.task,
+            "task_id": self.task_id,
+            "parent_task_name": self.parent_task,
+            "parent_task_id": self.parent_task_id,
+            "task_start_sec": self.task_start,
+            "task_end_sec": self.task_end,
+            "university_name": self.university,
+            "participant_uid": self.participant_uid,
+            "physical_setting_uid": self.physical_setting_uid,
+            "capture_name": self.capture,
+            "capture_uid": self.capture_uid,
+            "best_exo": self.best_exo,
+            "is_narrated": self.narrated,
+            "validated": self.validated,
+            "timesync_validated": self.timesync_validated,
+            "duration_sec": self.duration,
+        }
 
     def only(self, keys: Iterable[str]) -> "Take":
         """This take with just the streams in `keys`."""

@@ -64,6 +64,20 @@ def seconds(value: Any) -> float | None:
     return found if math.isfinite(found) and found >= 0 else None
 
 
+def number(value: Any) -> int | None:
+    """A whole number, which pandas writes with a point where others are absent; None for others."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    # NaN is less than nothing, and a number of 400 digits is no float.
+    return int(value) if abs(value) < 2**53 and value == int(value) else None
+
+
+def uid_of(value: Any) -> str | None:
+    """A uid, which some releases write as a number; None for what is none."""
+    found = number(value)
+    return text(value) if found is None else str(found)
+
+
 def other_forms(path: str, normal: str) -> list[str]:
     """Under which other keys an object may lie that a data set names so.
 

@@ -48,13 +48,7 @@ def store_attributes(
     if sync is not None:
         more["sync"] = recipe.job.sync.model_dump(mode="json")
     return {
-        "take": {
-            "take_uid": take.uid,
-            "take_name": take.name,
-            "task_name": take.task,
-            "university_name": take.university,
-            "capture_name": take.capture,
-        },
+        "take": take.facts(),
         "grid": {
             **target.grid.model_dump(mode="json"),
             "fps": float(grid.fps),

@@ -114,7 +114,7 @@ def test_facts_hold_every_number_under_stable_keys():
     ]
     assert facts["job"]["s3"] == {
         "profile": "ego", "endpoint_url": None, "patience": 60, "region": None,
-        "anon": False,
+        "anon": False, "requester_pays": False, "sse": None, "kms_key": None, "acl": None,
     }  # fmt: skip
     # The settings are whole: a script can run the same job again.
     assert JobSpec.model_validate(facts["job"]) == recipe.job
