@@ -220,6 +220,9 @@ class Pool:
             if self.run.address and not await self._has_come(slot):
                 continue  # what is queued is for those that are there
             queued = await queue.get()
+            if self.run.address and slot.worker is None:
+                self._put(queued)  # another lane has lost it meanwhile
+                continue
             owner = queued.task.owner
             if owner in self._cancelled:
                 self._close(owner)

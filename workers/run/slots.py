@@ -103,6 +103,8 @@ class Slots:
             nodes: the machines there are now.
             outstanding: tasks queued or under way.
         """
+        if not nodes:
+            return []  # the head is away for a moment
         self._nodes = list(nodes)
         usable = [one for one in nodes if one.id not in self.left_out]
         if self.shares.device == "cuda" and not any(one.gpus >= 1 for one in usable):
