@@ -1,7 +1,6 @@
 """The Ray side: queues that feed a pool of workers, and outlive their deaths.
 
-The pool follows its cluster (`workers.run.slots`): machines that come get workers, once they have
-shown that they see what the driver sees (`workers.run.nodeproof`).
+Machines that come get workers (`workers.run.slots`), once they have proved to be fit.
 
 A worker has one batch task in flight, and urgent ones in front of it. A worker that dies, or makes
 no progress for too long, is replaced; its tasks are tried again, at last stream by stream, so that
@@ -220,10 +219,10 @@ class Pool:
             if self.run.address and not await self._has_come(slot):
                 continue  # what is queued is for those that are there
             queued = await queue.get()
+            owner = queued.task.owner
             if self.run.address and slot.worker is None:
                 self._put(queued)  # another lane has lost it meanwhile
                 continue
-            owner = queued.task.owner
             if owner in self._cancelled:
                 self._close(owner)
                 continue
@@ -384,7 +383,7 @@ class Pool:
         """Whether a task died with its machine, which is not the task's doing."""
         if not self.run.address:
             return False
-        # Ray takes half a minute to find that a machine is dead; its processes die one by one.
+        # Ray takes half a minute to find that out; a machine's processes die one by one.
         await asyncio.sleep(POLL_SECONDS)
         alive = [one for one in await asyncio.to_thread(nodes_alive) if one.id == node]
         return not alive or not await asyncio.to_thread(alive[0].answers)

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 import time
 
 import pytest
@@ -201,6 +202,8 @@ def test_waiting_says_how_far_it_is(
     server: Server, client: Client, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    # Other tests run notebooks in this process.
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     far = {"clips": 10, "clips_reached": 5, "clips_asked": 10}
     done = plain(job("succeeded", progress={**far, "clips_reached": 10}))
     server.answers = [plain(job("queued")), plain(job(progress=far)), done]
