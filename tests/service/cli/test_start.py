@@ -94,10 +94,10 @@ def test_nothing_to_do_is_known_without_ray(extracted: Job, started: Started) ->
     [
         (["--output", "/proc/none"], "cannot write"),
         (["--output", "s3://bucket/x", "--output-endpoint-url", "http://127.0.0.1:9"], "127.0.0.1"),
-        (["--dataset", "/nowhere"], "no such object"),
+        pytest.param(["--dataset", "/nowhere"], "no such object", marks=pytest.mark.slow),
         (["--encoder", "efficientnet_lit"], "did you mean 'efficientnet_lite'?"),
-        (["--take-names", "tt"], "did you mean 't'?"),
-        (["--streams", "cam03_0"], "cam03_0"),
+        pytest.param(["--take-names", "tt"], "did you mean 't'?", marks=pytest.mark.slow),
+        pytest.param(["--streams", "cam03_0"], "cam03_0", marks=pytest.mark.slow),
         (["--job", "/nowhere.yaml"], "job file"),
     ],
 )

@@ -44,7 +44,7 @@ def test_a_worker_still_hears_when_callers_were_cancelled(tmp_path: Any) -> None
         owner = Owner.remote()  # type: ignore[attr-defined]
         ray.get(owner.start.remote())
         ray.get(owner.ask.remote(recipe, "first"))
-        for number in range(300):
+        for number in range(150):
             asked = owner.ask.remote(recipe, f"leaver-{number}")
             # Any moment from before the task is queued to after it ended.
             ray.wait([asked], timeout=number % 20 / 1000)
