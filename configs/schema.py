@@ -305,7 +305,7 @@ class JobSpec(Settings):
     @property
     def reach_output(self) -> S3Options:
         """How to reach the output: as the data set unless the job says otherwise."""
-        # Nobody writes without keys: the data set alone may be public, or have its readers pay.
+        # These two are settings for reading; writing always needs keys of its own.
         return self.output_s3 or replace(self.s3, anon=False, requester_pays=False)
 
     @model_validator(mode="before")

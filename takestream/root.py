@@ -23,7 +23,7 @@ MAX_ENTRIES = 2**26
 MAX_CHUNK_BYTES = 2**26
 MAX_DEPTH = 32
 
-# In a root that lacked the metadata of its arrays, and was given them by whoever read it.
+# Marks a root in memory to which the reader added the metadata of its arrays, which it lacked.
 GATHERED = b'"kind": "gathered"'
 
 _VERSION = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})")

@@ -242,7 +242,7 @@ def _consolidated(uri: str, data: bytes, s3: S3Options) -> bytes:
         gathered = {"kind": "gathered", "metadata": arrays}
         return json.dumps({**root, "consolidated_metadata": gathered}).encode()
     except (ValueError, TypeError, RecursionError):
-        return data  # whoever reads it says what is wrong
+        return data  # the checks of the root, which come next, say what is wrong
 
 
 def sources_of(attributes: Mapping[str, Any]) -> dict[str, str]:

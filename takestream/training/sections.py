@@ -215,7 +215,7 @@ def _read(
             f"{take.uri} was extracted again from other videos: make the data set anew"
         )
     coordinate: Any = group[schema.STREAM]
-    # Read each time: it may be written anew while someone trains, under the same attributes.
+    # Read at each opening: a job may rewrite it during training and leave the attributes as is.
     if [str(name) for name in coordinate[:]] != names:
         raise ValueError(
             f"{take.uri}: its array {schema.STREAM} does not hold the names in its attributes, so"

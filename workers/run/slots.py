@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 Counts = dict[str, float]
 
 
-@dataclass
+@dataclass(eq=False)
 class Slot:
     """One place for a worker, and what its worker has done for each owner.
 
@@ -32,7 +32,12 @@ class Slot:
         host: name of that machine.
         running: tasks under way.
         withdrawn: whether it is not wanted any more.
-        recalled: whether its actor was told not to come, as it asks for something else from now on.
+        recalled: whether the actor that it waits for was ended, because the pool asks for fewer or
+            others now.
+        hiring: held while it waits for an actor.
+        coming: the actor that it waits for.
+        counts: by owner, the work of its worker.
+        loaded: keys of the recipes whose encoders are loaded.
     """
 
     worker: Any = None

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +12,9 @@ from ray.exceptions import RayError
 
 from configs.load import load_job
 from configs.schema import RunSpec
+from takestream.errors import ErrorKind
 from workers.dataset.take import Take
-from workers.run.pool import Pool
+from workers.run.pool import Pool, _Queued
 from workers.run.recipe import Recipe, make_recipe
 from workers.run.session import ray_session
 from workers.run.tasks import Prepare
@@ -52,3 +55,27 @@ def test_a_worker_still_hears_when_callers_were_cancelled(tmp_path: Any) -> None
             with contextlib.suppress(RayError):
                 ray.get(asked, timeout=30)
         assert ray.get(owner.ask.remote(recipe, "last"), timeout=30).take.name == "last"
+
+
+def test_what_takes_workers_down_is_counted_once_it_is_left_out(tmp_path: Path) -> None:
+    job = load_job(None, {"dataset": str(tmp_path), "output": str(tmp_path / "features")})
+    recipe = make_recipe(job)
+    task = Prepare(recipe, Take("u", "one", None, None, None, None, ()), "job")
+    told: list[Any] = []
+
+    async def go() -> dict[str, float]:
+        async with Pool(RunSpec(device="cpu", workers=1, attempts=2)) as pool:
+            pool._open["job"] += 1
+            queued = _Queued(0, 0, task, told.append, urgent=False)
+            await pool._retry(queued, RayError("died"), "")
+            assert "units_quarantined" not in pool.counts("job")
+            assert not told
+            pool._batch.get_nowait()
+            await pool._retry(replace(queued, deaths=1), RayError("died"), "")
+            return pool.counts("job")
+
+    with ray_session(job.run):
+        counts = asyncio.run(go())
+    assert counts["units_quarantined"] == 1
+    (record,) = told
+    assert record.failures[0].kind is ErrorKind.CRASH
