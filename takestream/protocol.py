@@ -23,9 +23,15 @@ REQUEST_ID_HEADER: Final = "X-Request-ID"
 RETRY_AFTER_HEADER: Final = "Retry-After"
 CACHE_STATUS_HEADER: Final = "Cache-Status"
 
-# The `kind` of a problem that no layer below has named, where the status's own phrase will not do:
-# it changes with the version of Python.
-STATUS_KINDS: Final[Mapping[int, str]] = {413: "too_large", 416: "no_such_range", 422: "invalid"}
+# What the `type` of a problem begins with; its `kind` follows.
+PROBLEM_TYPE: Final = "urn:takestream:problem:"
+# The `kind` of a problem that no layer below has named. The phrases of some statuses change with
+# the version of Python.
+STATUS_KINDS: Final[Mapping[int, str]] = {
+    400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found",
+    405: "method_not_allowed", 406: "not_acceptable", 413: "too_large", 416: "no_such_range",
+    422: "invalid", 429: "too_many_requests", 503: "service_unavailable",
+}  # fmt: skip
 
 # Names of server-sent events of a job: one `progress` for each change, one `end`.
 PROGRESS_EVENT: Final = "progress"
@@ -71,7 +77,7 @@ class ProblemBody(Record):
     """The body of an answer that is an error: RFC 9457 with three members of our own.
 
     Attributes:
-        type: `about:blank`: the status says what kind of problem it is.
+        type: `urn:takestream:problem:` and the kind: a name, with nothing to be fetched there.
         title: The status in words.
         status: The HTTP status.
         detail: What is wrong, with which take, stream or setting, and what to do.
@@ -145,7 +151,7 @@ class JobState(Record):
     """
 
     job_id: str
-    status: str
+    status: JobStatus
     submitted_at: str | None = None
     started_at: str | None = None
     finished_at: str | None = None

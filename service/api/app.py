@@ -7,12 +7,11 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from pydantic import TypeAdapter
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
-from service.api import features, jobs, moments, operation, problems, takes, videos
+from service.api import features, jobs, moments, openapi, operation, problems, takes, videos
 from service.api.context import ApiContext
 from service.api.middleware import RequestMiddleware
 from service.api.prefix import WithoutPrefix, WithPrefix
@@ -22,7 +21,6 @@ from takestream.protocol import (
     ENCODER_ID_HEADER,
     REQUEST_ID_HEADER,
     RETRY_AFTER_HEADER,
-    ProblemBody,
 )
 from takestream.version import own_version
 
@@ -64,6 +62,7 @@ def create_app(context: ApiContext) -> FastAPI:
         description=ABOUT,
         middleware=middleware,
         separate_input_output_schemas=False,
+        generate_unique_id_function=openapi.operation_id,
         lifespan=_lifespan,
     )
     app.state.context = context
@@ -72,7 +71,7 @@ def create_app(context: ApiContext) -> FastAPI:
     if operation.PAGE.is_dir():
         app.mount("/static", StaticFiles(directory=operation.PAGE), name="static")
     problems.install(app)
-    _describe(app, with_keys=context.keys is not None)
+    openapi.describe(app, with_keys=context.keys is not None)
     return app
 
 
@@ -80,22 +79,3 @@ def create_app(context: ApiContext) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
     yield
-
-
-def _describe(app: FastAPI, *, with_keys: bool) -> None:
-    plain = app.openapi
-
-    def described() -> dict[str, object]:
-        if app.openapi_schema is None:
-            schema = plain()
-            components = schema.setdefault("components", {})
-            components.setdefault("schemas", {})["ProblemBody"] = TypeAdapter(
-                ProblemBody
-            ).json_schema()
-            if with_keys:
-                components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-                schema["security"] = [{"key": []}]
-            app.openapi_schema = schema
-        return app.openapi_schema or {}
-
-    app.openapi = described  # type: ignore[method-assign]

@@ -3,17 +3,18 @@
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
+from service.api.answers import FeatureArrays, SegmentArrays, StartedJob
 from service.api.context import ApiContext, Context, Reader
-from service.api.fields import Names, Seconds, ShortName, split_names
+from service.api.fields import Names, Seconds, ShortName, TakeName, split_names
 from service.api.keys import Key
 from service.api.negotiation import accepted, matches
-from service.api.problems import Problem, responses
+from service.api.problems import Problem, headers, responses
 from service.api.streaming import arrow, chained, ndjson
 from service.features import segments
 from service.features.compute import ComputeFailed
@@ -33,6 +34,15 @@ from takestream.protocol import (
 
 router = APIRouter(tags=["features"])
 KINDS = (JSON, NPZ, ARROW, NDJSON)
+# For OpenAPI.
+_BYTES, _LINES = {"schema": {"type": "string", "format": "binary"}}, {"schema": {"type": "string"}}
+_TOO_MUCH: dict[int | str, dict[str, Any]] = {
+    202: {
+        "description": "Too much to compute at once: a job does it",
+        "headers": headers("Location", RETRY_AFTER_HEADER),
+        "model": StartedJob,
+    }
+}
 
 
 class FeaturesQuery(BaseModel):
@@ -100,18 +110,21 @@ class AnnotationBody(BaseModel):
 
 @router.get(
     "/v1/takes/{take}/features",
+    summary="Get the features of a take",
+    response_model=FeatureArrays,
     responses={
         200: {
             "description": "Features of every stream on one clock",
-            "content": {JSON: {}, NPZ: {}, ARROW: {}, NDJSON: {}},
+            "headers": headers("ETag", ENCODER_ID_HEADER, CLIPS_HEADER, CACHE_STATUS_HEADER),
+            "content": {NPZ: _BYTES, ARROW: _BYTES, NDJSON: _LINES},
         },
-        202: {"description": "Too much to compute at once: a job does it", "content": {JSON: {}}},
-        304: {"description": "Not changed"},
+        304: {"description": "Not changed", "headers": headers("ETag")},
+        **_TOO_MUCH,
         **responses(406, 413),
     },
 )
 async def features(
-    take: ShortName,
+    take: TakeName,
     query: Annotated[FeaturesQuery, Query()],
     request: Request,
     context: Context,
@@ -131,9 +144,9 @@ async def features(
     if query.start is not None and query.end is not None and query.end <= query.start:
         raise Problem(422, f"end: {query.end} is not after start, {query.start}")
     plan = await context.features.plan(wanted, compute=caller.may("compute"))
-    headers = _headers(plan, kind)
-    if "ETag" in headers and matches(request.headers.get("if-none-match"), headers["ETag"]):
-        return Response(status_code=304, headers=headers)
+    about = _headers(plan, kind)
+    if "ETag" in about and matches(request.headers.get("if-none-match"), about["ETag"]):
+        return Response(status_code=304, headers=about)
     if kind == NDJSON or (kind == ARROW and plan.missing):
         return await _streamed(context, plan, kind)
     if plan.missing > context.spec.limits.compute_clips:
@@ -159,8 +172,8 @@ async def _streamed(context: ApiContext, plan: FeaturePlan, kind: str) -> Respon
         plan = await context.features.renew(plan)
         pieces = make(context, plan)
         first = await anext(pieces)
-    headers = _headers(plan, kind)
-    return StreamingResponse(chained(first, pieces), media_type=kind, headers=headers)
+    about = _headers(plan, kind)
+    return StreamingResponse(chained(first, pieces), media_type=kind, headers=about)
 
 
 def _headers(plan: FeaturePlan, kind: str) -> dict[str, str]:
@@ -179,12 +192,11 @@ def _headers(plan: FeaturePlan, kind: str) -> dict[str, str]:
 
 @router.post(
     "/v1/features",
+    summary="Pool features over segments",
+    response_model=SegmentArrays,
     responses={
-        200: {
-            "description": "One vector per segment and stream",
-            "content": {JSON: {}, NPZ: {}},
-        },
-        202: {"description": "Too much to compute at once: a job does it", "content": {JSON: {}}},
+        200: {"description": "One vector per segment and stream", "content": {NPZ: _BYTES}},
+        **_TOO_MUCH,
         **responses(406, 413),
     },
 )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+from fastapi import Path
 from pydantic import Field
 
 from takestream.protocol import NAME_LENGTH, NAMES
@@ -15,6 +16,12 @@ PLAIN = f"^[^{_UNFIT}]+$"
 Seconds = Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)]
 ShortName = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH, pattern=PLAIN)]
 LongText = Annotated[str, Field(min_length=1, max_length=2000, pattern=PLAIN)]
+TakeName = Annotated[
+    ShortName, Path(description="The take's uid or name", examples=["cmu_bike01_2"])
+]
+StreamName = Annotated[
+    ShortName, Path(description="A stream of the take", examples=["aria01_rgb", "cam01_0"])
+]
 Names = Annotated[list[ShortName], Field(max_length=NAMES)]
 
 

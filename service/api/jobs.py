@@ -11,9 +11,10 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from configs.schema import EncoderChoice, GridChoice, Selection, StoreSpec
+from service.api.answers import JobsPage
 from service.api.context import Context, JobFollower, JobReader, Submitter
 from service.api.fields import LongText, check_texts
-from service.api.problems import Problem, responses
+from service.api.problems import Problem, headers, responses
 from service.errors import Unknown
 from service.features.encoding import dumped
 from service.jobs.policy import checked_job
@@ -28,6 +29,7 @@ from takestream.protocol import (
     NAMES,
     PROGRESS_EVENT,
     TEXT,
+    JobState,
 )
 from takestream.storage import absolute
 from workers.dataset.selection import select
@@ -111,8 +113,10 @@ class JobsQuery(BaseModel):
 
 @router.post(
     "/v1/jobs",
+    summary="Launch a job",
     status_code=201,
-    responses={201: {"description": "Queued"}, **responses(413)},
+    response_model=JobState,
+    responses={201: {"description": "Queued", "headers": headers("Location")}, **responses(413)},
 )
 async def submit(body: JobBody, context: Context, caller: Submitter) -> JSONResponse:
     """Launch a job; it is checked by the same model as the command line's."""
@@ -125,32 +129,37 @@ async def submit(body: JobBody, context: Context, caller: Submitter) -> JSONResp
     except DatasetError as error:
         raise Problem(404, str(error)) from None
     record = await context.engine.submit(job, caller.name or None)
-    headers = {
+    sent = {
         "Location": f"{context.spec.root_path}/v1/jobs/{record.job_id}",
         "Cache-Control": "no-store",
     }
-    return JSONResponse(facts(record), 201, headers)
+    return JSONResponse(facts(record), 201, sent)
 
 
 @router.head("/v1/jobs", include_in_schema=False)
-@router.get("/v1/jobs", responses=responses())
+@router.get("/v1/jobs", summary="List jobs", response_model=JobsPage, responses=responses())
 async def jobs(
     query: Annotated[JobsQuery, Query()], context: Context, caller: JobReader
-) -> dict[str, Any]:
+) -> JSONResponse:
     """The newest jobs, those of services before this one too."""
-    return {"jobs": [facts(r) for r in await context.engine.job_list(query.limit)]}
+    # As its record has it, whatever wrote that: no validation that would refuse to show it.
+    return JSONResponse({"jobs": [facts(r) for r in await context.engine.job_list(query.limit)]})
 
 
 @router.head("/v1/jobs/{job_id}", include_in_schema=False)
-@router.get("/v1/jobs/{job_id}", responses=responses())
-async def job(caller: JobReader, known: KnownJob) -> dict[str, Any]:
+@router.get(
+    "/v1/jobs/{job_id}", summary="Get a job", response_model=JobState, responses=responses()
+)
+async def job(caller: JobReader, known: KnownJob) -> JSONResponse:
     """One job."""
-    return facts(known)
+    return JSONResponse(facts(known))
 
 
 @router.delete(
     "/v1/jobs/{job_id}",
+    summary="Stop a job",
     status_code=202,
+    response_model=JobState,
     responses={202: {"description": "Stops"}, **responses(409)},
 )
 async def stop(caller: Submitter, known: KnownJob, context: Context) -> JSONResponse:
@@ -163,8 +172,12 @@ async def stop(caller: Submitter, known: KnownJob, context: Context) -> JSONResp
 
 @router.get(
     "/v1/jobs/{job_id}/logs",
+    summary="Get a job's log",
     response_class=PlainTextResponse,
-    responses={200: {"description": "Lines", "content": {TEXT: {}}}, **responses()},
+    responses={
+        200: {"description": "Lines", "content": {TEXT: {"schema": {"type": "string"}}}},
+        **responses(),
+    },
 )
 async def logs(caller: JobReader, known: KnownJob, context: Context) -> Response:
     """The job's log: takes that are complete, failures, its end."""
@@ -173,9 +186,13 @@ async def logs(caller: JobReader, known: KnownJob, context: Context) -> Response
 
 @router.get(
     "/v1/jobs/{job_id}/report",
+    summary="Get a job's report",
     response_class=HTMLResponse,
     responses={
-        200: {"description": "A page, or the facts as JSON", "content": {JSON: {}}},
+        200: {
+            "description": "A page, or the facts as JSON",
+            "content": {JSON: {"schema": {"type": "object"}}},
+        },
         **responses(),
     },
 )
@@ -197,9 +214,13 @@ async def report(
 
 @router.get(
     "/v1/jobs/{job_id}/events",
+    summary="Follow a job",
     response_class=EventSourceResponse,
     responses={
-        200: {"description": "Server-sent events", "content": {EVENTS: {}}},
+        200: {
+            "description": "Server-sent events, each with the whole job as its data",
+            "content": {EVENTS: {"schema": {"type": "string"}}},
+        },
         **responses(),
     },
 )

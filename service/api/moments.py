@@ -10,8 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.search.joint import has_joint_space
 from models.search.joint import scores as joint_scores
+from service.api.answers import (
+    FoundClip,
+    MappedClip,
+    Projection,
+    SearchAnswer,
+    StreamMoments,
+    StreamTimeline,
+    Timeline,
+)
 from service.api.context import ApiContext, Context, Reader
-from service.api.fields import LongText, Names, Seconds, ShortName
+from service.api.fields import LongText, Names, Seconds, ShortName, TakeName
 from service.api.keys import Key
 from service.api.problems import Problem, responses
 from service.errors import Unknown
@@ -57,8 +66,8 @@ class SearchBody(BaseModel):
     moment: Moment | None = None
 
 
-@router.post("/v1/search", responses=responses(413))
-async def search(body: SearchBody, context: Context, caller: Reader) -> dict[str, Any]:
+@router.post("/v1/search", summary="Search a take", responses=responses(413))
+async def search(body: SearchBody, context: Context, caller: Reader) -> SearchAnswer:
     """The moments of each stream most like the query."""
     plan = await _stored(context, body.take, body.encoder)
     if sum(part is not None for part in (body.text, body.image, body.moment)) != 1:
@@ -69,26 +78,26 @@ async def search(body: SearchBody, context: Context, caller: Reader) -> dict[str
     gap = max(1, round(APART_SECONDS / max(step, 1e-6)))
     scores, echo = await _scores(context, caller, body, plan)
     found = await asyncio.to_thread(analysis.best, scores, valid, top=body.top, gap=gap)
-    return {
-        "encoder_id": plan.request.variant.encoder_id,
-        "query": echo,
-        "streams": [
-            {
-                "stream": name,
-                "moments": [
-                    {
-                        "clip": int(clips.clip[i]),
-                        "start_time": float(clips.start_time[i]),
-                        "end_time": float(clips.end_time[i]),
-                        "score": score,
-                    }
+    return SearchAnswer(
+        encoder_id=plan.request.variant.encoder_id,
+        query=echo,
+        streams=[
+            StreamMoments(
+                stream=name,
+                moments=[
+                    FoundClip(
+                        clip=int(clips.clip[i]),
+                        start_time=float(clips.start_time[i]),
+                        end_time=float(clips.end_time[i]),
+                        score=score,
+                    )
                     for i, score in best
                 ],
-            }
+            )
             for name, best in zip(names, found, strict=True)
             if name in chosen
         ],
-    }
+    )
 
 
 async def _scores(
@@ -137,10 +146,10 @@ async def _scores(
     return flat.reshape(n, streams), {"text": body.text} if body.text else {"image": True}
 
 
-@router.get("/v1/takes/{take}/timeline", responses=responses())
+@router.get("/v1/takes/{take}/timeline", summary="Get a take's timeline", responses=responses())
 async def timeline(
-    take: ShortName, query: Annotated[EncoderQuery, Query()], context: Context, caller: Reader
-) -> dict[str, Any]:
+    take: TakeName, query: Annotated[EncoderQuery, Query()], context: Context, caller: Reader
+) -> Timeline:
     """Per stream: which clips are valid and why not, how like the other cameras, how far off."""
     plan = await _stored(context, take, query.encoder)
     clips, block = plan.clips, plan.block
@@ -148,55 +157,53 @@ async def timeline(
     facts = plan.attributes["provenance"]["streams"]
     ego = {stream.key: stream.is_ego for stream in plan.request.take.streams}
     sync = TakeSync.of(plan.attributes)
-    measured = {} if sync is None else sync.facts()["streams"]
-    return {
-        "encoder_id": plan.request.variant.encoder_id,
-        "clip": clips.clip.tolist(),
-        "start_time": clips.start_time.tolist(),
-        "end_time": clips.end_time.tolist(),
-        "streams": [
-            {
-                "stream": name,
-                "is_ego": ego[name],
-                "valid": block.valid[:, at].astype(int).tolist(),
-                "reason": block.reason[:, at].tolist(),
-                "similarity": [
-                    None if np.isnan(x) else round(x, 4) for x in likeness[:, at].tolist()
-                ],
-                "drift": facts.get(name, {}).get("drift"),
-                "sync": measured.get(name),
-                "problems": plan.attributes["problems"].get(name, []),
-            }
+    measured = {} if sync is None else sync.streams
+    return Timeline(
+        encoder_id=plan.request.variant.encoder_id,
+        clip=clips.clip.tolist(),
+        start_time=clips.start_time.tolist(),
+        end_time=clips.end_time.tolist(),
+        streams=[
+            StreamTimeline(
+                stream=name,
+                is_ego=ego[name],
+                valid=block.valid[:, at].astype(int).tolist(),
+                reason=block.reason[:, at].tolist(),
+                similarity=[None if np.isnan(x) else round(x, 4) for x in likeness[:, at].tolist()],
+                drift=facts.get(name, {}).get("drift"),
+                sync=measured.get(name),
+                problems=plan.attributes["problems"].get(name, []),
+            )
             for at, name in enumerate(plan.request.streams)
         ],
-        "reasons": {str(int(reason)): reason.words for reason in Reason},
-    }
+        reasons={str(int(reason)): reason.words for reason in Reason},
+    )
 
 
-@router.get("/v1/takes/{take}/projection", responses=responses())
+@router.get("/v1/takes/{take}/projection", summary="Get a take's map", responses=responses())
 async def projection(
-    take: ShortName, query: Annotated[EncoderQuery, Query()], context: Context, caller: Reader
-) -> dict[str, Any]:
+    take: TakeName, query: Annotated[EncoderQuery, Query()], context: Context, caller: Reader
+) -> Projection:
     """All valid clips of a take in two dimensions, by principal components."""
     plan = await _stored(context, take, query.encoder)
     found = await asyncio.to_thread(
         analysis.project, plan.block.features, plan.block.valid, MAP_POINTS
     )
-    return {
-        "encoder_id": plan.request.variant.encoder_id,
-        "method": "PCA",
-        "explained": list(found.explained),
-        "points": [
-            {
-                "clip": int(plan.clips.clip[row]),
-                "stream": plan.request.streams[column],
-                "x": round(float(x), 5),
-                "y": round(float(y), 5),
-                "start_time": float(plan.clips.start_time[row]),
-            }
+    return Projection(
+        encoder_id=plan.request.variant.encoder_id,
+        method="PCA",
+        explained=list(found.explained),
+        points=[
+            MappedClip(
+                clip=int(plan.clips.clip[row]),
+                stream=plan.request.streams[column],
+                x=round(float(x), 5),
+                y=round(float(y), 5),
+                start_time=float(plan.clips.start_time[row]),
+            )
             for row, column, x, y in zip(*found[:4], strict=True)
         ],
-    }
+    )
 
 
 async def _stored(context: ApiContext, take: str, encoder: str | None) -> FeaturePlan:

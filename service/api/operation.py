@@ -9,8 +9,9 @@ from typing import Any
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 
+from service.api.answers import Health, Readiness
 from service.api.context import Context
-from service.api.problems import documented
+from service.api.problems import documented, headers
 from service.engine.client import EngineUnavailable
 from takestream.errors import TakestreamError
 from takestream.protocol import RETRY_AFTER_HEADER, page_facts
@@ -27,16 +28,27 @@ POLICY = (
 
 
 @router.head("/healthz", include_in_schema=False)
-@router.get("/healthz", responses=documented(500), openapi_extra=NO_KEY)
-async def healthz() -> dict[str, str]:
+@router.get(
+    "/healthz", summary="See whether it answers", responses=documented(500), openapi_extra=NO_KEY
+)
+async def healthz() -> Health:
     """Whether this replica answers."""
-    return {"status": "ok"}
+    return Health(status="ok")
 
 
 @router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
-    responses={503: {"description": "Not ready"}, **documented(403, 500)},
+    summary="See whether work can be done",
+    response_model=Readiness,
+    responses={
+        503: {
+            "description": "Not ready",
+            "headers": headers(RETRY_AFTER_HEADER),
+            "model": Readiness,
+        },
+        **documented(403, 500),
+    },
     openapi_extra=NO_KEY,
 )
 async def readyz(context: Context) -> JSONResponse:
@@ -56,16 +68,20 @@ async def readyz(context: Context) -> JSONResponse:
     words |= {name: "failing" if context.keys else why for name, why in checks.items()}
     if context.keys is not None and context.keys.problem:
         words["keys"] = "failing"  # shown, but a typo in the file takes no service away
-    headers = {"Cache-Control": "no-store"} | ({RETRY_AFTER_HEADER: "2"} if checks else {})
-    return JSONResponse({"ready": not checks, "checks": words}, 503 if checks else 200, headers)
+    sent = {"Cache-Control": "no-store"} | ({RETRY_AFTER_HEADER: "2"} if checks else {})
+    return JSONResponse({"ready": not checks, "checks": words}, 503 if checks else 200, sent)
 
 
 @router.head("/metrics", include_in_schema=False)
 @router.get(
     "/metrics",
+    summary="Get metrics",
     response_class=PlainTextResponse,
     responses={
-        200: {"description": "Prometheus", "content": {"text/plain": {}}},
+        200: {
+            "description": "Prometheus",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
         **documented(403, 500),
     },
     openapi_extra=NO_KEY,
@@ -90,5 +106,5 @@ async def protocol_module() -> Response:
 @router.get("/", include_in_schema=False)
 async def page() -> FileResponse:
     """The page."""
-    headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
-    return FileResponse(PAGE / "index.html", headers=headers)
+    sent = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
+    return FileResponse(PAGE / "index.html", headers=sent)

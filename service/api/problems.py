@@ -19,9 +19,21 @@ from configs.schema import GridChoice, JobSpec, Selection, StoreSpec
 from service.api.metrics import METHODS
 from service.engine.client import EngineBusy
 from takestream.errors import ErrorKind, TakestreamError
-from takestream.protocol import JSON, PROBLEM, RETRY_AFTER_HEADER, STATUS_KINDS, ProblemBody
+from takestream.protocol import (
+    CACHE_STATUS_HEADER,
+    CLIPS_HEADER,
+    ENCODER_ID_HEADER,
+    JSON,
+    PROBLEM,
+    PROBLEM_TYPE,
+    RETRY_AFTER_HEADER,
+    STATUS_KINDS,
+    ProblemBody,
+)
 
 log = logging.getLogger("takestream.service")
+KINDS = sorted({*ErrorKind, *STATUS_KINDS.values()})
+"""Every `kind` that a problem may have."""
 
 
 class Problem(Exception):
@@ -80,6 +92,7 @@ class Problem(Exception):
             title=HTTPStatus(self.status).phrase,
             status=self.status,
             detail=self.detail,
+            type=f"{PROBLEM_TYPE}{self.kind}",
             kind=self.kind,
             request_id=request_id,
             errors=self.errors,
@@ -192,6 +205,32 @@ JOB_FIELDS: dict[str, tuple[str, ...]] = {
 }
 
 
+# By status, the headers that come with a problem.
+_PROBLEM_HEADERS = {
+    401: ("WWW-Authenticate",),
+    416: ("Content-Range",),
+    429: (RETRY_AFTER_HEADER,),
+    503: (RETRY_AFTER_HEADER,),
+}
+_HEADERS = {
+    "Accept-Ranges": "`bytes`: the video may be asked for by range",
+    CACHE_STATUS_HEADER: "whether the store had all of it, some (`partial`) or nothing (`miss`)",
+    CLIPS_HEADER: "clips × streams from the store and computed now: `cached=12; computed=0`",
+    "Content-Range": "which bytes of how many",
+    ENCODER_ID_HEADER: "the encoder_id whose features these are",
+    "ETag": "a tag for If-None-Match; absent while something is to be computed",
+    "Link": 'the next page, as `<path>; rel="next"`; absent on the last',
+    "Location": "path of the job",
+    RETRY_AFTER_HEADER: "seconds after which the same request may succeed",
+    "WWW-Authenticate": "`Bearer`",
+}
+
+
+def headers(*names: str) -> dict[str, Any]:
+    """For OpenAPI: headers that an answer may have."""
+    return {n: {"description": _HEADERS[n], "schema": {"type": "string"}} for n in names}
+
+
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For OpenAPI: the problems that a route with keys may answer with, these besides."""
     return documented(400, 401, 403, 404, 422, 429, 500, 503, *statuses)
@@ -203,6 +242,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": HTTPStatus(status).phrase,
+            "headers": headers(*_PROBLEM_HEADERS.get(status, ())),
             "content": {PROBLEM: {"schema": schema}},
         }
         for status in sorted(set(statuses))

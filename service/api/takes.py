@@ -10,11 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from configs.load import encoder_presets
 from models.search.joint import has_joint_space
+from service.api.answers import EncoderList, TakesPage
 from service.api.context import ApiContext, Context, Reader
-from service.api.fields import ShortName
+from service.api.fields import ShortName, TakeName
 from service.api.problems import responses
 from service.api.videos import video_url
-from service.features.cache import OpenStore
+from takestream.client.records import Encoder, Store, TakeDetails, TakeSummary
+from takestream.client.records import Stream as StreamFacts
 from takestream.errors import StorageError
 from takestream.protocol import TAKES_PER_PAGE
 from takestream.schema import COMPLETE, PARTIAL
@@ -41,71 +43,69 @@ class TakesQuery(BaseModel):
 
 
 @router.head("/v1/encoders", include_in_schema=False)
-@router.get("/v1/encoders", responses=responses())
-async def encoders(context: Context, caller: Reader) -> dict[str, Any]:
+@router.get("/v1/encoders", summary="List encoders", responses=responses())
+async def encoders(context: Context, caller: Reader) -> EncoderList:
     """The encoders on offer, the default first."""
     presets = encoder_presets()
-    return {
-        "encoders": [
-            {
-                "name": name,
-                "dim": presets[name].dim,
-                "frames": presets[name].frames,
-                "window": presets[name].grid.window,
-                "stride": presets[name].grid.stride,
-                "fps": presets[name].grid.fps,
-                "licence": presets[name].licence,
-                "family": presets[name].family,
-                "joint": has_joint_space(presets[name]),
-                "default": name == context.catalogue.default,
-            }
+    return EncoderList(
+        encoders=[
+            Encoder(
+                name=name,
+                dim=presets[name].dim,
+                frames=presets[name].frames,
+                window=presets[name].grid.window,
+                stride=presets[name].grid.stride,
+                fps=presets[name].grid.fps,
+                licence=presets[name].licence,
+                family=presets[name].family,
+                joint=has_joint_space(presets[name]),
+                default=name == context.catalogue.default,
+            )
             for name in context.catalogue.presets
         ]
-    }
+    )
 
 
 @router.head("/v1/takes", include_in_schema=False)
-@router.get("/v1/takes", responses=responses())
+@router.get("/v1/takes", summary="List takes", responses=responses())
 async def takes(
     query: Annotated[TakesQuery, Query()], context: Context, caller: Reader
-) -> dict[str, Any]:
+) -> TakesPage:
     """The takes of the data set, and which encoders' features there are."""
     found = await asyncio.to_thread(context.catalogue.takes)
     stores = await asyncio.to_thread(context.catalogue.stores)
     ids = {take.uid: [e for e, uids in stores.items() if take.uid in uids] for take in found}
     kept = [take for take in found if _matches(take, ids[take.uid], query)]
     page = kept[query.offset : query.offset + query.limit]
-    return {
-        "total": len(kept),
-        "takes": [
-            {
-                **_facts(take),
-                "streams": [stream.key for stream in take.streams],
-                "encoders": ids[take.uid],
-            }
-            for take in page
-        ],
-    }
+    summaries = [
+        TakeSummary(
+            **_facts(take),
+            streams=[stream.key for stream in take.streams],
+            encoders=ids[take.uid],
+        )
+        for take in page
+    ]
+    return TakesPage(total=len(kept), takes=summaries)
 
 
 @router.head("/v1/takes/{take}", include_in_schema=False)
-@router.get("/v1/takes/{take}", responses=responses())
-async def take_detail(take: ShortName, context: Context, caller: Reader) -> dict[str, Any]:
+@router.get("/v1/takes/{take}", summary="Get a take", responses=responses())
+async def take_detail(take: TakeName, context: Context, caller: Reader) -> TakeDetails:
     """One take: its streams with their videos, its stores, and what was measured of its clocks."""
     found = await asyncio.to_thread(context.catalogue.take, take)
     stores = await asyncio.to_thread(_stores, context, found)
     streams = [
-        {
-            "key": stream.key,
-            "cam_id": stream.cam_id,
-            "is_ego": stream.is_ego,
-            "video": video_url(context, caller, found, stream),
-        }
+        StreamFacts(
+            key=stream.key,
+            cam_id=stream.cam_id,
+            is_ego=stream.is_ego,
+            video=video_url(context, caller, found, stream),
+        )
         for stream in found.streams
     ]
     # Stores of one take are measured alike; an older one may not have been.
-    sync = next((store["sync"] for store in stores if store.get("sync")), None)
-    return {**_facts(found), "streams": streams, "stores": stores, "sync": sync}
+    sync = next((store.sync for store in stores if store.sync), None)
+    return TakeDetails(**_facts(found), streams=streams, stores=stores, sync=sync)
 
 
 def _facts(take: Take) -> dict[str, Any]:
@@ -130,38 +130,34 @@ def _matches(take: Take, encoder_ids: list[str], query: TakesQuery) -> bool:
     )
 
 
-def _stores(context: ApiContext, take: Take) -> list[dict[str, Any]]:
+def _stores(context: ApiContext, take: Take) -> list[Store]:
     """What there is of the take now, those that cannot be read last."""
     ids = context.catalogue.encoder_ids()
     with ThreadPoolExecutor(8) as pool:
-        found = [facts for facts in pool.map(partial(_store, context, take), ids) if facts]
+        found = [store for store in pool.map(partial(_store, context, take), ids) if store]
     # A store without a clip is what a request or a job began with, and nothing to look at.
-    begun = [facts for facts in found if facts["clips_done"] or facts["status"] != PARTIAL]
-    return sorted(begun, key=lambda facts: facts["status"] == DAMAGED)
+    begun = [store for store in found if store.clips_done or store.status != PARTIAL]
+    return sorted(begun, key=lambda store: store.status == DAMAGED)
 
 
-def _store(context: ApiContext, take: Take, encoder_id: str) -> dict[str, Any] | None:
+def _store(context: ApiContext, take: Take, encoder_id: str) -> Store | None:
     uri = context.catalogue.store_uri(encoder_id, take.uid)
-    facts = {"encoder_id": encoder_id, "encoder": preset_of(encoder_id), "uri": uri}
+    named = partial(Store, encoder_id=encoder_id, encoder=preset_of(encoder_id), uri=uri)
     try:
         opened = context.stored.open(uri)
-        return None if opened is None else {**facts, **_store_facts(opened)}
+        if opened is None:
+            return None
+        store = opened.store
+        gaps = [] if store.status == COMPLETE else store.missing()
     except StorageError as error:
         # Other folders in the output may be damaged or foreign; the take is listed all the same.
-        none: dict[str, Any] = {"streams": [], "clips": 0, "clips_done": 0, "sync": None}
-        return {**facts, "status": DAMAGED, **none, "problems": {"store": [str(error)]}}
-
-
-def _store_facts(opened: OpenStore) -> dict[str, Any]:
-    store = opened.store
+        return named(status=DAMAGED, clips=0, clips_done=0, problems={"store": [str(error)]})
     total = store.clips * len(store.streams)
-    sync = TakeSync.of(opened.attributes)
-    gaps = [] if store.status == COMPLETE else store.missing()
-    return {
-        "status": store.status,
-        "streams": list(store.streams),
-        "clips": store.clips,
-        "clips_done": total - sum((gap.stop - gap.start) * len(gap.streams) for gap in gaps),
-        "problems": opened.attributes.get("problems", {}),
-        "sync": None if sync is None else sync.facts(),
-    }
+    return named(
+        status=store.status,
+        streams=list(store.streams),
+        clips=store.clips,
+        clips_done=total - sum((gap.stop - gap.start) * len(gap.streams) for gap in gaps),
+        problems=opened.attributes.get("problems", {}),
+        sync=TakeSync.of(opened.attributes),
+    )

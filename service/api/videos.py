@@ -12,16 +12,18 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from service.api.context import ApiContext, Context
-from service.api.fields import ShortName
+from service.api.fields import StreamName, TakeName
 from service.api.keys import Key
 from service.api.negotiation import matches
-from service.api.problems import Problem, responses
+from service.api.problems import Problem, headers, responses
 from service.errors import Unknown
 from workers.dataset.base import source_of
 from workers.dataset.take import Stream, Take
 from workers.media.source import ObjectIdentity, Source, SourceChanged
 
 router = APIRouter(tags=["takes"])
+# For OpenAPI.
+VIDEO = {"content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}}
 PIECE = 2**18
 LONGEST_ANSWER = 2**20
 # Threads of their own: many slow videos must not keep what else reads the storage waiting.
@@ -46,15 +48,21 @@ Viewer = Annotated[Key, Depends(_viewer)]
 @router.head("/v1/takes/{take}/streams/{stream}/video", include_in_schema=False)
 @router.get(
     "/v1/takes/{take}/streams/{stream}/video",
+    summary="Play the video of a stream",
+    response_class=Response,
     responses={
-        200: {"description": "The video", "content": {"video/mp4": {}}},
-        206: {"description": "A range of it", "content": {"video/mp4": {}}},
-        304: {"description": "Not changed"},
+        200: {"description": "The video", "headers": headers("ETag", "Accept-Ranges"), **VIDEO},
+        206: {
+            "description": "A range of it",
+            "headers": headers("ETag", "Accept-Ranges", "Content-Range"),
+            **VIDEO,
+        },
+        304: {"description": "Not changed", "headers": headers("ETag")},
         **responses(416),
     },
 )
 async def video(
-    take: ShortName, stream: ShortName, request: Request, context: Context, viewer: Viewer
+    take: TakeName, stream: StreamName, request: Request, context: Context, viewer: Viewer
 ) -> Response:
     """A stream's video by range, as the data set has it."""
     found = await asyncio.to_thread(context.catalogue.take, take)
@@ -71,22 +79,22 @@ async def video(
 async def _answer(source: Source, request: Request) -> Response:
     identity = await _threaded(source.identity)
     size, etag = identity.size, f'"{identity.size:x}-{quote(identity.etag, safe="")}"'
-    headers = {"Accept-Ranges": "bytes", "Cache-Control": "private, max-age=600", "ETag": etag}
+    sent = {"Accept-Ranges": "bytes", "Cache-Control": "private, max-age=600", "ETag": etag}
     if matches(request.headers.get("if-none-match"), etag):
-        return Response(status_code=304, headers=headers)
+        return Response(status_code=304, headers=sent)
     wanted = request.headers.get("range")
     if request.headers.get("if-range", etag) != etag:
         wanted = None  # a range of another version is of no use
     first, last, ranged = byte_range(wanted, size)
-    headers["Content-Length"] = str(last - first)
+    sent["Content-Length"] = str(last - first)
     if ranged:
-        headers["Content-Range"] = f"bytes {first}-{last - 1}/{size}"
+        sent["Content-Range"] = f"bytes {first}-{last - 1}/{size}"
     status = 206 if ranged else 200
     if request.method == "HEAD" or first == last:
-        return Response(status_code=status, headers=headers, media_type="video/mp4")
+        return Response(status_code=status, headers=sent, media_type="video/mp4")
     pieces = _pieces(source, identity, first, last)
     begun = await anext(pieces)  # what stands against it is told properly, before the answer begins
-    return StreamingResponse(_all(begun, pieces), status, headers, media_type="video/mp4")
+    return StreamingResponse(_all(begun, pieces), status, sent, media_type="video/mp4")
 
 
 def video_url(context: ApiContext, caller: Key, take: Take, stream: Stream) -> str | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from takestream.protocol import Record
+from takestream.sync import TakeSync
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,12 @@ class Store(Record):
     Attributes:
         encoder_id: The folder of the store.
         uri: Where the store is.
-        status: `partial` or `complete`.
+        status: `partial`, `complete`, or `damaged` where it cannot be read.
         encoder: The preset.
         clips: Of the take's grid.
         clips_done: Clips × streams that are there.
         problems: By stream, sentences.
+        sync: What was measured of the take's clocks, None where nothing was.
     """
 
     encoder_id: str
@@ -93,11 +95,24 @@ class Store(Record):
     clips: int | None = None
     clips_done: int | None = None
     problems: dict[str, list[str]] = field(default_factory=dict)
+    sync: TakeSync | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """From JSON. Raises KeyError."""
+        return super().of({**values, "sync": TakeSync.of(values)})
 
 
 @dataclass(frozen=True)
 class TakeDetails(Record):
-    """A take with its streams and stores."""
+    """A take with its streams and stores.
+
+    Attributes:
+        take_uid: The data set's id of the take.
+        take_name: Its name, such as `cmu_bike01_2`.
+        duration_sec: As the data set says it, in seconds.
+        sync: What was measured of its clocks, None where nothing was.
+    """
 
     take_uid: str
     take_name: str
@@ -107,6 +122,7 @@ class TakeDetails(Record):
     duration_sec: float | None = None
     streams: list[Stream] = field(default_factory=list)
     stores: list[Store] = field(default_factory=list)
+    sync: TakeSync | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
@@ -114,6 +130,7 @@ class TakeDetails(Record):
         parts = {
             "streams": [Stream.of(entry) for entry in values.get("streams") or []],
             "stores": [Store.of(entry) for entry in values.get("stores") or []],
+            "sync": TakeSync.of(values),
         }
         return super().of({**values, **parts})
 

@@ -7,7 +7,7 @@ import pytest
 
 from service.api.operation import MODULE_PATH, PAGE
 from service.jobs.records import JobRecord, now
-from takestream.protocol import JOB_FIELDS, PROBLEM, JobState, ProblemBody, page_facts
+from takestream.protocol import JOB_FIELDS, PROBLEM, PROBLEM_TYPE, JobState, ProblemBody, page_facts
 from tests.service.api.test_middleware import Served, served
 
 __all__ = ["served"]
@@ -50,5 +50,5 @@ def test_a_problem_says_its_kind(served: Served, path: str, kind: str) -> None:
     answer = served.client.get(path)
     assert answer.headers["content-type"] == PROBLEM
     problem = ProblemBody.of(answer.json())
-    assert (problem.status, problem.type) == (answer.status_code, "about:blank")
+    assert (problem.status, problem.type) == (answer.status_code, f"{PROBLEM_TYPE}{kind}")
     assert problem.kind == kind

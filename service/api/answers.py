@@ -1,0 +1,162 @@
+"""Answers for which the client has no record of its own: lists, moments, states, arrays as JSON."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from takestream.client.records import Encoder, TakeSummary
+from takestream.protocol import JobState
+from takestream.sync import StreamSync
+
+Matrix = list[list[float | None]]
+
+
+class EncoderList(BaseModel):
+    """The encoders on offer."""
+
+    encoders: list[Encoder] = Field(description="the default first")
+
+
+class TakesPage(BaseModel):
+    """Some of the takes that the filters let through."""
+
+    total: int = Field(description="takes that the filters let through, on all pages")
+    takes: list[TakeSummary] = Field(description="in the data set's order")
+
+
+class JobsPage(BaseModel):
+    """Some of the jobs."""
+
+    jobs: list[JobState] = Field(description="the newest first")
+
+
+class StartedJob(BaseModel):
+    """There is too much to compute at once, so a job does it; ask again when it has ended."""
+
+    job_id: str = Field(examples=["20261124-054233-a1b2c3"])
+    url: str = Field(description="path of the job", examples=["/v1/jobs/20261124-054233-a1b2c3"])
+    detail: str = Field(description="what is missing, for a person")
+
+
+class FoundClip(BaseModel):
+    """A clip that a search found."""
+
+    clip: int = Field(description="its number in the take")
+    start_time: float = Field(description="seconds on the take's clock")
+    end_time: float = Field(description="seconds on the take's clock")
+    score: float = Field(description="cosine to what was looked for")
+
+
+class StreamMoments(BaseModel):
+    """What a search found in one stream."""
+
+    stream: str
+    moments: list[FoundClip] = Field(description="the most alike first")
+
+
+class SearchAnswer(BaseModel):
+    """The moments of each stream most like the query."""
+
+    encoder_id: str = Field(description="whose features were compared")
+    query: dict[str, Any] = Field(description="what was looked for, as the service took it")
+    streams: list[StreamMoments]
+
+
+class StreamTimeline(BaseModel):
+    """One stream of a take, clip by clip."""
+
+    stream: str
+    is_ego: bool = Field(description="whether the camera is worn")
+    valid: list[int] = Field(description="1 for a clip with features, 0 for one without")
+    reason: list[int] = Field(description="why a clip is invalid; `reasons` has the words")
+    similarity: list[float | None] = Field(
+        description="cosine to the mean of the other cameras; null where there is none to compare"
+    )
+    drift: float | None = Field(
+        description="largest distance of its PTS from the take's clock, in frames"
+    )
+    sync: StreamSync | None = Field(description="how it stands beside the reference, if measured")
+    problems: list[str]
+
+
+class Timeline(BaseModel):
+    """The clips of a take in every stream; all lists have one entry for each clip."""
+
+    encoder_id: str
+    clip: list[int] = Field(description="numbers in the take")
+    start_time: list[float] = Field(description="seconds on the take's clock")
+    end_time: list[float] = Field(description="seconds on the take's clock")
+    streams: list[StreamTimeline]
+    reasons: dict[str, str] = Field(description="what each `reason` means")
+
+
+class MappedClip(BaseModel):
+    """A clip of a stream in two dimensions."""
+
+    clip: int
+    stream: str
+    x: float
+    y: float
+    start_time: float = Field(description="seconds on the take's clock")
+
+
+class Projection(BaseModel):
+    """Valid clips of a take in two dimensions."""
+
+    encoder_id: str
+    method: Literal["PCA"]
+    explained: list[float] = Field(description="share of the variance along x and y")
+    points: list[MappedClip]
+
+
+class FeatureArrays(BaseModel):
+    """Features of clips and streams as nested lists; the store's further columns come beside them.
+
+    Arrays are indexed by clip, then stream, then feature.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    attributes: dict[str, Any] = Field(
+        description="take, grid, encoder, provenance and problems, as in a store"
+    )
+    stream: list[str]
+    clip: list[int] = Field(description="numbers in the take")
+    start_time: list[float] = Field(description="seconds on the take's clock")
+    end_time: list[float] = Field(description="seconds on the take's clock")
+    features: list[Matrix] = Field(description="null where a clip is invalid")
+    valid: list[list[bool]]
+    reason: list[list[int]] = Field(description="why a clip is invalid, 0 where it is valid")
+    frame_time: Matrix = Field(description="PTS of a clip's first frame in seconds")
+
+
+class SegmentArrays(BaseModel):
+    """One vector for each segment and stream; indexed by segment, then stream, then feature."""
+
+    model_config = ConfigDict(extra="allow")
+
+    attributes: dict[str, Any] = Field(
+        description="encoder, pooling, and by take its provenance and problems"
+    )
+    take: list[str] = Field(description="of each segment, as it was asked for")
+    start_time: list[float] = Field(description="seconds on the take's clock")
+    end_time: list[float] = Field(description="seconds on the take's clock")
+    stream: list[str]
+    features: list[Matrix] = Field(description="null where no clip is valid")
+    valid: list[list[bool]]
+    step_id: list[str] | None = Field(None, description="where the segments had any")
+
+
+class Health(BaseModel):
+    """This replica answers."""
+
+    status: Literal["ok"]
+
+
+class Readiness(BaseModel):
+    """Whether work can be done."""
+
+    ready: bool
+    checks: dict[str, str] = Field(
+        description="`ok` or what is wrong, for model, output and data set"
+    )
