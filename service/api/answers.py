@@ -28,6 +28,7 @@ class JobsPage(BaseModel):
     """Some of the jobs."""
 
     jobs: list[JobState] = Field(description="the newest first")
+    next: str | None = Field(None, description="the cursor of the next page; null on the last")
 
 
 class StartedJob(BaseModel):

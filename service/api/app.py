@@ -30,8 +30,8 @@ Send `Authorization: Bearer <key>` where the service asks for one."""
 
 # Headers that scripts of other origins may read.
 EXPOSED = [
-    "ETag", "Location", RETRY_AFTER_HEADER, CACHE_STATUS_HEADER, REQUEST_ID_HEADER, CLIPS_HEADER,
-    ENCODER_ID_HEADER,
+    "ETag", "Link", "Location", RETRY_AFTER_HEADER, CACHE_STATUS_HEADER, REQUEST_ID_HEADER,
+    CLIPS_HEADER, ENCODER_ID_HEADER,
 ]  # fmt: skip
 
 

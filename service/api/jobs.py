@@ -13,12 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from configs.schema import EncoderChoice, GridChoice, Selection, StoreSpec
 from service.api.answers import JobsPage
 from service.api.context import Context, JobFollower, JobReader, Submitter
-from service.api.fields import LongText, check_texts
+from service.api.fields import LongText, ShortName, check_texts
+from service.api.paging import next_page
 from service.api.problems import Problem, headers, responses
 from service.errors import Unknown
 from service.features.encoding import dumped
+from service.jobs.listing import JobQuery
 from service.jobs.policy import checked_job
-from service.jobs.records import JobRecord, is_short_id, whole_id
+from service.jobs.records import JobRecord, is_job_id, is_short_id, whole_id
 from service.report.run import find_report, html_of
 from takestream.protocol import (
     END_EVENT,
@@ -30,6 +32,7 @@ from takestream.protocol import (
     PROGRESS_EVENT,
     TEXT,
     JobState,
+    JobStatus,
 )
 from takestream.storage import absolute
 from workers.dataset.selection import select
@@ -54,7 +57,7 @@ async def _known(job_id: JobId, context: Context) -> JobRecord:
     """The job of the path. Raises Unknown."""
     record = await context.engine.job(job_id)
     if record is None and is_short_id(job_id):
-        newest = await context.engine.job_list(JOBS_PER_PAGE)
+        newest = (await context.engine.job_list(JobQuery(JOBS_PER_PAGE))).jobs
         record = await context.engine.job(whole_id(job_id, [one.job_id for one in newest]))
     if record is None:
         raise _no_job(job_id)
@@ -104,11 +107,17 @@ def _folded(name: str, value: Any) -> Any:
 
 
 class JobsQuery(BaseModel):
-    """How many jobs to list."""
+    """Which jobs to list."""
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: Annotated[int, Field(ge=1, le=JOBS_PER_PAGE)] = 50
+    limit: Annotated[int, Field(ge=1, le=JOBS_PER_PAGE, description="jobs on a page")] = 50
+    cursor: ShortName | None = Field(None, description="`next` of the page before")
+    status: Annotated[list[JobStatus], Field(max_length=6)] = Field(
+        default_factory=list, description="only jobs that stand so; may be given several times"
+    )
+    encoder: ShortName | None = Field(None, description="a preset, or a whole encoder_id")
+    by: ShortName | None = Field(None, description="the name of the key that submitted it")
 
 
 @router.post(
@@ -137,13 +146,32 @@ async def submit(body: JobBody, context: Context, caller: Submitter) -> JSONResp
 
 
 @router.head("/v1/jobs", include_in_schema=False)
-@router.get("/v1/jobs", summary="List jobs", response_model=JobsPage, responses=responses())
+@router.get(
+    "/v1/jobs",
+    summary="List jobs",
+    response_model=JobsPage,
+    responses={
+        200: {"description": "A page of the list", "headers": headers("Link")},
+        **responses(),
+    },
+)
 async def jobs(
     query: Annotated[JobsQuery, Query()], context: Context, caller: JobReader
 ) -> JSONResponse:
-    """The newest jobs, those of services before this one too."""
+    """The newest jobs, those of services before this one too.
+
+    A page may have fewer jobs than `limit` while there is a next one: where filters leave few, a
+    page ends when some thousand jobs have been looked at.
+    """
+    if query.cursor is not None and not is_job_id(query.cursor):
+        raise Problem(422, f"cursor: '{query.cursor}' is none that a list of jobs gave as `next`")
+    found = await context.engine.job_list(
+        JobQuery(query.limit, query.cursor, tuple(query.status), query.encoder, query.by)
+    )
+    link = next_page(context, "/v1/jobs", query, cursor=found.cursor) if found.cursor else {}
     # As its record has it, whatever wrote that: no validation that would refuse to show it.
-    return JSONResponse({"jobs": [facts(r) for r in await context.engine.job_list(query.limit)]})
+    answer = {"jobs": [facts(record) for record in found.jobs], "next": found.cursor}
+    return JSONResponse(answer, headers=link)
 
 
 @router.head("/v1/jobs/{job_id}", include_in_schema=False)

@@ -25,7 +25,7 @@ from service.api.keys import Key
 from service.api.problems import Problem, responses
 from service.errors import Unknown
 from service.features import analysis
-from service.features.request import FeaturePlan, chosen_streams
+from service.features.request import FeaturePlan, check_within, chosen_streams
 from takestream.schema import Reason
 from takestream.sync import TakeSync
 
@@ -112,6 +112,7 @@ async def _scores(
                 f"take {plan.request.take.name} has no features of a stream "
                 f"'{body.moment.stream}'; it has {', '.join(names)}"
             )
+        check_within(plan.request.take, plan.clips, "moment.time", body.moment.time)
         row, at = _row_at(plan, body.moment.time), names.index(body.moment.stream)
         if row is None or not block.valid[row, at]:
             raise Problem(404, f"moment: no valid clip of {body.moment.stream} shows that time")

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from configs.load import encoder_presets
@@ -13,7 +13,8 @@ from models.search.joint import has_joint_space
 from service.api.answers import EncoderList, TakesPage
 from service.api.context import ApiContext, Context, Reader
 from service.api.fields import ShortName, TakeName
-from service.api.problems import responses
+from service.api.paging import next_page
+from service.api.problems import headers, responses
 from service.api.videos import video_url
 from takestream.client.records import Encoder, Store, TakeDetails, TakeSummary
 from takestream.client.records import Stream as StreamFacts
@@ -35,11 +36,11 @@ class TakesQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     q: ShortName | None = Field(None, description="part of a name, uid, task or university")
-    task: ShortName | None = None
-    university: ShortName | None = None
+    task: ShortName | None = Field(None, description="the name of a task")
+    university: ShortName | None = Field(None, description="the name of a university")
     extracted: ShortName | None = Field(None, description="with a store of this encoder")
-    limit: Annotated[int, Field(ge=1, le=TAKES_PER_PAGE)] = 50
-    offset: Annotated[int, Field(ge=0, le=10**9)] = 0
+    limit: Annotated[int, Field(ge=1, le=TAKES_PER_PAGE, description="takes on a page")] = 50
+    offset: Annotated[int, Field(ge=0, le=10**9, description="takes before this page")] = 0
 
 
 @router.head("/v1/encoders", include_in_schema=False)
@@ -67,9 +68,16 @@ async def encoders(context: Context, caller: Reader) -> EncoderList:
 
 
 @router.head("/v1/takes", include_in_schema=False)
-@router.get("/v1/takes", summary="List takes", responses=responses())
+@router.get(
+    "/v1/takes",
+    summary="List takes",
+    responses={
+        200: {"description": "A page of the list", "headers": headers("Link")},
+        **responses(),
+    },
+)
 async def takes(
-    query: Annotated[TakesQuery, Query()], context: Context, caller: Reader
+    query: Annotated[TakesQuery, Query()], response: Response, context: Context, caller: Reader
 ) -> TakesPage:
     """The takes of the data set, and which encoders' features there are."""
     found = await asyncio.to_thread(context.catalogue.takes)
@@ -77,6 +85,9 @@ async def takes(
     ids = {take.uid: [e for e, uids in stores.items() if take.uid in uids] for take in found}
     kept = [take for take in found if _matches(take, ids[take.uid], query)]
     page = kept[query.offset : query.offset + query.limit]
+    after = query.offset + len(page)
+    if page and after < len(kept):
+        response.headers.update(next_page(context, "/v1/takes", query, offset=after))
     summaries = [
         TakeSummary(
             **_facts(take),

@@ -16,6 +16,7 @@ from configs.schema import JobSpec
 from service.engine.ondemand import Part
 from service.engine.refusal import Refusal
 from service.jobs.claim import NotOwner
+from service.jobs.listing import JobList, JobQuery
 from service.jobs.records import JobRecord
 from takestream.errors import ErrorKind, TakestreamError
 from workers.dataset.take import Take
@@ -104,8 +105,8 @@ class EngineClient(Protocol):
         """A job by its id."""
         ...
 
-    async def job_list(self, limit: int) -> Sequence[JobRecord]:
-        """The newest `limit` jobs, newest first."""
+    async def job_list(self, query: JobQuery) -> JobList:
+        """The jobs that are asked for, newest first."""
         ...
 
     async def job_stop(self, job_id: str) -> JobRecord | None:
@@ -179,9 +180,9 @@ class ServeEngineClient:
             found: JobRecord | None = await self._handle.job.remote(job_id)
         return found
 
-    async def job_list(self, limit: int) -> Sequence[JobRecord]:
+    async def job_list(self, query: JobQuery) -> JobList:
         with _without_ray():
-            found: Sequence[JobRecord] = await self._handle.job_list.remote(limit)
+            found: JobList = await self._handle.job_list.remote(query)
         return found
 
     async def job_stop(self, job_id: str) -> JobRecord | None:

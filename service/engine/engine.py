@@ -16,6 +16,7 @@ from service.engine.refusal import Refusal
 from service.engine.scratch import Scratch
 from service.jobs.claim import NotOwner
 from service.jobs.expiry import KeyLife, key_life
+from service.jobs.listing import JobList, JobQuery
 from service.jobs.manager import Jobs, TooManyJobs
 from service.jobs.ownership import BEAT_SECONDS
 from service.jobs.records import JobRecord, Records
@@ -197,10 +198,10 @@ class Engine:
         await self._ready.wait()
         return await self.jobs.get(job_id)
 
-    async def job_list(self, limit: int) -> Sequence[JobRecord]:
-        """See `Jobs.newest`."""
+    async def job_list(self, query: JobQuery) -> JobList:
+        """See `Jobs.list`."""
         await self._ready.wait()
-        return await self.jobs.newest(limit)
+        return await self.jobs.list(query)
 
     async def job_stop(self, job_id: str) -> JobRecord | Refusal | None:
         """See `Jobs.stop`."""

@@ -111,6 +111,7 @@ class Features:
             wanted: Which of the clips are needed, None for all.
 
         Raises:
+            BeyondTake: The take has ended before the request's time begins.
             TooManyClips: More than one answer may have.
             CannotCompute: Something is missing that is not to be computed.
             EngineBusy: The store has to be made first, and the queue is full.

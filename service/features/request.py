@@ -58,6 +58,12 @@ class TooManyClips(TakestreamError):
     kind = ErrorKind.TOO_LARGE
 
 
+class BeyondTake(TakestreamError):
+    """A time at which a take has ended."""
+
+    kind = ErrorKind.INVALID
+
+
 @dataclass(frozen=True)
 class FeaturePlan:
     """The clips of an answer, what is known of them, and what has to be computed.
@@ -148,6 +154,22 @@ def chosen_streams(take: Take, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(k for k in keys if k in names or any(fnmatch.fnmatchcase(k, w) for w in names))
 
 
+def check_within(take: Take, clips: Clips, name: str, seconds: float) -> None:
+    """Raise BeyondTake for a time after a take's last clip.
+
+    Args:
+        take: The take.
+        clips: All that it has.
+        name: What the request calls the time.
+        seconds: On the take's clock.
+    """
+    last = float(clips.end_time.max(initial=0))
+    if seconds >= last > 0:
+        raise BeyondTake(
+            f"{name}: {seconds:g} s is beyond take {take.name}, whose last clip ends at {last:g} s"
+        )
+
+
 def read_plan(
     request: FeatureRequest, store: OpenStore, wanted: Wanted | None, limit: int
 ) -> FeaturePlan | None:
@@ -163,9 +185,12 @@ def read_plan(
         The plan; None when the store changed meanwhile.
 
     Raises:
+        BeyondTake: The take has ended before the request's time begins.
         TooManyClips: More than `limit`.
         StorageError: The store cannot be read.
     """
+    if request.start is not None:
+        check_within(request.take, store.clips, "start", request.start)
     clips = store.clips.within(request.start, request.end)
     needed = np.ones(len(clips.clip), dtype=bool) if wanted is None else wanted(clips)
     rows = np.flatnonzero(needed)

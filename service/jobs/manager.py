@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine
+from functools import partial
 from typing import Any
 
 from configs.load import SettingsError
@@ -12,6 +13,7 @@ from service.errors import Unknown
 from service.jobs.choose import choose
 from service.jobs.claim import NotOwner, has_ended, host_of
 from service.jobs.driver import Finished, drive
+from service.jobs.listing import JobList, JobQuery
 from service.jobs.ownership import Ownership
 from service.jobs.policy import resumed_job
 from service.jobs.recorder import ProgressRecorder
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 
 # Jobs that run at a time; they share the workers, so more would only finish later together.
 AT_ONCE = 2
+# Records that one list reads at most, some hundred at a time.
+SEARCHED = 2000
 
 
 class TooManyJobs(Exception):
@@ -100,10 +104,15 @@ class Jobs:
         """A job by its id, from the output when it does not run here. Raises StorageError."""
         return await self._ownership.load(job_id)
 
-    async def newest(self, limit: int) -> Sequence[JobRecord]:
-        """The newest jobs first. Raises StorageError."""
-        found = await asyncio.to_thread(self._records.list, limit)
-        return [self._ownership.owned(record.job_id) or record for record in found]
+    async def list(self, query: JobQuery) -> JobList:
+        """The jobs that are asked for, newest first. Raises StorageError."""
+
+        def known(record: JobRecord) -> JobRecord | None:
+            newest = self._ownership.owned(record.job_id) or record
+            return newest if query.wants(newest) else None
+
+        search = partial(self._records.search, known, query.limit, query.cursor, most=SEARCHED)
+        return JobList(*await asyncio.to_thread(search))
 
     async def stop(self, job_id: str) -> JobRecord | None:
         """Stop a job at its next batch; what is written is kept. An ended one is left as it is.

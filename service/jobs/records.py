@@ -8,9 +8,8 @@ import logging
 import re
 import secrets
 import threading
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -187,8 +186,41 @@ class Records:
 
     def list(self, limit: int) -> Sequence[JobRecord]:
         """The newest `limit` records, newest first."""
-        read = self._newest_first(min(limit, _PAGE)) if limit > 0 else iter(())
-        return list(islice((record for _, record in read if record is not None), limit))
+        return self.search(lambda record: record, limit)[0]
+
+    def search(
+        self,
+        known: Callable[[JobRecord], JobRecord | None],
+        limit: int,
+        before: str | None = None,
+        *,
+        most: int | None = None,
+    ) -> tuple[Sequence[JobRecord], str | None]:
+        """The newest records that are wanted.
+
+        Args:
+            known: From a record to what is known of the job, None where it is not wanted.
+            limit: So many records at most.
+            before: A job id; only older records are read.
+            most: So many records are read at most.
+
+        Returns:
+            The records, newest first, and the id of the last that was read: older ones follow.
+            None instead of it where there are none.
+        """
+        found: list[JobRecord] = []
+        ids = [job_id for job_id in self._ids() if before is None or job_id < before]
+        if limit <= 0 or not ids:
+            return found, None
+        last = ids[0]
+        for job_id, record in self._read(ids[:most], _PAGE if most else min(limit, _PAGE)):
+            last = job_id
+            job = None if record is None else known(record)
+            if job is not None:
+                found.append(job)
+            if len(found) == limit:
+                break
+        return found, last if last != ids[-1] else None
 
     def unfinished(self) -> Sequence[JobRecord]:
         """The jobs that have not ended, oldest first: the order in which they were submitted.
@@ -196,7 +228,7 @@ class Records:
         Asked again, it reads only what may have changed.
         """
         found: list[JobRecord] = []
-        for job_id, record in self._newest_first(_PAGE, self._settled):
+        for job_id, record in self._read(self._ids(self._settled), _PAGE):
             if record is not None and not record.ended:
                 found.append(record)
             else:
@@ -222,13 +254,14 @@ class Records:
         data = self._objects.get(f"{job_id}.log") if is_job_id(job_id) else None
         return (data or b"").decode(errors="replace")
 
-    def _newest_first(
-        self, page: int, without: Container[str] = ()
-    ) -> Iterator[tuple[str, JobRecord | None]]:
+    def _ids(self, without: Container[str] = ()) -> Sequence[str]:
+        """The ids of all records, newest first."""
         names = (
             key.removesuffix(".json") for key in self._objects.listing() if key.endswith(".json")
         )
-        ids = sorted((n for n in names if is_job_id(n) and n not in without), reverse=True)
+        return sorted((n for n in names if is_job_id(n) and n not in without), reverse=True)
+
+    def _read(self, ids: Sequence[str], page: int) -> Iterator[tuple[str, JobRecord | None]]:
         for start in range(0, len(ids), page):
             batch = ids[start : start + page]
             objects = self._objects.get_many(f"{job_id}.json" for job_id in batch)

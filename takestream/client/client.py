@@ -23,7 +23,7 @@ from takestream.client.jobs import Job
 from takestream.client.problems import as_object, unexpected
 from takestream.client.records import Encoder, SearchResult, TakeDetails, TakeSummary
 from takestream.client.transport import Transport, lines, plain
-from takestream.protocol import NDJSON, NPZ, JobState, Record
+from takestream.protocol import JOBS_PER_PAGE, NDJSON, NPZ, JobState, Record
 
 if TYPE_CHECKING:
     import xarray
@@ -291,10 +291,19 @@ class Client:
         response = self._transport.ask("POST", "/v1/jobs", body=body, repeatable=False)
         return Job(self._transport, jobs.parsed(response))
 
-    def jobs(self, limit: int | None = None) -> list[Job]:
-        """The service's jobs, the newest first."""
-        response = self._transport.ask("GET", "/v1/jobs", params=_asked(limit=limit))
-        return [Job(self._transport, state) for state in _records(JobState, response, "jobs")]
+    def jobs(self, limit: int = 50, **filters: str) -> list[Job]:
+        """The service's jobs, the newest first; `filters` are status, encoder and by (a key)."""
+        found: list[Job] = []
+        asked = _asked(**filters)
+        while len(found) < limit:
+            asked["limit"] = min(limit - len(found), JOBS_PER_PAGE)
+            response = self._transport.ask("GET", "/v1/jobs", params=asked)
+            states = _records(JobState, response, "jobs")
+            found += [Job(self._transport, state) for state in states]
+            asked["cursor"] = as_object(response).get("next")
+            if not asked["cursor"]:
+                break
+        return found
 
     def job(self, job_id: str) -> Job:
         """A job by its id.

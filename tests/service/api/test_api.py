@@ -347,3 +347,21 @@ def test_the_api_page_comes_from_here_alone(client: TestClient) -> None:
     for link in links:
         assert link.startswith("/"), link
         assert client.get(link).status_code == 200
+
+
+def test_a_time_beyond_the_take_is_refused_alike_wherever_it_is_asked(client: TestClient) -> None:
+    ends = ((CLIPS - 1) * 16 + 32) / 30
+    moment = {"stream": "cam01_0", "time": ends}
+    answers = {
+        "start": client.get(FEATURES, params={"start": ends}),
+        "moment.time": client.post("/v1/search", json={"take": "one", "moment": moment}),
+    }
+    details = set()
+    for name, answer in answers.items():
+        assert (answer.status_code, answer.json()["kind"]) == (422, "invalid")
+        details.add(answer.json()["detail"].removeprefix(f"{name}: "))
+    assert details == {f"{ends:g} s is beyond take one, whose last clip ends at {ends:g} s"}
+    assert client.get(FEATURES, params={"start": ends - 0.01}).json()["clip"] == [CLIPS - 1]
+    moment["time"] = ends - 0.01
+    found = client.post("/v1/search", json={"take": "one", "moment": moment})
+    assert found.json()["query"]["clip"] == CLIPS - 1

@@ -17,6 +17,7 @@ from service.api.context import ApiContext
 from service.api.keys import KeyRing, new_key
 from service.engine.client import EngineBusy, EngineClient
 from service.jobs.claim import NotOwner
+from service.jobs.listing import JobList, JobQuery
 from service.jobs.records import JobRecord, Status, now
 from service.report.summary import write_report
 from tests.service.report.test_summary import make_recipe, make_report
@@ -37,12 +38,15 @@ class Engine(EngineClient):
         self.stopped: Any = record("stopping")
         self.submitted: Any = record("queued")
         self.calls: list[Sequence[JobRecord]] = [[record("succeeded")]]
+        self.queries: list[JobQuery] = []
+        self.next: str | None = None
 
     async def job(self, job_id: str) -> JobRecord | None:
         return record() if job_id == ID else None
 
-    async def job_list(self, limit: int) -> Sequence[JobRecord]:
-        return [record()]
+    async def job_list(self, query: JobQuery) -> JobList:
+        self.queries.append(query)
+        return JobList([record()], self.next)
 
     async def job_log(self, job_id: str) -> str:
         return "a line\n"
@@ -190,6 +194,26 @@ def test_a_job_s_id_may_be_short_and_a_wrong_one_is_told_in_words(
         assert answer.status_code == 404
         assert answer.json()["detail"].startswith(f"there is no job '{wrong[:100]}")
         assert "pattern" not in answer.text
+
+
+def test_a_list_of_jobs_says_where_it_goes_on(tmp_path: Path, engine: Engine) -> None:
+    client = client_of(tmp_path, engine)
+    assert "link" not in client.get("/v1/jobs").headers
+    engine.next = ID
+    answer = client.get("/v1/jobs?limit=1&status=running&status=queued&encoder=enc&by=ann%20b")
+    assert answer.json()["next"] == ID
+    url = answer.links["next"]["url"]
+    engine.next = None
+    last = client.get(url)
+    assert (last.status_code, last.json()["next"], last.links) == (200, None, {})
+    assert engine.queries[-2:] == [
+        JobQuery(1, None, ("running", "queued"), "enc", "ann b"),
+        JobQuery(1, ID, ("running", "queued"), "enc", "ann b"),
+    ]
+    for wrong, words in (("cursor=x", "cursor: 'x' is none"), ("status=done", "status.0: must be")):
+        refused = client.get(f"/v1/jobs?{wrong}")
+        assert refused.status_code == 422
+        assert words in refused.json()["detail"]
 
 
 def test_the_report_of_a_job_is_a_page_or_its_facts(

@@ -1,6 +1,7 @@
 """Requests as strangers send them: without keys, with large bodies, from other sites."""
 
 import asyncio
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -193,7 +194,7 @@ def test_a_misspelt_encoder_is_told_the_nearest_of_many(served: Served, tmp_path
 def test_an_unknown_parameter_is_answered_with_those_of_its_route(served: Served) -> None:
     for path, given, words in (
         ("/v1/jobs", "limt", "unknown parameter 'limt'; did you mean 'limit'?"),
-        ("/v1/jobs", "encoder", "unknown parameter 'encoder'; valid names: limit"),
+        ("/v1/jobs", "fps", "'fps'; valid names: by, cursor, encoder, limit, status"),
         ("/v1/takes", "ofset", "did you mean 'offset'?"),
         ("/v1/takes/one/features", "fsp", "did you mean 'fps'?"),
     ):
@@ -213,3 +214,16 @@ def test_json_that_is_not_said_to_be_json_is_told(served: Served) -> None:
         assert "dictionary" not in answer.text
     answer = served.client.post("/v1/jobs", json=[1])
     assert answer.json()["detail"] == "body: must be settings (key: value), not [1]"
+
+
+def test_a_list_of_takes_names_its_next_page(tmp_path: Path) -> None:
+    served = Served(tmp_path, root_path="/features")
+    takes = [{"take_uid": f"uid-{n}", "take_name": f"take {n}"} for n in range(5)]
+    (tmp_path / "data" / "takes.json").write_text(json.dumps(takes))
+    found, url = [], "/v1/takes?limit=2&q=take"
+    while url:
+        answer = served.client.get(url)
+        found.append([one["take_uid"] for one in answer.json()["takes"]])
+        url = answer.links.get("next", {}).get("url", "")
+        assert not url or url.startswith("/features/v1/takes?limit=2&q=take&offset=")
+    assert found == [["uid-0", "uid-1"], ["uid-2", "uid-3"], ["uid-4"]]

@@ -3,8 +3,13 @@
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from configs.schema import ServeSpec
+from service.jobs import manager
+from service.jobs.listing import JobQuery
 from service.jobs.manager import TooManyJobs
 from service.jobs.records import JobRecord
 from tests.support.jobs import (
@@ -174,5 +179,49 @@ def test_units_that_failed_without_a_word_fail_the_job(spec: ServeSpec, work: Wo
         assert found is not None
         assert found.status == "failed"
         assert found.error == ("2 units that were not extracted; run it again to try once more")
+
+    run(test())
+
+
+def test_jobs_are_listed_page_by_page_and_by_what_they_are(
+    spec: ServeSpec, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        records, mine = records_of(spec), jobs_of(spec)
+        for number in range(7):
+            even = number % 2 == 0
+            records.save(
+                JobRecord(
+                    job_id=f"20261124-054233-{number:06x}", kind="service", submitted_at="",
+                    status="succeeded" if even else "failed", submitted_by="ann" if even else "bob",
+                    spec={"encoder": "clip"} if number == 3 else {},
+                    encoder_ids=("vit-0123456789",) if number > 4 else (),
+                )
+            )  # fmt: skip
+
+        async def pages(**wanted: Any) -> list[list[int]]:
+            found, cursor = [], None
+            while True:
+                page = await mine.list(JobQuery(cursor=cursor, **wanted))
+                found.append([int(one.job_id[-6:], 16) for one in page.jobs])
+                cursor = page.cursor
+                if cursor is None:
+                    return found
+
+        assert await pages(limit=3) == [[6, 5, 4], [3, 2, 1], [0]]
+        assert await pages(limit=7) == [[6, 5, 4, 3, 2, 1, 0]]
+        assert await pages(statuses=("failed",)) == [[5, 3, 1]]
+        assert await pages(statuses=("failed", "succeeded"), by="ann") == [[6, 4, 2, 0]]
+        assert await pages(encoder="vit") == await pages(encoder="vit-0123456789") == [[6, 5]]
+        assert await pages(encoder="clip") == [[3]]
+        # A search that finds little is cut into pages too.
+        monkeypatch.setattr(manager, "SEARCHED", 3)
+        assert await pages(encoder="clip") == [[], [3], []]
+        # What runs here is known better than its record.
+        job = await mine.submit(spec.job, None)
+        await until(lambda: mine._ownership.owned(job.job_id).status == "running")
+        listed = await mine.list(JobQuery(statuses=("running",)))
+        assert [one.job_id for one in listed.jobs] == [job.job_id]
+        await mine.close()
 
     run(test())

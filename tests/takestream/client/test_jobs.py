@@ -184,6 +184,17 @@ def test_jobs(server: Server, client: Client) -> None:
         running.wait(timeout=0)
 
 
+def test_jobs_are_asked_for_page_by_page(server: Server, client: Client) -> None:
+    server.answers = [
+        plain({"jobs": [job()] * 500, "next": "older"}), plain({"jobs": [job()] * 3, "next": None})
+    ]  # fmt: skip
+    assert len(client.jobs(limit=700, status="failed")) == 503
+    assert [line for line, _, _ in server.seen] == [
+        "GET /v1/jobs?status=failed&limit=500",
+        "GET /v1/jobs?status=failed&limit=200&cursor=older",
+    ]
+
+
 def test_a_job_in_one_line(server: Server, client: Client) -> None:
     far = {"clips": 200, "clips_done": 32, "clips_reached": 50, "clips_asked": 200,
            "clips_per_s": 12.34, "seconds_left": 3725.2}  # fmt: skip
