@@ -361,6 +361,7 @@ class ServeSpec(Settings):
     keys: names, digests and scopes come from this file and TAKESTREAM_API_KEYS; without any, the
         service answers this machine alone (loopback), unless `insecure`.
     cache_bytes: features that a replica keeps in memory.
+    videos: whether the videos themselves may be asked for; features and timelines always may.
     root_path: the path below which a proxy shows the service, such as `/features`.
     """
 
@@ -371,6 +372,7 @@ class ServeSpec(Settings):
     replicas: PositiveInt = 1
     keys_file: str | None = None
     insecure: bool = False
+    videos: bool = True
     cors_origins: tuple[str, ...] = ()
     root_path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""
     cache_bytes: PositiveInt = 256 * 2**20

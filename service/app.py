@@ -19,6 +19,7 @@ from service.features.catalogue import check_offer
 from takestream.storage import absolute
 
 NAME = "takestream"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 GRACE_SECONDS = 30.0
 
 
@@ -81,11 +82,21 @@ class _Api:
         self.engine = engine
 
 
+def video_warning(spec: ServeSpec) -> str | None:
+    """What to say before other machines can play videos of the data set; None where none can."""
+    if spec.host in LOOPBACK or not spec.videos:
+        return None
+    return (
+        f"on {spec.host} this service streams the data set's videos to other machines, where they"
+        " may only be seen under the data set's licence; --no-video switches videos off"
+    )
+
+
 def checked(spec: ServeSpec) -> ServeSpec:
     """The spec with absolute places. Raises SettingsError for one that must not be served."""
     check_offer(spec)
     open_to_all = KeyRing.load(spec.keys_file, os.environ) is None
-    if open_to_all and not spec.insecure and spec.host not in ("127.0.0.1", "::1", "localhost"):
+    if open_to_all and not spec.insecure and spec.host not in LOOPBACK:
         raise SettingsError(
             f"without keys this service answers everybody, so it does not listen on {spec.host}: "
             "give --keys-file (`takestream keys new NAME` makes keys), or --insecure"

@@ -18,12 +18,13 @@ from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions
 
 from configs.schema import ServeSpec
-from service.app import NAME, build, checked
+from service.app import NAME, build, checked, video_warning
 from workers.run.session import RayUnavailable, logs_folder, ray_session
 
 READY_SECONDS = 300.0
 SERVE_FLAGS = (
-    "host", "port", "encoders", "keys_file", "insecure", "replicas", "cors_origins", "root_path",
+    "host", "port", "encoders", "keys_file", "insecure", "videos", "replicas", "cors_origins",
+    "root_path",
 )  # fmt: skip
 
 
@@ -36,6 +37,8 @@ def run_service(
     """
     spec = checked(spec)
     _port_is_free(spec.host, spec.port)
+    if warning := video_warning(spec):
+        say(warning)
     with ray_session(spec.job.run, keep_logs=True):
         ray_serve.start(
             http_options=HTTPOptions(host=spec.host, port=spec.port, keep_alive_timeout_s=75)

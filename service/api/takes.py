@@ -116,7 +116,8 @@ async def take_detail(take: TakeName, context: Context, caller: Reader) -> TakeD
     ]
     # Stores of one take are measured alike; an older one may not have been.
     sync = next((store.sync for store in stores if store.sync), None)
-    return TakeDetails(**_facts(found), streams=streams, stores=stores, sync=sync)
+    videos = context.spec.videos
+    return TakeDetails(**_facts(found), streams=streams, videos=videos, stores=stores, sync=sync)
 
 
 def _facts(take: Take) -> dict[str, Any]:

@@ -64,7 +64,9 @@ Viewer = Annotated[Key, Depends(_viewer)]
 async def video(
     take: TakeName, stream: StreamName, request: Request, context: Context, viewer: Viewer
 ) -> Response:
-    """A stream's video by range, as the data set has it."""
+    """A stream's video by range, as the data set has it; 403 where videos are switched off."""
+    if not context.spec.videos:
+        raise Problem(403, "videos are switched off at this service (serve --no-video)")
     found = await asyncio.to_thread(context.catalogue.take, take)
     one = next((s for s in found.streams if s.key == stream), None)
     if one is None or one.uri is None:
@@ -98,8 +100,8 @@ async def _answer(source: Source, request: Request) -> Response:
 
 
 def video_url(context: ApiContext, caller: Key, take: Take, stream: Stream) -> str | None:
-    """Where a video is, with what a browser needs to be let in; None when there is none."""
-    if stream.uri is None:
+    """Where a video is, with what a browser needs to be let in; None when none can be played."""
+    if stream.uri is None or not context.spec.videos:
         return None
     url = f"/v1/takes/{quote(take.uid)}/streams/{quote(stream.key)}/video"
     if context.keys is None:

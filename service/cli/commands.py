@@ -8,9 +8,10 @@ from pathlib import Path
 from configs.load import encoder_presets, load_job, parse
 from configs.schema import EncoderChoice, Selection, ServeSpec
 from models.weights import is_here
-from service.cli.flags import dataset_job, flags_of, limits, overrides
+from service.cli.flags import dataset_job, flags_of, overrides
 from service.cli.jobs import jobs, logs, perform, stop, submit
 from service.cli.plan import narrowed, plan
+from service.cli.serve_flags import limits
 from service.cli.verify import damage_line
 from service.jobs.choose import choose
 from service.jobs.driver import run_here

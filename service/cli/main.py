@@ -18,7 +18,6 @@ from service.cli.flags import (
     add_job,
     add_place,
     add_release,
-    add_serve,
     add_storage,
     add_sync,
     positive,
@@ -27,6 +26,7 @@ from service.cli.help import complete
 from service.cli.key_flags import add_keys
 from service.cli.output_flags import add_changed, add_outputs, add_reprocess
 from service.cli.process import guard_streams, interrupted, take_signals
+from service.cli.serve_flags import add_serve
 from service.cli.transfer_flags import add_export, add_import, add_segments
 from takestream.errors import ErrorKind, TakestreamError, kind_of
 from takestream.version import own_version

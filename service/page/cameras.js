@@ -7,7 +7,7 @@ const GAP = 6;
 const RETRIES = 2;
 
 /** Builds the tiles of a player's cameras; `freshUrl(key)` gives a new address for a video. */
-export function cameraWall(player, { freshUrl, signal }) {
+export function cameraWall(player, { videos, freshUrl, signal }) {
   const wall = h("div", { class: "wall", role: "group", "aria-label": "Cameras" });
   const tiles = new Map(player.cameras.map((camera, index) => [camera, tile(camera, index)]));
   let large = null;
@@ -66,7 +66,7 @@ export function cameraWall(player, { freshUrl, signal }) {
     const { state, why, figure } = tiles.get(camera);
     const over = camera.state === "ready" && player.time >= camera.duration - 1.5 / player.fps && camera.duration < player.duration - 0.5 / player.fps;
     const words = {
-      none: "no video",
+      none: videos ? "no video" : "videos are off",
       broken: "cannot be shown",
       loading: "loading",
       slow: "too slow, left behind",
@@ -75,7 +75,7 @@ export function cameraWall(player, { freshUrl, signal }) {
     if (state.textContent !== words) state.textContent = words;
     figure.classList.toggle("over", over);
     figure.classList.toggle("dead", camera.state === "none" || camera.state === "broken");
-    if (camera.state === "none" && !why.hasChildNodes()) why.append("The data set has no video of this stream.");
+    if (camera.state === "none" && !why.hasChildNodes()) why.append(videos ? "The data set has no video of this stream." : "Videos are switched off at this service.");
     if (camera.state === "ready" || camera.state === "loading") why.replaceChildren();
   }
 

@@ -36,7 +36,7 @@ export async function takePage(place, { parameter, query, signal }) {
   const clipAt = (time) => (lines ? lines.clipAt(time) : null);
   if (streams.length) {
     const freshUrl = async (key) => (await getJson(path, {}, signal)).streams.find((s) => s.key === key)?.video;
-    wall = cameraWall(player, { freshUrl, signal });
+    wall = cameraWall(player, { videos: take.videos !== false, freshUrl, signal });
     const keysOf = { 0: () => wall.all(), f: () => moments && moments.find(lines.chosenStream(), player.time) };
     for (let n = 1; n <= 9; n++) keysOf[n] = () => wall.enlarge(n - 1);
     left.append(wall.element, transport(player, { clipAt, keysOf, signal }));

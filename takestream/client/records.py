@@ -63,7 +63,7 @@ class Stream(Record):
     Attributes:
         key: `<cam_id>_<stream>`.
         is_ego: Whether the camera is worn.
-        video: Path on the service to look at it, None when there is none.
+        video: Path on the service to look at it, None when there is none, or videos are off.
     """
 
     key: str
@@ -111,6 +111,7 @@ class TakeDetails(Record):
         take_uid: The data set's id of the take.
         take_name: Its name, such as `cmu_bike01_2`.
         duration_sec: As the data set says it, in seconds.
+        videos: Whether the service streams videos at all.
         sync: What was measured of its clocks, None where nothing was.
     """
 
@@ -121,6 +122,7 @@ class TakeDetails(Record):
     capture_name: str | None = None
     duration_sec: float | None = None
     streams: list[Stream] = field(default_factory=list)
+    videos: bool = True
     stores: list[Store] = field(default_factory=list)
     sync: TakeSync | None = None
 

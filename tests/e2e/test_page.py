@@ -318,6 +318,21 @@ def test_a_camera_without_video_does_not_cut_the_take_short(page: Page) -> None:
         assert page.js(f"{PLAYER}.time") > 59
 
 
+def test_videos_that_are_switched_off_are_said_to_be(page: Page) -> None:
+    off = (
+        "if (!path.startsWith('/v1/takes/') || path.split('/').length > 4) return;"
+        "const found = await (await real(path)).json(); found.videos = false;"
+        "for (const one of found.streams) one.video = null; return json(found);"
+    )
+    with page.between(off):
+        page.go("#/takes/beta_meadow01_2")
+        page.wait("document.querySelectorAll('.tile.dead').length === 3")
+        assert set(page.texts(".tile-why")) == {"Videos are switched off at this service."}
+        # The clock runs without them, for the timeline.
+        page.press(Keys.END)
+        assert page.js(f"{PLAYER}.time") > 6
+
+
 def test_what_is_not_there_is_said_in_words(page: Page) -> None:
     page.go("#/nothing/here")
     page.wait("document.querySelector('.notice')")

@@ -15,7 +15,9 @@ from service.api.context import ApiContext
 from service.api.keys import KeyRing, new_key
 from service.api.problems import Problem
 from service.api.videos import LONGEST_ANSWER, PIECE, byte_range
+from service.app import video_warning
 from takestream.errors import StorageDenied
+from takestream.protocol import PROBLEM
 from workers.media.source import Source
 
 SIZE = 2 * LONGEST_ANSWER + 100
@@ -38,10 +40,10 @@ def file(tmp_path: Path) -> Path:
     return file
 
 
-def client_of(file: Path, keys: KeyRing | None = None) -> TestClient:
+def client_of(file: Path, keys: KeyRing | None = None, **more: object) -> TestClient:
     root = file.parent.parent.parent
     job = {"dataset": str(root), "output": str(root / "out")}
-    context = ApiContext(parse(ServeSpec, {"job": job}, "test"), keys, b"secret", None)
+    context = ApiContext(parse(ServeSpec, {"job": job, **more}, "test"), keys, b"secret", None)
     return TestClient(create_app(context), "http://localhost", raise_server_exceptions=False)
 
 
@@ -162,9 +164,49 @@ def test_a_link_counts_for_the_key_that_it_was_given_to(
     assert client.get(of_bob, headers=first).status_code == 401
 
 
+def test_videos_can_be_switched_off(file: Path) -> None:
+    one, known = new_key("ann", ["read"])
+    client = client_of(file, KeyRing([known]), videos=False)
+    assert client.get(URL).status_code == 401
+    client.headers["Authorization"] = f"Bearer {one}"
+    for answer in (client.get(URL), client.get(URL, headers={"Range": "bytes=0-9"})):
+        assert (answer.status_code, answer.headers["content-type"]) == (403, PROBLEM)
+        assert "videos are switched off" in answer.json()["detail"]
+    assert client.head(URL).status_code == 403
+    take = client.get("/v1/takes/one").json()
+    assert (take["videos"], [s["video"] for s in take["streams"]]) == (False, [None])
+    client = client_of(file)
+    take = client.get("/v1/takes/one").json()
+    assert (take["videos"], [s["video"] for s in take["streams"]]) == (
+        True,
+        [URL.replace("one", "uid-1")],
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [
+        ({}, False),
+        ({"host": "::1"}, False),
+        ({"host": "0.0.0.0"}, True),
+        ({"host": "192.0.2.7"}, True),
+        ({"host": "0.0.0.0", "videos": False}, False),
+    ],
+)
+def test_a_service_for_others_says_that_it_streams_videos(
+    settings: dict[str, object], warned: bool
+) -> None:
+    job = {"dataset": "data", "output": "out"}
+    said = video_warning(parse(ServeSpec, {"job": job, **settings}, "test"))
+    assert (said is not None) == warned
+    if said is not None:
+        assert str(settings["host"]) in said
+        assert "--no-video" in said
+
+
 def test_links_lead_to_names_that_are_odd() -> None:
     stream = type("S", (), {"uri": "x", "key": "cam #1"})
-    context = type("D", (), {"keys": None})
+    context = type("D", (), {"keys": None, "spec": type("P", (), {"videos": True})})
     take = type("T", (), {"uid": "a?b"})
     found = videos.video_url(context, None, take, stream)  # type: ignore[arg-type]
     assert found == "/v1/takes/a%3Fb/streams/cam%20%231/video"

@@ -185,6 +185,12 @@ def test_every_setting_has_a_flag_that_goes_where_it_says() -> None:
     assert {flag for flag in SETTINGS if not hasattr(found, flag)} == set()
 
 
+def test_videos_of_a_service_are_on_unless_they_are_switched_off() -> None:
+    parser = build_parser()
+    assert parser.parse_args(["serve"]).videos is None
+    assert parser.parse_args(["serve", "--no-video"]).videos is False
+
+
 def test_a_table_is_guessed_and_is_a_data_set(tmp_path: Path, say: Say) -> None:
     for name in ("tea/left.mp4", "tea/head.mp4"):
         (tmp_path / "films" / name).parent.mkdir(parents=True, exist_ok=True)
