@@ -16,6 +16,7 @@ from starlette.routing import Match, Mount
 
 from configs.faults import did_you_mean, fault_line
 from configs.schema import GridChoice, JobSpec, Selection, StoreSpec
+from service.api.fields import PLAIN
 from service.api.metrics import METHODS
 from service.engine.client import EngineBusy
 from takestream.errors import ErrorKind, TakestreamError
@@ -177,6 +178,8 @@ def _line(request: Request, fault: Any) -> str:
         what = "parameter" if place == "query" else "setting"
         valid = _parameters(request) if place == "query" else JOB_FIELDS.get(owner, ())
         return f"unknown {what} '{path[:100]}'{did_you_mean(name[:100], valid)}"
+    if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] == PLAIN:
+        return f"{path[:100]}: {fault['input'][:50]!a} holds a control character or a line end"
     return fault_line(path[:100], fault)
 
 
