@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 from starlette.staticfiles import StaticFiles
 
 from service.api import features, jobs, moments, openapi, operation, problems, takes, videos
@@ -16,9 +17,11 @@ from service.api.context import ApiContext
 from service.api.middleware import RequestMiddleware
 from service.api.prefix import WithoutPrefix, WithPrefix
 from takestream.protocol import (
+    ARROW,
     CACHE_STATUS_HEADER,
     CLIPS_HEADER,
     ENCODER_ID_HEADER,
+    NPZ,
     REQUEST_ID_HEADER,
     RETRY_AFTER_HEADER,
 )
@@ -40,10 +43,23 @@ EXPOSED = [
 THREADS = 32
 
 
+# 2 MB of features as JSON become 0.6 MB in 0.04 s; level 6 makes 0.45 MB of them in 0.15 s.
+GZIP_LEVEL = 1
+# Events have to come at once, and features as floats hardly get smaller.
+NEVER_COMPRESSED = (*DEFAULT_EXCLUDED_CONTENT_TYPES, NPZ, ARROW)
+
+
 def create_app(context: ApiContext) -> FastAPI:
     """The app with all routes. Its state holds the context."""
     prefix = context.spec.root_path
-    middleware = [Middleware(WithoutPrefix, prefix=prefix), Middleware(RequestMiddleware, context)]
+    middleware = [
+        Middleware(WithoutPrefix, prefix=prefix),
+        # Outside of the compression: it counts the bytes that are sent, and bounds their time.
+        Middleware(RequestMiddleware, context),
+        Middleware(
+            GZipMiddleware, compresslevel=GZIP_LEVEL, exclude_content_types=NEVER_COMPRESSED
+        ),
+    ]
     if context.spec.cors_origins:
         middleware.append(
             Middleware(

@@ -83,6 +83,9 @@ def test_all_of_a_video_and_parts_of_it(file: Path) -> None:
     assert (whole.status_code, whole.content) == (200, CONTENT)
     part = client.get(URL, headers={"Range": "bytes=7-"})
     assert (part.status_code, part.content) == (206, CONTENT[7 : 7 + LONGEST_ANSWER])
+    for answer in (whole, part):
+        assert answer.request.headers["accept-encoding"].startswith("gzip")
+        assert "content-encoding" not in answer.headers
     assert part.headers["content-range"] == f"bytes 7-{6 + LONGEST_ANSWER}/{SIZE}"
     head = client.head(URL)
     assert (head.status_code, head.content) == (200, b"")
