@@ -179,7 +179,8 @@ class Selection(Settings):
     tasks, parent_tasks, universities: in the data set's words.
     splits, benchmarks: by the release's manifest, or `annotations/splits.json`. As for the
         downloader, a take passes of which the manifest says nothing (null).
-    narrated, validated: only takes that the data set says so of.
+    participants, physical_settings: uids of those who wear the cameras, and of places.
+    narrated, validated, timesync_validated: only takes that the data set says so of.
     best_exo: of the cameras that are not worn, only the one that shows the take best.
     views: `ego` or `exo`, from `capture.cameras[].is_ego`.
     streams: stream keys as the official features name them (`aria01_rgb`, `cam01_0`); shell
@@ -187,6 +188,7 @@ class Selection(Settings):
     kinds: `rgb`, `slam` and `et` of Aria glasses, `gopro`, `other`, or a word of a table. Without
         any, and without `streams`, all but `et`: of three frames of an eye camera two are black.
     resolution: `full`, or `448` for `frame_aligned_videos/downscaled/448`.
+    task_span: of a take, only clips whose middle lies in its task; all where that is not known.
     """
 
     uids: tuple[str, ...] = ()
@@ -197,13 +199,17 @@ class Selection(Settings):
     parent_tasks: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
     benchmarks: tuple[str, ...] = ()
+    participants: tuple[str, ...] = ()
+    physical_settings: tuple[str, ...] = ()
     narrated: bool = False
     validated: bool = False
+    timesync_validated: bool = False
     best_exo: bool = False
     views: tuple[View, ...] = ()
     streams: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     resolution: Resolution = "full"
+    task_span: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -325,6 +331,8 @@ class JobSpec(Settings):
     def _no_encoder_twice(self) -> Self:
         if len(set(self.encoders)) != len(self.encoders):
             raise ValueError("encoders: one of them stands there twice")
+        if self.segments and self.select.task_span:
+            raise ValueError("task_span: segments say already which part of a take is computed")
         return self
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from takestream.schema import markdown_table
+from takestream import facts, schema
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
@@ -68,6 +68,7 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
         markdown = re.sub(rf"\]\((?:\.\./)*{re.escape(name)}([)#])", rf"]({up}{target}\1", markdown)
     if source in PAGES:
         markdown = markdown.replace("](docs/", "](")
-    markdown = markdown.replace("<!-- store arrays -->", markdown_table())
+    markdown = markdown.replace("<!-- store arrays -->", schema.markdown_table())
+    markdown = markdown.replace("<!-- facts -->", facts.markdown_table())
     markdown = _MODULE.sub(lambda found: f"][{found[1].replace('/', '.')}]", markdown)
     return _OUTSIDE.sub(r"\1", markdown)

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 from takestream import schema
 from takestream.access import asked
 from takestream.errors import StorageNotFound
+from takestream.facts import COLUMNS as FACTS
+from takestream.facts import FLAG, REAL, TEXT, WHOLE, value_of
 from takestream.root import StoreFault, read_root
 from takestream.storage import S3Options, absolute, as_uri, join, open_filesystem, translated
 from takestream.stores import (
@@ -39,19 +41,12 @@ CHANGED: Final = "changed"
 # Beside the stores' own `partial` and `complete`: it is there and cannot be read.
 DAMAGED: Final = "damaged"
 
-TEXT: Final = "text"
-WHOLE: Final = "whole number"
-REAL: Final = "number"
 EACH: Final = " of each stream"
 
 # A row is a take. Columns of lists run along `streams`, so they explode together.
 COLUMNS: Final[Mapping[str, str]] = {
     "encoder_id": TEXT,
-    "take_uid": TEXT,
-    "take_name": TEXT,
-    "task": TEXT,
-    "university": TEXT,
-    "capture": TEXT,
+    **{name: fact.kind for name, fact in FACTS.items()},
     "status": TEXT,
     "clips": WHOLE,
     "valid_clips": WHOLE,
@@ -82,7 +77,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "schema_version": TEXT,
     "store": TEXT,
 }
-_DTYPES = {TEXT: "string", WHOLE: "Int64", REAL: "Float64"}
+_DTYPES = {TEXT: "string", WHOLE: "Int64", REAL: "Float64", FLAG: "boolean"}
 
 Row = dict[str, Any]
 
@@ -224,10 +219,9 @@ def row_of(uri: str, data: bytes) -> Row:
     measured = {} if sync is None else sync.streams
     encoder = attributes.get("encoder", {})
     return row | {
+        **{name: value_of(take, fact) for name, fact in FACTS.items()},
+        "take_uid": uid_of(uri),
         "take_name": names_of(attributes, uri)[1],
-        "task": take.get("task_name"),
-        "university": take.get("university_name"),
-        "capture": take.get("capture_name"),
         "status": attributes["status"],
         "clips": sizes.clips,
         "valid_clips": None if bad is None else count - bad,

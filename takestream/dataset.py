@@ -1,17 +1,20 @@
 """A store whose root was checked, as an xarray.Dataset."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from takestream import schema
+from takestream.facts import in_span, task_span
 from takestream.root import Root, StoreFault, arrays_named
 from takestream.storage import S3Options
 from takestream.stores import is_ego
 
 if TYPE_CHECKING:
     import xarray
+
+Span = Literal["take", "task"]
 
 
 def open_checked(store: str, root: Root, s3: S3Options) -> "xarray.Dataset":
@@ -43,6 +46,22 @@ def open_checked(store: str, root: Root, s3: S3Options) -> "xarray.Dataset":
     return _described(dataset, known, root)
 
 
+def within(dataset: "xarray.Dataset", span: Span, store: str) -> "xarray.Dataset":
+    """The clips of a dataset that lie in its take's task, or all of them.
+
+    Raises:
+        ValueError: The take does not say when its task is done.
+    """
+    if span == "take":
+        return dataset
+    if schema.IN_TASK not in dataset:
+        raise ValueError(
+            f"{store}: it does not say when the task of its take is done; `takestream facts"
+            " --refresh` fills in what the data set says"
+        )
+    return dataset.isel({schema.CLIP: np.flatnonzero(dataset[schema.IN_TASK].values)})
+
+
 def _described(dataset: "xarray.Dataset", known: Sequence[str], root: Root) -> "xarray.Dataset":
     """With numbers of clips, and with text as numpy has it: such axes can be plotted."""
     for name in known:
@@ -53,9 +72,14 @@ def _described(dataset: "xarray.Dataset", known: Sequence[str], root: Root) -> "
             dataset[name].encoding = column.encoding  # so that a copy is a store again
     numbers = (schema.CLIP, np.arange(root.sizes.clips), dict(schema.CLIP_NUMBER))
     worn = [is_ego(root.attributes, name) for name in root.streams]
-    return dataset.assign_coords(
+    dataset = dataset.assign_coords(
         {
             schema.CLIP: numbers,
             schema.IS_EGO: (schema.STREAM, np.array(worn, dtype=bool), dict(schema.EGO_FLAG)),
         }
     )
+    span = task_span(root.attributes.get("take", {}))
+    if span is None:
+        return dataset
+    inside = in_span(dataset[schema.START_TIME].values, dataset[schema.END_TIME].values, span)
+    return dataset.assign_coords({schema.IN_TASK: (schema.CLIP, inside, dict(schema.TASK_FLAG))})

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from takestream import schema
+from takestream.facts import notes_of, task_span
 from takestream.stores import is_ego
 
 if TYPE_CHECKING:
@@ -119,8 +120,16 @@ def _facts(dataset: "xarray.Dataset") -> Sequence[tuple[str, str]]:
     weights = [str(encoder.get("weights") or "")]
     if digest := encoder.get("sha256"):
         weights.append(f"SHA-256 {str(digest)[:12]}…")
+    take = attributes.get("take", {})
+    task = [str(take.get("task_name") or "")]
+    if (span := task_span(take)) is not None:
+        task.append(f"from {span[0]:g} to {span[1]:g} s")
     found = [
         ("take", str(attributes.get("take", {}).get("take_uid") or "")),
+        ("task", ", ".join(filter(None, task))),
+        ("participant", str(take.get("participant_uid") or "")),
+        ("split", str(take.get("split") or "")),
+        ("notes", "; ".join(notes_of(take))),
         ("clips", clips),
         ("features", f"{features.sizes[schema.FEATURE]} numbers, {features.dtype}"),
         ("weights", ", ".join(filter(None, weights))),

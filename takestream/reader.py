@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, overload
 from takestream import schema
 from takestream.access import asked
 from takestream.choice import of_encoder, of_one_encoder
-from takestream.dataset import open_checked
+from takestream.dataset import Span, open_checked, within
 from takestream.errors import StorageNotFound
 from takestream.losses import loss_words, lost_objects
 from takestream.root import StoreFault, read_root
@@ -34,6 +34,7 @@ def open(
     take: str,
     *,
     encoder: str | None = None,
+    span: Span = "take",
     profile: str | None = None,
     endpoint_url: str | None = None,
     anon: bool = False,
@@ -46,6 +47,7 @@ def open(
     take: None = None,
     *,
     encoder: str | None = None,
+    span: Span = "take",
     profile: str | None = None,
     endpoint_url: str | None = None,
     anon: bool = False,
@@ -57,6 +59,7 @@ def open(
     take: str | None = None,
     *,
     encoder: str | None = None,
+    span: Span = "take",
     profile: str | None = None,
     endpoint_url: str | None = None,
     anon: bool = False,
@@ -71,6 +74,8 @@ def open(
         uri: A `.zarr` store, or an output folder that holds stores, on any fsspec file system.
         take: The uid or the name of a take; without, all takes of the folder.
         encoder: An `encoder_id` or the preset it begins with; needed when several wrote there.
+        span: `task` for only the clips whose middle lies in the take's task, by the coordinate
+            `in_task`, which datasets have of takes that say when their task is done.
         profile: A profile of the AWS files; the usual AWS settings apply without one.
         endpoint_url: Another S3 endpoint than that of AWS.
         anon: Without keys: of a bucket that anybody may read.
@@ -88,8 +93,10 @@ def open(
         PermissionError: S3 refuses.
     """
     s3, where = S3Options(profile, endpoint_url, anon=anon), as_uri(uri)
+    if span not in ("take", "task"):
+        raise ValueError(f"span is take or task, not {span!r}")
     if take is None and not is_store(where):
-        return asked(where, s3, lambda: open_tree(where, encoder, s3))
+        return asked(where, s3, lambda: open_tree(where, encoder, s3, span))
     store, dataset, lost = asked(where, s3, lambda: _opened(where, take, encoder, s3))
     names = names_of(dataset.attrs, store)
     if take is not None and take not in names:
@@ -106,7 +113,7 @@ def open(
         )
     if lost:
         warnings.warn(loss_words(store, lost), stacklevel=2)
-    return dataset
+    return within(dataset, span, store)
 
 
 def _opened(

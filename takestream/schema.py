@@ -35,6 +35,9 @@ SEGMENT_LABEL: Final = "segment_label"
 # Of opened datasets, not of stores: whether each stream is of a worn camera.
 IS_EGO: Final = "is_ego"
 EGO_FLAG: Final = {"long_name": "whether the camera is worn"}
+# Of opened datasets too, where the data set says when the task is done.
+IN_TASK: Final = "in_task"
+TASK_FLAG: Final = {"long_name": "whether the middle of the clip lies in the task's span"}
 
 PARTIAL: Final = "partial"
 COMPLETE: Final = "complete"

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from takestream import schema
@@ -98,6 +98,10 @@ class StoredTake:
         complete: Whether every chunk was there.
         sources: Each stream and a digest of its provenance; another one means other features.
         labelled: Whether its clips are segments, with names and labels.
+        facts: What the data set says of the take; see `takestream.facts`.
+        first: The first clip that is used.
+        stop: The clip after the last one that is used; None for all.
+        span: Seconds `[start, end)` in which the middles of the clips that are used lie.
     """
 
     uri: str
@@ -109,11 +113,15 @@ class StoredTake:
     complete: bool
     sources: tuple[tuple[str, str], ...] = ()
     labelled: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    first: int = 0
+    stop: int | None = None
+    span: tuple[float, float] | None = None
 
     @property
     def clips(self) -> int:
-        """Clips of the take."""
-        return self.sizes.clips
+        """Clips of the take that are used."""
+        return (self.sizes.clips if self.stop is None else self.stop) - self.first
 
     @property
     def chunk(self) -> int:

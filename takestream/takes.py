@@ -83,6 +83,7 @@ def _described(uri: str, root: Root) -> StoredTake:
         root.attributes["status"] == schema.COMPLETE,
         tuple(sources_of(root.attributes).items()),
         schema.SEGMENT_LABEL in arrays_named(root.attributes),
+        dict(root.attributes.get("take", {})),
     )
 
 
@@ -93,4 +94,5 @@ def _named(found: list[StoredTake], takes: Sequence[str], output: str) -> list[S
             near = difflib.get_close_matches(name, by_name, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise StorageNotFound(f"{output}: no store of take {name!r}{hint}")
-    return sorted({by_name[name] for name in takes}, key=lambda take: take.uid)
+    chosen = {by_name[name].uri: by_name[name] for name in takes}
+    return sorted(chosen.values(), key=lambda take: take.uid)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from takestream import schema
 from takestream.choice import of_encoder, of_one_encoder
-from takestream.dataset import open_checked
+from takestream.dataset import Span, open_checked, within
 from takestream.errors import StorageNotFound
 from takestream.losses import loss_words, lost_objects
 from takestream.root import Root, StoreFault, read_root
@@ -20,17 +20,20 @@ if TYPE_CHECKING:
 _PARALLEL = 16
 
 
-def open_tree(root: str, encoder: str | None, s3: S3Options) -> "xarray.DataTree":
+def open_tree(
+    root: str, encoder: str | None, s3: S3Options, span: Span = "take"
+) -> "xarray.DataTree":
     """A tree with a node for each take of one encoder; see `takestream.open`.
 
     Args:
         root: An output, or the folder of an encoder.
         encoder: An `encoder_id` or a preset; needed when several wrote there.
         s3: How to reach it.
+        span: `task` for only the clips in it; takes that do not say when it is are left out.
 
     Raises:
         StorageNotFound: There is no store, or none of that encoder.
-        ValueError: Several encoders fit.
+        ValueError: Several encoders fit, or no take says when its task is done.
     """
     import xarray
 
@@ -69,6 +72,18 @@ def open_tree(root: str, encoder: str | None, s3: S3Options) -> "xarray.DataTree
         warnings.warn(
             f"{root}: {len(damaged)} stores are left out, e.g. {damaged[0]}", stacklevel=5
         )
+    if span == "task":
+        known = [number for number, node in enumerate(nodes) if schema.IN_TASK in node]
+        if not known:
+            within(nodes[0], span, root)
+        if len(known) < len(nodes):
+            warnings.warn(
+                f"{root}: {len(nodes) - len(known)} of {len(nodes)} takes do not say when their"
+                " task is done and are left out",
+                stacklevel=5,
+            )
+        names = {store: names[store] for store in [list(names)[number] for number in known]}
+        nodes = [within(nodes[number], span, root) for number in known]
     tree = {}
     for node, (uid, name) in zip(nodes, names.values(), strict=True):
         # A name may be that of two takes, or no name of a node.

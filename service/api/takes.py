@@ -6,7 +6,7 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from configs.load import encoder_presets
 from models.search.joint import has_joint_space
@@ -19,6 +19,7 @@ from service.api.videos import video_url
 from takestream.client.records import Encoder, Store, TakeDetails, TakeSummary
 from takestream.client.records import Stream as StreamFacts
 from takestream.errors import StorageError
+from takestream.facts import fits, notes_of, parse_condition
 from takestream.protocol import TAKES_PER_PAGE
 from takestream.schema import COMPLETE, PARTIAL
 from takestream.stores import preset_of
@@ -39,8 +40,18 @@ class TakesQuery(BaseModel):
     task: ShortName | None = Field(None, description="the name of a task")
     university: ShortName | None = Field(None, description="the name of a university")
     extracted: ShortName | None = Field(None, description="with a store of this encoder")
+    where: Annotated[list[ShortName], Field(max_length=20)] = Field(
+        [], description="`FACT=VALUE` by what the data set says: `split=train`, `task=Cook*`"
+    )
     limit: Annotated[int, Field(ge=1, le=TAKES_PER_PAGE, description="takes on a page")] = 50
     offset: Annotated[int, Field(ge=0, le=10**9, description="takes before this page")] = 0
+
+    @field_validator("where")
+    @classmethod
+    def _facts(cls, where: list[str]) -> list[str]:
+        for text in where:
+            parse_condition(text)
+        return where
 
 
 @router.head("/v1/encoders", include_in_schema=False)
@@ -83,7 +94,12 @@ async def takes(
     found = await asyncio.to_thread(context.catalogue.takes)
     stores = await asyncio.to_thread(context.catalogue.stores)
     ids = {take.uid: [e for e, uids in stores.items() if take.uid in uids] for take in found}
-    kept = [take for take in found if _matches(take, ids[take.uid], query)]
+    where = [parse_condition(text) for text in query.where]
+    kept = [
+        take
+        for take in found
+        if _matches(take, ids[take.uid], query) and (not where or fits(take.facts(), where))
+    ]
     page = kept[query.offset : query.offset + query.limit]
     after = query.offset + len(page)
     if page and after < len(kept):
@@ -121,14 +137,8 @@ async def take_detail(take: TakeName, context: Context, caller: Reader) -> TakeD
 
 
 def _facts(take: Take) -> dict[str, Any]:
-    return {
-        "take_uid": take.uid,
-        "take_name": take.name,
-        "task_name": take.task,
-        "university_name": take.university,
-        "capture_name": take.capture,
-        "duration_sec": take.duration,
-    }
+    facts = take.facts()
+    return {**facts, "notes": notes_of(facts)}
 
 
 def _matches(take: Take, encoder_ids: list[str], query: TakesQuery) -> bool:

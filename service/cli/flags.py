@@ -8,6 +8,7 @@ from configs.faults import did_you_mean
 from configs.load import SettingsError, parse
 from configs.schema import JobSpec
 from service.cli.budget_flags import BUDGET_SETTINGS, add_budget
+from service.cli.selection_flags import SELECTION_SETTINGS, add_filters
 
 # Flag → where its value goes in a JobSpec.
 SETTINGS = {
@@ -29,21 +30,6 @@ SETTINGS = {
     "timeline": "timeline.kind",
     "tolerance": "timeline.tolerance",
     "sync": "sync",
-    "uids": "select.uids",
-    "take_names": "select.take_names",
-    "tasks": "select.tasks",
-    "universities": "select.universities",
-    "captures": "select.captures",
-    "parent_tasks": "select.parent_tasks",
-    "splits": "select.splits",
-    "benchmarks": "select.benchmarks",
-    "narrated": "select.narrated",
-    "validated": "select.validated",
-    "best_exo": "select.best_exo",
-    "kinds": "select.kinds",
-    "views": "select.views",
-    "streams": "select.streams",
-    "resolution": "select.resolution",
     "rotate": "rotate",
     "mirror": "mirror",
     "bucket_profiles": "buckets",
@@ -61,6 +47,7 @@ SETTINGS = {
     "runtime": "run.runtime",
     "address": "run.address",
     "max_wait": "run.max_wait",
+    **SELECTION_SETTINGS,
     **BUDGET_SETTINGS,
     "strict": "strict",
 }
@@ -147,40 +134,6 @@ def add_storage(parser: argparse.ArgumentParser) -> None:
         "--anon", action="store_true", default=None,
         help="without keys, of a bucket that anybody may read",
     )  # fmt: skip
-
-
-def add_filters(parser: argparse.ArgumentParser) -> None:
-    """Which takes and streams, in the data set's words; several values after one flag."""
-    group = parser.add_argument_group("which takes and streams (default: all)")
-    group.add_argument("--uids", nargs="+", metavar="UID", help="uids of takes or captures")
-    group.add_argument(
-        "--take-names", "--take", nargs="+", metavar="NAME", help="names of takes, or patterns"
-    )
-    group.add_argument("--tasks", nargs="+", metavar="TASK", help="task names or patterns")
-    group.add_argument("--universities", nargs="+", metavar="NAME", help="such as cmu")
-    group.add_argument("--captures", nargs="+", metavar="NAME", help="names or uids of captures")
-    group.add_argument("--parent-tasks", nargs="+", metavar="TASK", help="such as Cooking")
-    group.add_argument("--splits", nargs="+", metavar="SPLIT", help="train, val, test")
-    group.add_argument("--benchmarks", nargs="+", metavar="NAME", help="as the manifest has them")
-    for flag, words in (
-        ("--narrated", "only takes with narrations"),
-        ("--validated", "only validated takes"),
-        ("--best-exo", "of cameras that are not worn, the one that shows the take best"),
-    ):
-        group.add_argument(flag, action="store_true", default=None, help=words)
-    group.add_argument(
-        "--views", nargs="+", choices=("ego", "exo"), help="worn cameras, or the others"
-    )
-    group.add_argument(
-        "--kinds", nargs="+", metavar="KIND",
-        help="rgb, slam, et, gopro, other; default: all but et, the eye cameras",
-    )  # fmt: skip
-    group.add_argument(
-        "--streams", nargs="+", metavar="KEY", help="for example aria01_rgb, or a pattern: 'cam*'"
-    )
-    group.add_argument(
-        "--resolution", choices=("full", "448"), help="448: frame_aligned_videos/downscaled/448"
-    )
 
 
 def add_release(parser: argparse.ArgumentParser) -> None:

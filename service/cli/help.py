@@ -29,6 +29,7 @@ EXAMPLES = {
         "      --encoder dinov2-base"
     ),
     "ls": "takestream ls s3://mine/features --takes --format csv",
+    "facts": "takestream facts s3://mine/features --where split=train 'task=Cooking*'",
     "diff": "takestream diff s3://mine/features/ENCODER_ID s3://other/features/ENCODER_ID",
     "report": "takestream report s3://mine/features --html run.html",
     "prune": "takestream prune s3://mine/features --encoder ENCODER_ID",

@@ -14,7 +14,6 @@ from service.cli.flags import (
     DATASET,
     Parser,
     add_doctor,
-    add_filters,
     add_job,
     add_place,
     add_release,
@@ -26,6 +25,7 @@ from service.cli.help import complete
 from service.cli.key_flags import add_keys
 from service.cli.output_flags import add_changed, add_outputs, add_reprocess
 from service.cli.process import guard_streams, interrupted, take_signals
+from service.cli.selection_flags import add_filters
 from service.cli.serve_flags import add_serve
 from service.cli.transfer_flags import add_export, add_import, add_segments
 from takestream.errors import ErrorKind, TakestreamError, kind_of
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 # Commands with a module of their name.
 OF_THEIR_OWN = (
-    "calibrate", "completion", "doctor", "keys", "report", "reprocess", "sync", "verify",
+    "calibrate", "completion", "doctor", "facts", "keys", "report", "reprocess", "sync", "verify",
 )  # fmt: skip
 
 
@@ -203,7 +203,7 @@ def build_parser() -> Parser:
     )  # fmt: skip
     add_storage(verify)
 
-    catalogue, ls, diff, prune, report = add_outputs(commands)
+    catalogue, ls, facts, diff, prune, report = add_outputs(commands)
 
     sync = commands.add_parser("sync", help="measure how far apart the cameras of takes are")
     sync.add_argument("dataset", metavar="DATASET", help=DATASET)
@@ -278,6 +278,7 @@ def build_parser() -> Parser:
         verify,
         catalogue,
         ls,
+        facts,
         diff,
         prune,
         report,
@@ -297,7 +298,7 @@ def build_parser() -> Parser:
         demo,
     ):
         command.add_argument("--json", action="store_true", help="machine-readable, on stdout")
-    for command in (takes, plan, encoders, verify, ls, diff, jobs):
+    for command in (takes, plan, encoders, verify, ls, facts, diff, jobs):
         command.add_argument(
             "--format", dest="form", choices=("table", "csv", "json"), default="table",
             help="of the output; a pipe gets a line a row",

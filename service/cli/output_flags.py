@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from service.cli.flags import Parser, add_job, add_storage
+from takestream.facts import Fact, parse_condition
 
 OUTPUT = "an output, or an encoder's folder in it"
 
@@ -23,6 +24,22 @@ def add_outputs(commands: Any) -> tuple[Parser, ...]:
     ls.add_argument("output", metavar="OUTPUT", help=OUTPUT)
     ls.add_argument("--encoder", metavar="NAME", help="one encoder_id or preset alone")
     ls.add_argument("--takes", action="store_true", help="a line for each take")
+
+    facts = commands.add_parser("facts", help="what stores carry of the data set's words")
+    facts.add_argument("output", metavar="OUTPUT", help=OUTPUT)
+    facts.add_argument("--encoder", metavar="NAME", help="one encoder_id or preset alone")
+    facts.add_argument(
+        "--refresh", action="store_true",
+        help="put what the data set says now into the stores; no feature is touched",
+    )  # fmt: skip
+    facts.add_argument(
+        "--dataset", metavar="URI", help="of --refresh; default: what the newest report names"
+    )
+    for command in (ls, facts):
+        command.add_argument(
+            "--where", nargs="+", type=_condition, default=[], metavar="FACT=VALUE",
+            help="takes of which the data set says so: split=train 'task=Cooking*' validated=true",
+        )  # fmt: skip
 
     diff = commands.add_parser("diff", help="how near two extractions are, and where they part")
     for name in ("a", "b"):
@@ -51,9 +68,9 @@ def add_outputs(commands: Any) -> tuple[Parser, ...]:
         "where", metavar="OUTPUT", help="an output, for its newest run; or the URI of a report"
     )
     report.add_argument("--html", metavar="FILE", help="write it as a page that needs no network")
-    for command in (catalogue, ls, diff, prune, report):
+    for command in (catalogue, ls, facts, diff, prune, report):
         add_storage(command)
-    return catalogue, ls, diff, prune, report
+    return catalogue, ls, facts, diff, prune, report
 
 
 def add_changed(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +97,13 @@ def add_reprocess(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="say what would be done")
     add_job(parser)
+
+
+def _condition(text: str) -> tuple[Fact, str]:
+    try:
+        return parse_condition(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _cosine(text: str) -> float:

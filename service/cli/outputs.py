@@ -12,7 +12,7 @@ from service.jobs.prune import prune as prune_output
 from service.report.console import print_json, result_console
 from service.report.difference import ALIKE, TakeDifference, difference, paired
 from service.report.table import print_rows
-from service.report.versions import TAKES, VERSIONS, take_row, version_row, versions_of
+from service.report.versions import TAKES, VERSIONS, chosen_rows, take_row, version_row, versions_of
 from takestream.storage import S3Options, absolute
 from workers.store.catalogue import refresh_output
 
@@ -59,11 +59,14 @@ def ls(found: Namespace) -> int:
     """List the versions in an output, or its takes."""
     versions = versions_of(absolute(found.output), storage_of(found), found.encoder)
     if found.form == "json":
-        print_json([{**one.facts(), "rows": one.rows} for one in versions])
+        print_json(
+            [{**one.facts(), "rows": chosen_rows(one.rows, found.where)} for one in versions]
+        )
         return 0
-    if found.takes:
-        rows = [take_row(row) for version in versions for row in version.rows]
-        print_rows(TAKES, rows, form=found.form, spare=("take_uid", "problems", "encoder_id"))
+    if found.takes or found.where:
+        chosen = [row for one in versions for row in chosen_rows(one.rows, found.where)]
+        spare = ("take_uid", "problems", "encoder_id", "split", "task")
+        print_rows(TAKES, [take_row(row) for row in chosen], form=found.form, spare=spare)
         return 0
     print_rows(
         VERSIONS, [version_row(one) for one in versions], form=found.form,

@@ -70,6 +70,7 @@ def repair_jobs(
             uids=tuple(sorted(report.take_uid for report in found)),
             streams=tuple(sorted({name for report in found for name in report.streams})),
             resolution=job.select.resolution,
+            task_span=job.select.task_span,
         )
         job = job.model_copy(update={"select": own, "output": output})
         recipe = make_recipe(job)

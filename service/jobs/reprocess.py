@@ -218,7 +218,10 @@ def _base(
         **base,
         "encoders": [{"preset": preset}] if preset in encoder_presets() else [{}],
         "grid": {**cut, "fps": "auto" if automatic else grid.get("fps")},
-        "select": {"resolution": provenance.get("resolution", "full")},
+        "select": {
+            "resolution": provenance.get("resolution", "full"),
+            "task_span": bool(provenance.get("task_span")),
+        },
         "rotate": provenance.get("rotate", {}),
         "timeline": provenance.get("timeline", {}),
         "sync": provenance.get("sync", {}),

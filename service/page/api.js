@@ -141,7 +141,8 @@ export async function request(path, { method = "GET", body, signal, accept = JSO
 
 /** The JSON at a path; `query` leaves out what is empty. */
 export async function getJson(path, query = {}, signal = undefined) {
-  const kept = Object.entries(query).filter(([, v]) => v !== "" && v !== null && v !== undefined);
+  const pairs = Object.entries(query).flatMap(([k, v]) => (Array.isArray(v) ? v.map((one) => [k, one]) : [[k, v]]));
+  const kept = pairs.filter(([, v]) => v !== "" && v !== null && v !== undefined);
   const text = kept.length ? `?${new URLSearchParams(kept)}` : "";
   return (await request(path + text, { signal })).json();
 }

@@ -6,7 +6,15 @@ import { TAKES_PER_PAGE } from "./protocol.js";
 import { failure } from "./trouble.js";
 
 const PAGE = 50;
-const FIELDS = ["q", "task", "university", "extracted"];
+const FIELDS = ["q", "task", "university", "split", "extracted"];
+
+// What the filter asks the service for: a word of the form fact=value goes by the take's facts.
+function asked({ q, split, ...state }) {
+  const words = q.match(/\S+=(?:"[^"]*"|\S*)|\S+/g) || [];
+  const facts = words.filter((word) => /^\w+=/.test(word)).map((word) => word.replaceAll('"', ""));
+  if (split) facts.push(`split=${split}`);
+  return { ...state, q: words.filter((word) => !/^\w+=/.test(word)).join(" "), where: facts };
+}
 
 /** The list of takes; the filter lives in the address, so that going back comes back to it. */
 export async function takesPage(place, { query, signal }) {
@@ -15,19 +23,20 @@ export async function takesPage(place, { query, signal }) {
   const list = h("div", { class: "list", "aria-busy": "true" });
   const summary = h("p", { class: "hint", id: "summary" });
   const inputs = {
-    q: h("input", { id: "filter", type: "search", value: state.q, placeholder: "name, uid, task, university", autocomplete: "off", spellcheck: "false", "aria-keyshortcuts": "/" }),
+    q: h("input", { id: "filter", type: "search", value: state.q, placeholder: "name, uid, task, or fact=value", autocomplete: "off", spellcheck: "false", "aria-keyshortcuts": "/" }),
     task: h("select", { id: "filter-task" }),
     university: h("select", { id: "filter-university" }),
+    split: h("select", { id: "filter-split" }),
     extracted: h("select", { id: "filter-extracted" }),
   };
   const labelled = (name, label) => h("div", { class: "field" }, h("label", { for: inputs[name].id }, label), inputs[name]);
   const clear = h("button", { type: "button", onclick: () => change(Object.fromEntries(FIELDS.map((f) => [f, ""]))) }, "Clear");
   place.append(
     h("div", { class: "headline" }, h("h1", {}, "Takes"), summary),
-    h("search", { class: "filters" }, labelled("q", "Filter"), labelled("task", "Task"), labelled("university", "University"), labelled("extracted", "Extracted with"), clear),
+    h("search", { class: "filters" }, labelled("q", "Filter"), labelled("task", "Task"), labelled("university", "University"), labelled("split", "Split"), labelled("extracted", "Extracted with"), clear),
     list,
   );
-  for (const [name, words] of [["task", "all tasks"], ["university", "all universities"], ["extracted", "any or none"]]) {
+  for (const [name, words] of [["task", "all tasks"], ["university", "all universities"], ["split", "all splits"], ["extracted", "any or none"]]) {
     choices(inputs[name], words, state[name] ? [state[name]] : [], state[name]);
     inputs[name].addEventListener("change", () => change({ [name]: inputs[name].value }));
   }
@@ -54,7 +63,7 @@ export async function takesPage(place, { query, signal }) {
     list.setAttribute("aria-busy", "true");
     clear.disabled = FIELDS.every((name) => !state[name]);
     try {
-      const found = await getJson("v1/takes", { ...state, limit: PAGE, offset: offset || "" }, signal);
+      const found = await getJson("v1/takes", { ...asked(state), limit: PAGE, offset: offset || "" }, signal);
       if (mine !== asked || signal.aborted) return;
       // A filter that was narrowed elsewhere, or a link from yesterday.
       if (!found.takes.length && found.total > 0 && offset > 0) return change({}, 0);
@@ -130,6 +139,7 @@ async function facets(inputs, state, signal) {
   const show = () => {
     choices(inputs.task, "all tasks", offer.tasks, state.task);
     choices(inputs.university, "all universities", offer.universities, state.university);
+    choices(inputs.split, "all splits", offer.splits, state.split);
     choices(inputs.extracted, "any or none", offer.encoders, state.extracted);
   };
   if (performance.now() - offer.at < 60_000) show();
@@ -143,8 +153,8 @@ async function facets(inputs, state, signal) {
       total = some.total;
     }
     const ids = all.flatMap((take) => take.encoders);
-    offer = { at: performance.now(), tasks: all.map((take) => take.task_name), universities: all.map((take) => take.university_name), encoders: [...encoders.map((e) => e.name), ...ids] };
-    for (const name of ["tasks", "universities", "encoders"]) offer[name] = [...new Set(offer[name])];
+    offer = { at: performance.now(), tasks: all.map((take) => take.task_name), universities: all.map((take) => take.university_name), splits: all.map((take) => take.split), encoders: [...encoders.map((e) => e.name), ...ids] };
+    for (const name of ["tasks", "universities", "splits", "encoders"]) offer[name] = [...new Set(offer[name])];
     show();
   } catch {
     // The filter by text is still there.

@@ -1,7 +1,7 @@
 """What an output holds: its versions (one per encoder_id) in words, with counts and sizes."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from service.report.table import Row
 from takestream import schema
 from takestream.catalogue import DAMAGED, EncoderFolder, folders_of
 from takestream.catalogue import Row as TakeRow
+from takestream.facts import Fact, matches
 from takestream.root import StoreFault, read_root
 from takestream.storage import S3Options
 from takestream.stores import encoder_id_of, read_roots
@@ -20,7 +21,10 @@ VERSIONS = (
     "encoder_id", "takes", "complete", "partial", "damaged", "clips", "valid", "streams", "size",
     "version",
 )  # fmt: skip
-TAKES = ("take", "take_uid", "encoder_id", "status", "clips", "valid", "size", "problems")
+TAKES = (
+    "take", "take_uid", "encoder_id", "status", "task", "split", "clips", "valid", "size",
+    "problems",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,20 @@ def version_row(version: Version) -> Row:
     )
 
 
+def chosen_rows(rows: Iterable[TakeRow], where: Sequence[tuple[Fact, str]]) -> list[TakeRow]:
+    """The rows whose facts are what was asked for.
+
+    Args:
+        rows: Of a catalogue.
+        where: As `takestream.facts.parse_condition` gives them.
+    """
+    return [
+        row
+        for row in rows
+        if all(matches(row[fact.column], wanted, fact.kind) for fact, wanted in where)
+    ]
+
+
 def take_row(row: TakeRow) -> Row:
     """One line of the list of takes."""
     problems = [
@@ -97,6 +115,8 @@ def take_row(row: TakeRow) -> Row:
         row["take_uid"],
         row["encoder_id"],
         row["status"],
+        row["task"] or "",
+        row["split"] or "",
         str(row["clips"] or 0),
         "?" if row["valid_clips"] is None else str(row["valid_clips"]),
         "?" if row["bytes"] is None else decimal(row["bytes"]),

@@ -241,6 +241,7 @@ class Client:
         task: str | None = None,
         university: str | None = None,
         extracted: str | None = None,
+        where: Sequence[str] = (),
     ) -> Iterator[TakeSummary]:
         """The data set's takes, asked for page by page as they are read.
 
@@ -249,8 +250,15 @@ class Client:
             task: Only takes of this task.
             university: Only takes of this university.
             extracted: Only takes with features of this preset or encoder_id.
+            where: `FACT=VALUE` with columns of `takestream.facts.COLUMNS`, such as `split=train`.
         """
-        asked = _asked(q=query, task=task, university=university, extracted=extracted)
+        asked = _asked(
+            q=query,
+            task=task,
+            university=university,
+            extracted=extracted,
+            where=list(where) or None,
+        )
         offset = 0
         while True:
             page = {**asked, "limit": PAGE, "offset": offset}

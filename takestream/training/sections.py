@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from takestream import schema
 from takestream.access import asked, shared_s3
+from takestream.facts import in_span
 from takestream.schema import Reason
 from takestream.storage import S3Options
 from takestream.stores import StoredTake, sources_of
@@ -269,6 +270,9 @@ def _read(
                 f"{take.uri}: chunks of {schema.VALID} or {schema.REASON} are missing;"
                 " `takestream verify` names them"
             )
+    if take.span is not None:
+        # Annotated segments need not follow each other: some between others may lie outside.
+        mask = mask & in_span(times[0], times[1], take.span)[:, None]
     features[~mask] = 0
     wanted = tuple(list(streams).index(name) for name in mine)
     texts: Any = group[schema.SEGMENT_LABEL] if labels else ()

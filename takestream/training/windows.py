@@ -18,7 +18,7 @@ from takestream.access import asked
 from takestream.storage import S3Options, as_uri
 from takestream.stores import StoredTake, choose_streams
 from takestream.takes import find_takes
-from takestream.training import sections, sharing
+from takestream.training import sections, selection, sharing
 from takestream.training.sections import Cut, Plan, Section
 
 if TYPE_CHECKING:
@@ -65,6 +65,12 @@ class Windows(IterableDataset[Sample]):
         whole_takes: One sample is a whole take instead; batch with `collate_fn=Windows.collate`,
             which pads.
         takes: Uids or names, all by default.
+        split: Only takes of this official split, or of these.
+        span: `task` for only the clips whose middle lies in the take's task; takes that do not say
+            when that is are left out with a warning.
+        group_by: A fact of takes, such as `participant_uid`: samples carry it as `group`, a text,
+            so that what belongs together can be kept on one side of a split. Takes that do not say
+            it are left out with a warning.
         streams: Names or patterns, all by default. Takes with none of them are left out with a
             warning.
         shuffle: Draw windows at random; otherwise take by take, in order.
@@ -89,6 +95,7 @@ class Windows(IterableDataset[Sample]):
 
     Attributes:
         streams: The streams of every sample, in their order: the same over the whole data set.
+        groups: By uid of a take, its group; empty without `group_by`.
 
     Raises:
         FileNotFoundError: There is no such folder, encoder or take; the message says what is there.
@@ -108,6 +115,9 @@ class Windows(IterableDataset[Sample]):
         step: int | None = None,
         whole_takes: bool = False,
         takes: str | Sequence[str] | None = None,
+        split: str | Sequence[str] | None = None,
+        span: Literal["take", "task"] = "take",
+        group_by: str | None = None,
         streams: str | Sequence[str] | None = None,
         shuffle: bool = True,
         seed: int = 0,
@@ -139,6 +149,8 @@ class Windows(IterableDataset[Sample]):
             raise ValueError(f"rank {rank} is not one of {world_size}")
         if dtype not in ("float32", "float16", "bfloat16"):
             raise ValueError(f"dtype is float32, float16 or bfloat16, not {dtype!r}")
+        if span not in ("take", "task"):
+            raise ValueError(f"span is take or task, not {span!r}")
         self._s3 = S3Options(profile, endpoint_url, anon=anon)
         self._cut = None if whole_takes else Cut(length, step)
         self._shuffle, self._seed, self._even, self._batch = shuffle, seed, even, batch_size
@@ -150,6 +162,14 @@ class Windows(IterableDataset[Sample]):
         found = asked(
             where, self._s3, lambda: find_takes(where, encoder, wanted, partial, self._s3)
         )
+        if split is not None:
+            splits = [split] if isinstance(split, str) else split
+            found = selection.of_splits(found, splits, where)
+        self.groups: dict[str, str] = {}
+        if group_by is not None:
+            found, self.groups = selection.by_group(found, group_by, where)
+        if span == "task":
+            found = asked(where, self._s3, lambda: selection.in_task(found, where, self._s3))
         self.streams = choose_streams(found, patterns)
         without = [take.name for take in found if set(self.streams).isdisjoint(take.streams)]
         if without:
@@ -235,9 +255,9 @@ class Windows(IterableDataset[Sample]):
             batch[name] = torch.full(shape, fill, dtype=first.dtype)
             for row, sample in enumerate(samples):
                 batch[name][row, : lengths[row]] = sample[name]
-        batch["take"] = [sample["take"] for sample in samples]
-        if schema.SEGMENT_LABEL in samples[0]:
-            batch[schema.SEGMENT_LABEL] = [sample[schema.SEGMENT_LABEL] for sample in samples]
+        for name in ("take", "group", schema.SEGMENT_LABEL):
+            if name in samples[0]:
+                batch[name] = [sample[name] for sample in samples]
         return batch
 
     def __getstate__(self) -> dict[str, Any]:
@@ -294,11 +314,9 @@ class Windows(IterableDataset[Sample]):
             if self._cut is not None:
                 first = self._cut.start(begin, take.clips)
                 stop = self._cut.stop(end - 1, take.clips)
-            return (
-                sections.read(take, first, stop, self.streams, self._s3, self._labels),
-                begin,
-                end,
-            )
+            first, stop = first + take.first, stop + take.first
+            found = sections.read(take, first, stop, self.streams, self._s3, self._labels)
+            return found, begin, end
 
         sections.zarr_store(self.takes[0].uri, self._s3)  # once, before there are threads
         pool = ThreadPoolExecutor(self._ahead, thread_name_prefix="takestream-windows")
@@ -320,6 +338,7 @@ class Windows(IterableDataset[Sample]):
         if self._cut is not None:
             start, stop = self._cut.start(window, take.clips), self._cut.stop(window, take.clips)
             length = self._cut.length
+        start, stop = start + take.first, stop + take.first
         n, rows = stop - start, slice(start - section.first, stop - section.first)
         values = torch.from_numpy(section.features[rows])
         mask = torch.from_numpy(section.mask[rows])
@@ -339,6 +358,8 @@ class Windows(IterableDataset[Sample]):
             times[name] = torch.full((length,), _FILL[name], dtype=torch.float64)
             times[name][:n] = torch.from_numpy(getattr(section, name)[rows])
         sample = {"features": features, "mask": valid, "clip": clip, **times, "take": take.uid}
+        if self.groups:
+            sample["group"] = self.groups[take.uid]
         if self._labels:
             said = list(section.labels[rows])
             sample[schema.SEGMENT_LABEL] = said + [""] * (length - n)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import GridSpec, Sampling, SegmentGridSpec
+from takestream.facts import in_span
 from workers.dataset.take import Segment
 
 Frames = NDArray[np.int64]
@@ -101,6 +102,7 @@ def make_grid(
     rate: Fraction,
     spec: GridSpec | SegmentGridSpec,
     segments: Sequence[Segment] = (),
+    span: tuple[float, float] | None = None,
 ) -> Grid:
     """The grid over a take of `frames` frame-aligned frames shot at `rate` frames per second.
 
@@ -112,6 +114,7 @@ def make_grid(
         rate: frames per second of the take.
         spec: how the take is cut.
         segments: in time order, for a `SegmentGridSpec`.
+        span: seconds `[start, end)`; only clips whose middle lies in it are kept.
 
     Raises:
         ValueError: a rate of nearly none.
@@ -122,6 +125,9 @@ def make_grid(
     source = _source(frames, rate / fps)
     starts = np.array(clip_starts(len(source), spec), dtype=np.int64)
     stops = np.minimum(starts + spec.window, len(source))
+    if span is not None:
+        inside = in_span(starts / float(fps), stops / float(fps), span)
+        starts, stops = starts[inside], stops[inside]
     return Grid(fps, len(source), spec.window, source, starts, stops)
 
 

@@ -5,11 +5,14 @@ Layout and fields: https://docs.ego-exo4d-data.org/data/metadata and …/data/ta
 
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from configs.schema import Resolution
+from takestream.errors import StorageError
 from takestream.storage import S3Options, join
 from workers.dataset.base import object_sizes
+from workers.dataset.captures import cameras_of, with_captures
 from workers.dataset.jsonlist import json_entries
 from workers.dataset.manifests import find_manifest
 from workers.dataset.regions import Reach
@@ -49,7 +52,7 @@ class EgoExo:
         s3: how to reach it.
         mirror: of a release, a partial copy whose whole files are read instead.
         buckets: how to reach some buckets, by patterns of their names.
-        annotated: read `annotations/splits.json` too.
+        annotated: splits or benchmarks are asked for, so something has to say which they are.
     """
 
     def __init__(
@@ -87,8 +90,18 @@ class EgoExo:
                 f"{self._uri}: it has no manifests, so it is no release that a mirror could be"
                 " laid over; leave --mirror out"
             )
+        released = manifest is not None
+        files = [partial(with_captures, root=self._uri, s3=s3)]
+        splits = partial(with_splits, root=self._uri, s3=s3, released=released)
         if self._annotated:
-            takes = with_splits(takes, self._uri, s3, released=manifest is not None)
+            takes = splits(takes, needed=True)
+        else:
+            files.append(partial(splits, needed=False))
+        for read in files:
+            try:
+                takes = read(takes)
+            except (ValueError, StorageError) as error:
+                odd.append(f"{error}; what it says of takes is left out")
         self._notes = tuple(odd)
         return takes
 
@@ -203,18 +216,14 @@ def _take(dataset: str, entry: Any, resolution: Resolution) -> Take:
         parent_task_id=number(entry.get("parent_task_id")),
         task_start=seconds(entry.get("task_start_sec")),
         task_end=seconds(entry.get("task_end_sec")),
+        cameras=cameras_of(capture),
     )
 
 
 def _streams(
     dataset: str, entry: Mapping[str, Any], resolution: Resolution, uid: str
 ) -> Iterator[Stream]:
-    listed = table(entry.get("capture")).get("cameras")
-    cameras = {
-        camera["cam_id"]: camera.get("is_ego")
-        for camera in (listed if isinstance(listed, list) else ())
-        if isinstance(camera, dict) and isinstance(camera.get("cam_id"), str)
-    }
+    worn = {camera.cam_id: camera.is_ego for camera in cameras_of(table(entry.get("capture")))}
     name, root_dir = entry.get("take_name"), entry.get("root_dir")
     if not isinstance(root_dir, str) or not root_dir:
         root_dir = join("takes", name if isinstance(name, str) and name else uid)
@@ -228,7 +237,7 @@ def _streams(
             facts = table(video)
             if flag(facts.get("is_collage")):
                 continue
-            ego = flag(cameras.get(cam_id))
+            ego = worn.get(clean(cam_id))
             others: tuple[str, ...] = ()
             if not isinstance(video, dict) and not missing(video):
                 where, note = None, f"takes.json has {_shown(video)} for it, no table"

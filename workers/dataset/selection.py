@@ -56,6 +56,11 @@ def selection_notes(takes: Sequence[Take], selection: Selection) -> list[str]:
             "--views goes by the cameras in takes.json; the downloader does not filter part"
             " downscaled_takes/448 by views, so a mirror of it may hold both"
         )
+    if selection.task_span and (unknown := sum(take.span is None for take in takes)):
+        notes.append(
+            f"of {unknown} takes the data set does not say when the task is done:"
+            " --task-span computes them whole"
+        )
     eyes = sum(s.camera_kind in LEFT_OUT for take in takes for s in take.streams)
     if eyes and not selection.kinds and not selection.streams:
         notes.append(
@@ -85,6 +90,10 @@ def _check_words(takes: Sequence[Take], selection: Selection) -> None:
     _known("task", selection.tasks, {take.task for take in takes if take.task})
     parents = {take.parent_task for take in takes if take.parent_task}
     _known("parent task", selection.parent_tasks, parents)
+    people = {take.participant_uid for take in takes if take.participant_uid}
+    _known("participant", selection.participants, people)
+    places = {take.physical_setting_uid for take in takes if take.physical_setting_uid}
+    _known("physical setting", selection.physical_settings, places)
     _known("university", selection.universities, {t.university for t in takes if t.university})
     for what in ("split", "benchmark"):
         given = [getattr(take, f"{what}s") for take in takes]
@@ -114,9 +123,16 @@ def _take_wanted(take: Take, selection: Selection) -> bool:
     return (
         (not uids or clean(take.uid) in uids or take.capture_uid in uids)
         and (not selection.take_names or take.name in selection.take_names)
-        and (not selection.tasks or _matches(take.task, selection.tasks))
-        and (not selection.parent_tasks or _matches(take.parent_task, selection.parent_tasks))
-        and (not selection.universities or _matches(take.university, selection.universities))
+        and all(
+            not asked or _matches(said, asked)
+            for said, asked in (
+                (take.task, selection.tasks),
+                (take.parent_task, selection.parent_tasks),
+                (take.university, selection.universities),
+                (take.participant_uid, selection.participants),
+                (take.physical_setting_uid, selection.physical_settings),
+            )
+        )
         and (
             not selection.captures
             or _matches(take.capture, selection.captures)
@@ -126,6 +142,7 @@ def _take_wanted(take: Take, selection: Selection) -> bool:
         and _passes(take.benchmarks, selection.benchmarks)
         and (not selection.narrated or take.narrated is True)
         and (not selection.validated or take.validated is True)
+        and (not selection.timesync_validated or take.timesync_validated is True)
     )
 
 

@@ -13,7 +13,9 @@ from workers.media.source import Source
 SPLITS = "annotations/splits.json"
 
 
-def with_splits(takes: Sequence[Take], root: str, s3: S3Options, *, released: bool) -> list[Take]:
+def with_splits(
+    takes: Sequence[Take], root: str, s3: S3Options, *, released: bool, needed: bool = True
+) -> list[Take]:
     """The takes with the splits and benchmarks that `annotations/splits.json` gives them.
 
     What a release's manifest says of a take stays, an empty list too; where it is silent (None)
@@ -24,15 +26,17 @@ def with_splits(takes: Sequence[Take], root: str, s3: S3Options, *, released: bo
         root: the data set's URI.
         s3: how to reach it.
         released: whether the takes have what a manifest says.
+        needed: whether splits or benchmarks were asked for.
 
     Raises:
-        DatasetError: there is no such file and no manifest, or it is no JSON object.
+        DatasetError: it is needed, and there is no such file and no manifest; or it is no JSON
+            object.
         StorageError: the storage cannot be read.
     """
     uri = join(root, SPLITS)
     facts = _read(uri, s3)
     if facts is None:
-        if not released:
+        if needed and not released:
             raise DatasetError(
                 f"{uri}: no such object, and without it nothing says which split or benchmark a"
                 " take is of; the downloader writes it with --parts annotations"

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from takestream.errors import ErrorKind, TakestreamError
+from takestream.facts import task_span
 
 
 class DatasetError(TakestreamError, ValueError):
@@ -73,6 +75,21 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Camera:
+    """One of the cameras that the data set lists for a take; what it does not say is None.
+
+    Attributes:
+        cam_id: its name.
+        is_ego: whether it is worn.
+        device: its sort, such as `aria` or `gopro`.
+    """
+
+    cam_id: str
+    is_ego: bool | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Take:
     """One activity seen by several cameras. Every word but uid and name may be missing (None).
 
@@ -88,6 +105,7 @@ class Take:
         task_start, task_end: seconds on the take's clock in which the task itself is done.
         splits, benchmarks: that it belongs to; None where the data set does not say, which a
             release's manifest means as "of any".
+        cameras: that its capture lists, with and without a video here.
     """
 
     uid: str
@@ -112,9 +130,13 @@ class Take:
     task_end: float | None = None
     splits: tuple[str, ...] | None = ()
     benchmarks: tuple[str, ...] | None = ()
+    cameras: tuple[Camera, ...] = ()
 
-    def facts(self) -> dict[str, str | int | float | bool | None]:
-        """What the data set says of it, JSON-able; what is absent or of another kind is None."""
+    def facts(self) -> dict[str, Any]:
+        """What the data set says of it, JSON-able, as `takestream.facts.FACTS` names it.
+
+        What is absent or of another kind is None.
+        """
         return {
             "take_uid": self.uid,
             "take_name": self.name,
@@ -134,7 +156,19 @@ class Take:
             "validated": self.validated,
             "timesync_validated": self.timesync_validated,
             "duration_sec": self.duration,
+            "split": self.splits[0] if self.splits and len(self.splits) == 1 else None,
+            "benchmarks": list(self.benchmarks) if self.benchmarks else None,
+            "cameras": {
+                camera.cam_id: {"is_ego": camera.is_ego, "device_type": camera.device}
+                for camera in self.cameras
+            }
+            or None,
         }
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """Seconds `[start, end)` of the task on the take's clock; None where it is not known."""
+        return task_span({"task_start_sec": self.task_start, "task_end_sec": self.task_end})
 
     def only(self, keys: Iterable[str]) -> "Take":
         """This take with just the streams in `keys`."""

@@ -16,7 +16,6 @@ from models.preprocess import frame_to_tensor, resize_and_crop
 from takestream.errors import ErrorKind, StorageError, StorageUnavailable
 from takestream.schema import Reason
 from workers.clock.clips import ClipBatch, ClipReader, ClipRequest, Decode, StreamInput
-from workers.clock.grid import make_grid
 from workers.clock.timeline import make_timeline
 from workers.dataset.base import source_of
 from workers.dataset.take import Take
@@ -242,8 +241,8 @@ class UnitExtractor:
                 raise away.with_traceback(None)
         grids = []
         for part, store in zip(ranges, stores, strict=True):
-            spec = self.recipe.targets[part.target].grid
-            grid = make_grid(probe.frames, probe.rate, spec, take.segments)
+            target = self.recipe.targets[part.target]
+            grid = self.recipe.grid(target, take, probe.frames, probe.rate)
             with self._forgetting(take):
                 if grid.clips != store.clips:
                     raise SourceChanged(

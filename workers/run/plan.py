@@ -12,7 +12,6 @@ from functools import cache
 
 from takestream.schema import COMPLETE
 from takestream.storage import join
-from workers.clock.grid import make_grid
 from workers.clock.probe import probe_take
 from workers.dataset.take import Take
 from workers.media.counters import Counters
@@ -134,7 +133,7 @@ def _share(
         store = TakeStore.open(uri, recipe.output_s3)
     except StoreNotFound:
         frames, rate = length()
-        grid = make_grid(frames, rate, target.grid, take.segments)
+        grid = recipe.grid(target, take, frames, rate)
         per_unit = clips_per_unit(recipe.job.store.unit_frames, target.grid, rate, grid)
         units = -(-grid.clips // per_unit)
         return _Share(grid.frames, grid.clips * len(streams), 0, units, frozenset(streams), probe)

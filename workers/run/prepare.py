@@ -9,9 +9,10 @@ from typing import Any
 from configs.schema import GridSpec, SegmentGridSpec
 from takestream import schema
 from takestream.errors import ErrorKind, StorageError
+from takestream.facts import NOTES
 from takestream.schema import COMPLETE
 from takestream.storage import S3Options
-from workers.clock.grid import Grid, make_grid
+from workers.clock.grid import Grid
 from workers.clock.probe import TakeProbe, probe_take
 from workers.dataset.base import Dataset
 from workers.dataset.take import Take
@@ -157,9 +158,11 @@ class _Found:
         sync: Synchronisation,
     ) -> None:
         """Make or extend the target's store and see what it lacks."""
-        grid = make_grid(probe.frames, probe.rate, target.grid, take.segments)
+        grid = recipe.grid(target, take, probe.frames, probe.rate)
         if not grid.clips:
             why = f"too short for one clip ({probe.frames} frames; the grid drops the tail)"
+            if (span := recipe.span(take)) is not None:
+                why = f"no clip lies in its task, {span[0]:g} to {span[1]:g} s"
             reason = f"{target.encoder_id}: {why}" if len(recipe.targets) > 1 else why
             self.failures.append(Failure(take.name, None, reason, ErrorKind.UNREADABLE))
             return
@@ -333,7 +336,8 @@ def problems_of(stores: Sequence[tuple[TakeStore, Target]]) -> dict[str, tuple[s
     found: dict[str, dict[str, list[str]]] = {}
     for store, target in stores:
         for stream, lines in store.attributes.get("problems", {}).items():
-            for line in lines:
+            # What the data set says against a take is a note in its stores, no outcome of a run.
+            for line in () if stream == NOTES else lines:
                 found.setdefault(stream, {}).setdefault(line, []).append(target.encoder.name)
     return {
         stream: tuple(

@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 
+from takestream.facts import NOTES, notes_of
 from takestream.schema import UNREAD
 from takestream.sync import TakeSync
 from takestream.version import own_version
@@ -41,6 +42,8 @@ def store_attributes(
     for name, line in ({} if sync is None else sync_problems(sync)).items():
         problems.setdefault(name, []).append(line)
     more: dict[str, Any] = {"segments": recipe.job.segments} if recipe.job.segments else {}
+    if recipe.job.select.task_span:
+        more["task_span"] = True
     if probe.unread:
         more[UNREAD] = sorted(probe.unread)
     if runtime:
@@ -68,7 +71,10 @@ def store_attributes(
             "versions": versions(),
             "git_commit": recipe.git_commit,
         },
-        "problems": {name: problems[name] for name in streams if name in problems},
+        "problems": {
+            **({NOTES: notes} if (notes := notes_of(take.facts())) else {}),
+            **{name: problems[name] for name in streams if name in problems},
+        },
         **({} if sync is None else {"sync": sync.facts()}),
     }
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from models.resolve import PREPROCESSING_VERSION, resolve_encoder
 from takestream.storage import S3Options, absolute
 from takestream.stores import make_encoder_id, store_uri
 from takestream.sync import SYNC_VERSION
+from workers.clock.grid import Grid, make_grid
 from workers.dataset.base import Dataset
 from workers.dataset.layouts import dataset_of
 from workers.dataset.segments import read_segments
+from workers.dataset.take import Take
 
 # Part of every `encoder_id`: raise it whenever decoding or colour conversion changes the pixels.
 PICTURE_VERSION = 1
@@ -98,6 +101,27 @@ class Recipe:
         """Where the store of a take and a target is; of the first target when none is given."""
         return store_uri(self.job.output, (target or self.target).encoder_id, take_uid)
 
+    def span(self, take: Take) -> tuple[float, float] | None:
+        """Seconds `[start, end)` of a take that clips are of; None for all of it.
+
+        A take whose task has no span in the data set is computed whole.
+        """
+        return take.span if self.job.select.task_span else None
+
+    def grid(self, target: Target, take: Take, frames: int, rate: Fraction) -> Grid:
+        """The clips of a take for a target.
+
+        Args:
+            target: one of the recipe's.
+            take: whole.
+            frames: of the take.
+            rate: frames per second of the take.
+
+        Raises:
+            ValueError: a rate of nearly none.
+        """
+        return make_grid(frames, rate, target.grid, take.segments, self.span(take))
+
     def quarter_turns(self, stream: str) -> int:
         """By how many quarter turns counter-clockwise the stream's pictures are turned."""
         for pattern, degrees in self.job.rotate.items():
@@ -141,8 +165,9 @@ def make_target(job: JobSpec, choice: EncoderChoice) -> Target:
 
     The `encoder_id` is a digest of all that decides what the features mean: the encoder's identity
     with the digest of its weights, the versions of preprocessing and picture making, the grid, the
-    videos' resolution, how they are turned, the timeline, and whether streams are shifted by what
-    is measured. Another of these is another folder, so nothing is overwritten.
+    videos' resolution, how they are turned, the timeline, whether the task's span alone is
+    computed, and whether streams are shifted by what is measured. Another of these is another
+    folder, so nothing is overwritten.
 
     Raises:
         SettingsError, ModelError, DatasetError, StorageError: as `make_recipe` does.
@@ -165,6 +190,8 @@ def make_target(job: JobSpec, choice: EncoderChoice) -> Target:
     }
     if job.timeline.kind != "frames":
         identity["timeline"] = job.timeline.model_dump(mode="json")
+    if job.select.task_span:
+        identity["span"] = "task"
     if job.sync.apply:
         identity["sync"] = {"measure": job.sync.measure, "version": SYNC_VERSION}
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))

@@ -151,12 +151,14 @@ def settings_changed(attributes: Mapping[str, Any], recipe: Recipe, target: Targ
             "resolution": provenance.get("resolution"),
             "rotation": {k: v for k, v in provenance.get("rotate", {}).items() if v},
             "timeline": provenance.get("timeline", {}).get("kind", "frames"),
+            "the task's span alone": bool(provenance.get("task_span")),
             "sync correction": bool(provenance.get("sync", {}).get("apply")),
         },
         {
             "resolution": job.select.resolution,
             "rotation": {k: v for k, v in job.rotate.items() if v},
             "timeline": job.timeline.kind,
+            "the task's span alone": job.select.task_span,
             "sync correction": job.sync.apply,
         },
     )

@@ -12,9 +12,6 @@ from takestream.catalogue import (
     COLUMNS,
     EACH,
     NAME,
-    REAL,
-    TEXT,
-    WHOLE,
     EncoderFolder,
     Row,
     changes_in,
@@ -24,6 +21,7 @@ from takestream.catalogue import (
     rows_in,
 )
 from takestream.errors import StorageError
+from takestream.facts import FLAG, LIST, REAL, TEXT, WHOLE
 from takestream.schema import COMPLETE
 from takestream.storage import S3Options, join, open_filesystem, translated
 from takestream.stores import is_encoder_id, list_stores, uid_of
@@ -152,7 +150,13 @@ def table_of(rows: Iterable[Row]) -> bytes:
 def _schema() -> "pyarrow.Schema":
     import pyarrow
 
-    types = {TEXT: pyarrow.string(), WHOLE: pyarrow.int64(), REAL: pyarrow.float64()}
+    types = {
+        TEXT: pyarrow.string(),
+        WHOLE: pyarrow.int64(),
+        REAL: pyarrow.float64(),
+        FLAG: pyarrow.bool_(),
+        LIST: pyarrow.list_(pyarrow.string()),
+    }
     fields = []
     for name, kind in COLUMNS.items():
         one = types[kind.removesuffix(EACH)]

@@ -6,7 +6,7 @@ Everything here may be repeated, by several processes at once, without harm.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any, Self
 
@@ -314,8 +314,12 @@ class TakeStore:
         """
         if own := _OWN_ATTRIBUTES & set(attributes):
             raise ValueError(f"the store keeps {', '.join(sorted(own))} itself")
+        self.change_attributes(lambda old: old.update(merged(old, attributes)))
+
+    def change_attributes(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change the attributes as they are now, by one PUT of the root; no array is touched."""
         self._require_writable()
-        self._metadata.change(lambda old: old.update(merged(old, attributes)))
+        self._metadata.change(change)
 
     def _lost_coordinates(self, keys: set[str]) -> set[str]:
         """Chunks of the clips' coordinates that a storage did not keep."""

@@ -221,7 +221,9 @@ def _clip_faults(store: TakeStore, keys: set[str]) -> Iterator[str]:
         yield "start_time does not run like start_frame"
     grid = store.attributes.get("grid")
     if isinstance(grid, dict) and {"window", "stride"} <= set(grid) and "segments" not in grid:
-        yield from _grid_faults(start, stop, begin, grid)
+        provenance = store.attributes.get("provenance")
+        cut = isinstance(provenance, dict) and bool(provenance.get("task_span"))
+        yield from _grid_faults(start, stop, begin, grid, cut=cut)
 
 
 def _grid_faults(
@@ -229,9 +231,13 @@ def _grid_faults(
     stop: NDArray[np.int64],
     begin: NDArray[np.float64],
     grid: dict[str, Any],
+    *,
+    cut: bool,
 ) -> Iterator[str]:
+    """Where the clips are not those of a grid; `cut`: those of the task's span alone are there."""
     window, stride = int(grid["window"]), int(grid["stride"])
-    regular = np.arange(len(start)) * stride
+    first = int(start[0]) if cut and (len(start) == 1 or start[0] % stride == 0) else 0
+    regular = first + np.arange(len(start)) * stride
     # With backpad the last clip covers the last frames, wherever the others end.
     body = slice(None, -1) if grid.get("tail") == "backpad" else slice(None)
     if (start[body] != regular[body]).any() or not 0 <= regular[-1] - start[-1] < stride:

@@ -1,6 +1,7 @@
 """Several targets of one job: one decoding, a store for each, each finished by itself."""
 
 import itertools
+import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import takestream
 from configs.schema import GridSpec
 from service.demo.footage import encode_video
 from takestream.schema import Reason
@@ -259,3 +261,37 @@ def test_features_differ_by_what_each_target_sees(tmp_path: Path) -> None:
     for features, frames in ((eight, 8), (four, 4)):
         expected = 40 + (grid.sampled(frames) // 2).mean(axis=1)
         assert np.abs(features - expected).max() < 3
+
+
+def _timed(job: Job, start: float, end: float) -> None:
+    listed = json.loads((job.root / "takes.json").read_text())
+    listed[0].update(task_start_sec=start, task_end_sec=end)
+    (job.root / "takes.json").write_text(json.dumps(listed))
+
+
+def test_only_the_span_of_the_task_is_computed(tmp_path: Path) -> None:
+    job = Job(tmp_path / "job", **BOTH)
+    _timed(job, 1.0, 2.6)
+    job.run()
+    whole = job.recipe
+    job.recipe = job.with_settings(select={"task_span": True}, **BOTH)
+    job.run()
+    for target, before in zip(job.recipe.targets, whole.targets, strict=True):
+        assert target.encoder_id != before.encoder_id
+        uris = [str(job.output / one.encoder_id / "u.zarr") for one in (target, before)]
+        found, everything = (takestream.open(uri).load() for uri in uris)
+        assert 0 < found.sizes["clip"] < everything.sizes["clip"]
+        assert found.in_task.values.all()
+        inside = everything.isel(clip=np.flatnonzero(everything.in_task.values))
+        np.testing.assert_array_equal(found.start_frame, inside.start_frame)
+        np.testing.assert_array_equal(found.features, inside.features)
+        assert verify(uris[0]).ok
+    assert job.run() == []
+
+
+def test_a_task_that_holds_no_clip_is_named(tmp_path: Path) -> None:
+    job = Job(tmp_path / "job", select={"task_span": True})
+    _timed(job, 3.31, 3.32)
+    _, prepared = job.prepare()
+    (failure,) = prepared.failures
+    assert failure.reason == "no clip lies in its task, 3.31 to 3.32 s"
