@@ -35,23 +35,52 @@ class Encoder(Record):
 
 
 @dataclass(frozen=True)
-class TakeSummary(Record):
-    """A take.
+class TakeFacts(Record):
+    """What the data set says of a take; None where it says nothing. See `takestream.facts`.
 
     Attributes:
         take_uid: The data set's id of the take.
         take_name: Its name, such as `cmu_bike01_2`.
+        task_start_sec, task_end_sec: Seconds on the take's clock in which the task is done.
         duration_sec: As the data set says it, in seconds.
-        streams: Names `<cam_id>_<stream>`.
-        encoders: The encoder_ids that have stores of it.
+        split: The official one.
+        cameras: By cam_id, `is_ego` and `device_type`.
+        notes: What the data set says against the take, in sentences.
     """
 
     take_uid: str
     take_name: str
     task_name: str | None = None
+    task_id: int | None = None
+    parent_task_name: str | None = None
+    parent_task_id: int | None = None
+    task_start_sec: float | None = None
+    task_end_sec: float | None = None
     university_name: str | None = None
+    participant_uid: str | None = None
+    physical_setting_uid: str | None = None
     capture_name: str | None = None
+    capture_uid: str | None = None
+    best_exo: str | None = None
+    is_narrated: bool | None = None
+    validated: bool | None = None
+    timesync_validated: bool | None = None
     duration_sec: float | None = None
+    split: str | None = None
+    benchmarks: list[str] | None = None
+    cameras: dict[str, dict[str, Any]] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TakeSummary(TakeFacts):
+    """A take.
+
+    Attributes:
+        streams: Names `<cam_id>_<stream>`.
+        encoders: The encoder_ids that have stores of it.
+    """
+
     streams: list[str] = field(default_factory=list)
     encoders: list[str] = field(default_factory=list)
 
@@ -104,23 +133,15 @@ class Store(Record):
 
 
 @dataclass(frozen=True)
-class TakeDetails(Record):
+class TakeDetails(TakeFacts):
     """A take with its streams and stores.
 
     Attributes:
-        take_uid: The data set's id of the take.
-        take_name: Its name, such as `cmu_bike01_2`.
-        duration_sec: As the data set says it, in seconds.
+        streams: With their videos.
         videos: Whether the service streams videos at all.
         sync: What was measured of its clocks, None where nothing was.
     """
 
-    take_uid: str
-    take_name: str
-    task_name: str | None = None
-    university_name: str | None = None
-    capture_name: str | None = None
-    duration_sec: float | None = None
     streams: list[Stream] = field(default_factory=list)
     videos: bool = True
     stores: list[Store] = field(default_factory=list)

@@ -1,6 +1,7 @@
 """What a data set says of a take, through the readers: splits, groups, the span of the task."""
 
 import warnings
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import takestream
+from takestream.client.records import TakeFacts
 from takestream.facts import COLUMNS, FACTS, fits, matches, notes_of, parse_condition, task_span
 from tests.support.feature_stores import facts_of, feature_store
 
@@ -131,5 +133,6 @@ def test_what_a_data_set_says_against_a_take_is_a_note() -> None:
     assert all(note.startswith("note: the data set says") for note in notes)
 
 
-def test_facts_are_named_once() -> None:
-    assert len({fact.name for fact in FACTS}) == len(FACTS)
+def test_the_wire_has_the_same_facts() -> None:
+    names = [field.name for field in fields(TakeFacts)]
+    assert names == [*(fact.name for fact in FACTS), "notes"]
