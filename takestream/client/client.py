@@ -252,16 +252,10 @@ class Client:
             extracted: Only takes with features of this preset or encoder_id.
             where: `FACT=VALUE` with columns of `takestream.facts.COLUMNS`, such as `split=train`.
         """
-        asked = _asked(
-            q=query,
-            task=task,
-            university=university,
-            extracted=extracted,
-            where=list(where) or None,
-        )
+        asked = _asked(q=query, task=task, university=university, extracted=extracted)
         offset = 0
         while True:
-            page = {**asked, "limit": PAGE, "offset": offset}
+            page = {**asked, "where": list(where), "limit": PAGE, "offset": offset}
             response = self._transport.ask("GET", "/v1/takes", params=page)
             found = _records(TakeSummary, response, "takes")
             yield from found
