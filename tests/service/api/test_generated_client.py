@@ -84,7 +84,8 @@ def test_takes_features_and_jobs_are_read_by_a_generated_client(url: str, genera
     assert isinstance(found, models.FeatureArrays)
     assert found.clip == [0, 1, 2, 3]
     assert len(found.features) == 4
-    jobs = generated("api.jobs.jobs").sync(client=client, status=["running"])
+    running = models.JobsStatusItem.RUNNING
+    jobs = generated("api.jobs.jobs").sync(client=client, status=[running])
     assert [job.job_id for job in jobs.jobs] == [ID]
     assert jobs.next_ is None
 
