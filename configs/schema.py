@@ -14,7 +14,9 @@ from configs.base import Settings
 from configs.budget import BudgetSpec
 from configs.keys import KeysSpec
 from configs.limits import LimitsSpec
+from configs.store import StoreSpec
 from configs.timing import SyncSpec, TimelineSpec
+from takestream.licence import UNKNOWN, Licence, in_short
 from takestream.masking import refuse_secrets
 from takestream.storage import S3Options
 
@@ -138,7 +140,7 @@ class EncoderSpec(Settings):
     preprocess: PreprocessSpec | None = None
     precision: Precision = "float32"
     grid: GridSpec = GridSpec()
-    licence: str = "unknown"
+    licence: str = UNKNOWN
     source: str = ""
 
     @property
@@ -220,17 +222,6 @@ class Selection(Settings):
         return data
 
 
-class StoreSpec(Settings):
-    """How features are stored.
-
-    unit_frames: frames of the take that one unit of work covers; a store keeps the clips per unit
-        that it was made with.
-    """
-
-    dtype: Literal["float16", "float32"] = "float16"
-    unit_frames: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
-
-
 class RunSpec(Settings):
     """How a job runs; nothing here changes a feature's meaning.
 
@@ -268,6 +259,8 @@ class JobSpec(Settings):
     mirror: a partial mirror of that release: what is there whole is read from it.
     buckets: how to reach some of the release's buckets, by patterns of their names, where `s3`
         does not reach them all: `{"egoexo-*": {profile: other}}`.
+    dataset_licence: under which licence its videos are used, by name and link; `NAME URL` may stand
+        for it. Without it the take's own (`licence` in `takes.json`), else that of the layout.
     output: URI under which the stores are written.
     encoders: one or more; all are fed from one decoding, each writes stores of its own. `encoder`
         is another word for it where there is only one: a preset's name, or settings.
@@ -295,6 +288,7 @@ class JobSpec(Settings):
     sync: SyncSpec = SyncSpec()
     select: Selection = Selection()
     rotate: dict[str, Literal[0, 90, 180, 270]] = Field(default_factory=dict)
+    dataset_licence: Licence | None = None
     mirror: Annotated[str, Field(min_length=1)] | None = None
     buckets: dict[str, S3Options] = Field(default_factory=dict)
     store: StoreSpec = StoreSpec()
@@ -321,7 +315,8 @@ class JobSpec(Settings):
 
     @model_validator(mode="after")
     def _no_secrets(self) -> Self:
-        places = (self.dataset, self.output, self.mirror, self.segments)
+        licence = self.dataset_licence.url if self.dataset_licence else None
+        places = (self.dataset, self.output, self.mirror, self.segments, licence)
         for uri in (*places, *(choice.weights for choice in self.encoders)):
             if uri is not None:
                 refuse_secrets(uri)
@@ -340,7 +335,7 @@ def in_full(data: Mapping[str, Any]) -> dict[str, Any]:
     """A job's settings without the short forms that people write.
 
     `encoder: name`, `encoder: {…}` and a list of these become `encoders`; `timeline: pts` and
-    `sync: apply` become mappings.
+    `sync: apply` become mappings, and so does `dataset_licence: NAME URL`.
 
     Raises:
         ValueError: both `encoder` and `encoders` are given.
@@ -358,6 +353,8 @@ def in_full(data: Mapping[str, Any]) -> dict[str, Any]:
         full["timeline"] = {"kind": full["timeline"]}
     if full.get("sync") in ("measure", "apply"):
         full["sync"] = {"measure": "all"} if full["sync"] == "measure" else {"apply": True}
+    if isinstance(full.get("dataset_licence"), str):
+        full["dataset_licence"] = in_short(full["dataset_licence"])
     return full
 
 

@@ -16,7 +16,9 @@ from configs.schema import ServeSpec
 from service.api.keys import KeyRing
 from service.engine.engine import Engine
 from service.features.catalogue import check_offer
+from takestream.licence import NOT_SAID
 from takestream.storage import absolute
+from workers.dataset.layouts import licence_of
 
 NAME = "takestream"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -88,7 +90,8 @@ def video_warning(spec: ServeSpec) -> str | None:
         return None
     return (
         f"on {spec.host} this service streams the data set's videos to other machines, where they"
-        " may only be seen under the data set's licence; --no-video switches videos off"
+        f" may only be seen under the data set's licence ({licence_of(spec.job) or NOT_SAID});"
+        " --no-video switches videos off"
     )
 
 

@@ -10,7 +10,8 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from configs.schema import EncoderChoice, GridChoice, Selection, StoreSpec
+from configs.schema import EncoderChoice, GridChoice, Selection
+from configs.store import StoreSpec
 from service.api.answers import JobsPage
 from service.api.context import Context, JobFollower, JobReader, Submitter
 from service.api.fields import LongText, ShortName, check_texts

@@ -15,7 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
 from configs.faults import did_you_mean, fault_line
-from configs.schema import GridChoice, JobSpec, Selection, StoreSpec
+from configs.schema import GridChoice, JobSpec, Selection
+from configs.store import StoreSpec
 from service.api.fields import PLAIN
 from service.api.metrics import METHODS
 from service.engine.client import EngineBusy

@@ -18,6 +18,7 @@ from service.jobs.driver import run_here
 from service.jobs.mend import set_aside_damage
 from service.report.console import print_json, print_json_list, result_console
 from service.report.inspect import describe_store, print_store
+from service.report.licences import NON_COMMERCIAL, is_non_commercial
 from service.report.listing import (
     ENCODERS,
     TAKES,
@@ -109,7 +110,12 @@ def encoders(found: Namespace) -> int:
     if found.form == "json":
         print_json(
             [
-                {**spec.model_dump(mode="json"), "default": name == default, "here": here[name]}
+                {
+                    **spec.model_dump(mode="json"),
+                    "default": name == default,
+                    "here": here[name],
+                    "non_commercial": is_non_commercial(spec),
+                }
                 for name, spec in presets.items()
             ]
         )
@@ -120,6 +126,8 @@ def encoders(found: Namespace) -> int:
     ]
     print_rows(ENCODERS, rows, form=found.form, spare=("weights", "licence", "input"))
     if found.form == "table":
+        named = [f"{name} ({s.licence})" for name, s in presets.items() if is_non_commercial(s)]
+        print(f"{NON_COMMERCIAL}: {', '.join(named)}", file=sys.stderr)
         print("here: its weights are on this machine, so it works offline", file=sys.stderr)
     return 0
 

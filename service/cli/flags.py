@@ -31,6 +31,7 @@ SETTINGS = {
     "tolerance": "timeline.tolerance",
     "sync": "sync",
     "rotate": "rotate",
+    "dataset_licence": "dataset_licence",
     "mirror": "mirror",
     "bucket_profiles": "buckets",
     "dtype": "store.dtype",
@@ -155,6 +156,10 @@ def add_job(
     parser.add_argument("--job", metavar="FILE.yaml", help="a job file; flags win over it")
     parser.add_argument("--dataset", metavar="URI", help=DATASET)
     parser.add_argument("--output", metavar="URI", help="where the stores go")
+    parser.add_argument(
+        "--dataset-licence", metavar="'NAME URL'",
+        help="of its videos, for the stores (default: the take's own, or the layout's)",
+    )  # fmt: skip
     add_filters(parser)
     group = parser.add_argument_group("encoder and grid")
     group.add_argument(

@@ -16,6 +16,7 @@ from service.jobs.choose import Chosen, choose_takes
 from service.jobs.expiry import key_life
 from service.report.console import print_json, result_console
 from service.report.estimate import Estimate, Work, estimate, range_words, size_words
+from service.report.licences import job_licences, licence_lines
 from service.report.listing import PLAN, plan_facts, planned_facts, planned_row
 from service.report.table import print_rows
 from workers.run.calibration import Calibration
@@ -45,6 +46,7 @@ def plan(found: Namespace) -> int:
     facts["estimate"] = None if costs is None else costs.facts()
     keys = key_life(job)
     facts["keys"] = None if keys is None else keys.facts()
+    facts["licences"] = job_licences(recipe, chosen)
     facts["memory_mib"] = {**asdict(memory), "warning": memory.warning}
     if found.form == "json":
         each = [planned_facts(take) for take in planned]
@@ -74,6 +76,8 @@ def plan(found: Namespace) -> int:
     if keys is not None:
         needed = None if costs is None else costs.hours[2]
         console.print(keys.words(needed), highlight=False, markup=False, soft_wrap=True)
+    for line in licence_lines(facts["licences"]):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if job.run.address is None and facts["clips_left"]:
         one = f"{memory.workers} worker{'s' if memory.workers > 1 else ''}"
         free = "" if memory.free is None else f"; {memory.free} MiB are free"

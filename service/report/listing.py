@@ -49,7 +49,8 @@ def take_facts(take: Take, sizes: Mapping[str, int | None]) -> dict[str, Any]:
         {**_facts(stream), "size": sizes.get(stream.uri) if stream.uri else None}
         for stream in take.streams
     ]
-    return {**_facts(take), "streams": streams}
+    licence = None if take.licence is None else take.licence.facts()
+    return {**_facts(take), "licence": licence, "streams": streams}
 
 
 def planned_row(take: PlannedTake) -> Row:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 import xarray as xr
 
-from configs.schema import JobSpec, StoreSpec
+from configs.schema import JobSpec
+from configs.store import StoreSpec
 from tests.fuzz import damage
 from tests.fuzz.cells import GRID, SPEC, WINDOW, CellEncoder, Vectors, clip_of, cosine, seen
 from tests.fuzz.films import FILMS, FRAMES, SISTER, Film, make_film

@@ -10,6 +10,7 @@ from typing import Any
 
 from configs.schema import Resolution
 from takestream.errors import StorageError
+from takestream.licence import Licence
 from takestream.storage import S3Options, join
 from workers.dataset.base import object_sizes
 from workers.dataset.captures import cameras_of, with_captures
@@ -34,6 +35,7 @@ from workers.dataset.words import (
 )  # fmt: skip
 from workers.media.source import ObjectIdentity, Source
 
+LICENCE = Licence("Ego-Exo4D license agreement", "https://ego4ddataset.com/egoexo-license/")
 # Entries of `frame_aligned_videos` that are made from cameras and are none.
 NOT_CAMERAS = frozenset({"collage", "best_exo"})
 # Of the entries that are left out.
@@ -217,6 +219,7 @@ def _take(dataset: str, entry: Any, resolution: Resolution) -> Take:
         task_start=seconds(entry.get("task_start_sec")),
         task_end=seconds(entry.get("task_end_sec")),
         cameras=cameras_of(capture),
+        licence=Licence.of(entry.get("licence")),
     )
 
 

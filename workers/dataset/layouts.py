@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 
 from configs.schema import JobSpec, Resolution, Selection
+from takestream.licence import Licence
 from takestream.storage import S3Options
 from workers.dataset.base import Dataset
-from workers.dataset.egoexo import EgoExo
+from workers.dataset.egoexo import LICENCE, EgoExo
 from workers.dataset.table import CameraTable
-from workers.dataset.take import DatasetError
+from workers.dataset.take import DatasetError, Take
 
 # By the end of the URI; a folder is Ego-Exo4D's.
 LAYOUTS: dict[str, Callable[[str, S3Options], Dataset]] = {
@@ -61,6 +62,16 @@ def dataset_of(job: JobSpec, resolution: Resolution | None = None) -> Dataset:
         buckets=job.buckets,
         annotated=needs_annotations(job.select),
     )
+
+
+def licence_of(job: JobSpec, take: Take | None = None) -> Licence | None:
+    """Under which licence the videos of a job, or of one take of it, are used.
+
+    What the job says; else what the take's own entry says; else that of the layout, as a folder
+    with `takes.json` is Ego-Exo4D's. None for a table of cameras of which nobody said.
+    """
+    said = job.dataset_licence or (take and take.licence)
+    return said or (None if is_file_layout(job.dataset) else LICENCE)
 
 
 def needs_annotations(selection: Selection) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from takestream.errors import ErrorKind, TakestreamError
 from takestream.facts import task_span
+from takestream.licence import Licence
 
 
 class DatasetError(TakestreamError, ValueError):
@@ -106,6 +107,7 @@ class Take:
         splits, benchmarks: that it belongs to; None where the data set does not say, which a
             release's manifest means as "of any".
         cameras: that its capture lists, with and without a video here.
+        licence: of its videos, where its own entry names one.
     """
 
     uid: str
@@ -131,6 +133,7 @@ class Take:
     splits: tuple[str, ...] | None = ()
     benchmarks: tuple[str, ...] | None = ()
     cameras: tuple[Camera, ...] = ()
+    licence: Licence | None = None
 
     def facts(self) -> dict[str, Any]:
         """What the data set says of it, JSON-able, as `takestream.facts.FACTS` names it.

@@ -10,11 +10,13 @@ from typing import Any
 import av
 
 from takestream.facts import NOTES, notes_of
+from takestream.licence import ATTRIBUTE
 from takestream.schema import UNREAD
 from takestream.sync import TakeSync
 from takestream.version import own_version
 from workers.clock.grid import Grid
 from workers.clock.probe import TakeProbe
+from workers.dataset.layouts import licence_of
 from workers.dataset.take import Take
 from workers.run.recipe import Recipe, Target
 from workers.run.synchronise import sync_problems
@@ -32,7 +34,8 @@ def store_attributes(
     runtime: str | None = None,
     sync: TakeSync | None = None,
 ) -> dict[str, Any]:
-    """The attributes of a new store, JSON-able: take, grid, encoder, provenance, problems, sync.
+    """The attributes of a new store, JSON-able: take, grid, encoder, provenance, problems, and,
+    where they are known, the licence of the videos and sync.
 
     `runtime` names what runs the network, and its version, where that is known; `sync` is what was
     measured, where it was.
@@ -50,6 +53,7 @@ def store_attributes(
         more["runtime"] = runtime
     if sync is not None:
         more["sync"] = recipe.job.sync.model_dump(mode="json")
+    licence = licence_of(recipe.job, take)
     return {
         "take": take.facts(),
         "grid": {
@@ -76,6 +80,8 @@ def store_attributes(
             **{name: problems[name] for name in streams if name in problems},
         },
         **({} if sync is None else {"sync": sync.facts()}),
+        # Not in the provenance: another licence is no reason to extract anything again.
+        **({} if licence is None else {ATTRIBUTE: licence.facts()}),
     }
 
 

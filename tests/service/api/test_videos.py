@@ -205,6 +205,7 @@ def test_a_service_for_others_says_that_it_streams_videos(
     if said is not None:
         assert str(settings["host"]) in said
         assert "--no-video" in said
+        assert "Ego-Exo4D license agreement, https://ego4ddataset.com/egoexo-license/" in said
 
 
 def test_links_lead_to_names_that_are_odd() -> None:

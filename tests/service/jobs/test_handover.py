@@ -9,7 +9,7 @@ from configs.schema import ServeSpec
 from service.jobs import claim, ownership
 from service.jobs.claim import NotOwner, host_of
 from service.jobs.ownership import Ownership
-from service.jobs.policy import resumed_job
+from service.jobs.policy import NotAllowed, checked_job, resumed_job
 from service.jobs.records import now
 from tests.support.jobs import (
     Work,
@@ -113,11 +113,15 @@ def test_a_record_says_nothing_that_a_caller_may_not_say(
         **good,
         "run": {**good["run"], "address": "evil:6379"},
         "s3": {**good["s3"], "endpoint_url": "http://evil"},
+        "dataset_licence": {"name": "free for all"},
         "encoders": [{**good["encoders"][0], "weights": "s3://evil/pickle", "frames": 4}],
     }
     job = resumed_job(foreign, spec)
     assert (job.run, job.s3, job.encoder.weights) == (spec.job.run, spec.job.s3, None)
+    assert job.dataset_licence is None
     assert job.encoder.frames == 4
+    with pytest.raises(NotAllowed, match="dataset_licence"):
+        checked_job({"dataset_licence": "free for all"}, spec, ("clip",))
     assert resumed_job(good, spec) == spec.job
 
     async def test() -> None:

@@ -70,6 +70,7 @@ def real_attributes():
             "resolution": "full",
             "rotate": {"aria*": 270},
         },
+        "dataset_licence": {"name": "terms", "url": "https://example.org/terms"},
         "problems": {"[red]cam01_0": ["shorter than the take: 560 frames, the take has 672"]},
     }
 
@@ -101,6 +102,10 @@ def test_facts_are_what_the_store_holds(tmp_path, place):
     assert third["video"] is None
     assert facts["problems"]["[red]cam01_0"][0].startswith("shorter than the take")
     assert facts["provenance"]["git_commit"] == COMMIT
+    assert facts["licences"]["dataset"] == real_attributes()["dataset_licence"]
+    assert facts["licences"]["encoder"] is None
+    assert "licence of videos" in (text := printed(facts, width=80))
+    assert "terms, https://example.org/terms" in text
     if place == "local":
         files = [path for path in Path(store.uri).rglob("*") if path.is_file()]
         assert facts["objects"] == len(files)

@@ -1,5 +1,6 @@
 """Which takes are stale, and why: each kind of change is named, and nothing else is."""
 
+import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from service.cli.main import run
+from takestream.licence import ATTRIBUTE, Licences
 from tests.support.brightness import STREAMS, Job, video
 from workers.dataset.egoexo import read_takes
 from workers.run.stale import TakeState, modified_since, only_changed, settings_changed, states
@@ -62,6 +64,28 @@ def test_weights_preprocessing_and_versions(done: Job) -> None:
     assert one.startswith("preprocessing resize 8 → ")
     (one,) = settings_changed(attributes, done.recipe, done.recipe.target)
     assert one.startswith("the version of preprocessing")
+
+
+def test_another_licence_makes_nothing_stale(done: Job) -> None:
+    """Neither does none, as in stores that were made before licences were kept."""
+    licence = {"dataset_licence": {"name": "ours", "url": "https://example.org/terms"}}
+    assert done.with_settings(**licence).encoder_ids == done.recipe.encoder_ids
+    store = next(done.output.glob("*/u.zarr/zarr.json"))
+    kept = store.read_text()
+    root = json.loads(kept)
+    assert root["attributes"].pop(ATTRIBUTE)["name"] == "Ego-Exo4D license agreement"
+    before = done.chunks(0)
+    try:
+        for text in (kept, json.dumps(root)):
+            store.write_text(text)
+            assert state(done, **licence).state == "current"
+            again = Job.__new__(Job)
+            again.__dict__ = {**done.__dict__, "recipe": done.with_settings(**licence)}
+            assert again.run() == []
+        assert Licences.of(done.dataset().attrs).dataset is None
+    finally:
+        store.write_text(kept)
+    assert done.chunks(0) == before
 
 
 def test_what_was_never_measured_is_stale_where_it_is_asked_for(done: Job) -> None:
