@@ -20,6 +20,7 @@ from takestream.access import asked
 from takestream.errors import StorageNotFound
 from takestream.facts import COLUMNS as FACTS
 from takestream.facts import FLAG, REAL, TEXT, WHOLE, value_of
+from takestream.licence import Licences
 from takestream.root import StoreFault, read_root
 from takestream.storage import S3Options, absolute, as_uri, join, open_filesystem, translated
 from takestream.stores import (
@@ -69,6 +70,9 @@ COLUMNS: Final[Mapping[str, str]] = {
     "sources": TEXT + EACH,
     "sync_reference": TEXT,
     "resolution": TEXT,
+    "dataset_licence": TEXT,
+    "dataset_licence_url": TEXT,
+    "encoder_licence": TEXT,
     "weights_sha256": TEXT,
     "clips_sha256": TEXT,
     "provenance_sha256": TEXT,
@@ -217,7 +221,9 @@ def row_of(uri: str, data: bytes) -> Row:
     bad, count = None if invalid is None else sum(invalid), sizes.clips * len(streams)
     sync = TakeSync.of(attributes)
     measured = {} if sync is None else sync.streams
-    encoder = attributes.get("encoder", {})
+    encoder, licences = attributes.get("encoder", {}), Licences.of(attributes)
+    # What a licence is called changes no feature.
+    made_with = {name: value for name, value in encoder.items() if name != "licence"}
     return row | {
         **{name: value_of(take, fact) for name, fact in FACTS.items()},
         "take_uid": uid_of(uri),
@@ -243,9 +249,12 @@ def row_of(uri: str, data: bytes) -> Row:
         "sources": [sources.get(name) for name in streams],
         "sync_reference": None if sync is None else sync.reference,
         "resolution": provenance.get("resolution"),
+        "dataset_licence": licences.dataset and licences.dataset.name,
+        "dataset_licence_url": licences.dataset and licences.dataset.url,
+        "encoder_licence": licences.encoder and licences.encoder.name,
         "weights_sha256": encoder.get("sha256"),
         "clips_sha256": attributes.get("clips_sha256"),
-        "provenance_sha256": _digest({"encoder": encoder, "provenance": provenance}),
+        "provenance_sha256": _digest({"encoder": made_with, "provenance": provenance}),
         "takestream": provenance.get("versions", {}).get("takestream"),
         "git_commit": provenance.get("git_commit"),
         "schema_version": str(attributes["schema_version"]),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from takestream import schema
 from takestream.facts import notes_of, task_span
+from takestream.licence import Licences
 from takestream.stores import is_ego
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ def _facts(dataset: "xarray.Dataset") -> Sequence[tuple[str, str]]:
         ("features", f"{features.sizes[schema.FEATURE]} numbers, {features.dtype}"),
         ("weights", ", ".join(filter(None, weights))),
         ("made by", ", ".join(filter(None, made))),
+        ("licences", Licences.of(attributes).words()),
     ]
     return [(name, words) for name, words in found if words]
 

@@ -75,8 +75,8 @@ class Licences:
         encoder: Of its encoder's weights; None where it is not known.
     """
 
-    dataset: Licence | None
-    encoder: Licence | None
+    dataset: Licence | None = None
+    encoder: Licence | None = None
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any]) -> Self:

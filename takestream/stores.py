@@ -17,6 +17,7 @@ from typing import Any
 
 from takestream import schema
 from takestream.errors import StorageNotFound
+from takestream.licence import Licences
 from takestream.storage import S3Options, absolute, join, open_filesystem, translated
 
 SUFFIX = ".zarr"
@@ -99,6 +100,7 @@ class StoredTake:
         sources: Each stream and a digest of its provenance; another one means other features.
         labelled: Whether its clips are segments, with names and labels.
         facts: What the data set says of the take; see `takestream.facts`.
+        licences: Of its videos and of its encoder.
         first: The first clip that is used.
         stop: The clip after the last one that is used; None for all.
         span: Seconds `[start, end)` in which the middles of the clips that are used lie.
@@ -117,6 +119,7 @@ class StoredTake:
     first: int = 0
     stop: int | None = None
     span: tuple[float, float] | None = None
+    licences: Licences = field(default_factory=Licences)
 
     @property
     def clips(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from takestream import schema
 from takestream.choice import are_empty, of_one_encoder
 from takestream.errors import StorageNotFound
+from takestream.licence import Licences
 from takestream.root import Root, arrays_named, read_root
 from takestream.storage import S3Options
 from takestream.stores import (
@@ -84,6 +85,7 @@ def _described(uri: str, root: Root) -> StoredTake:
         tuple(sources_of(root.attributes).items()),
         schema.SEGMENT_LABEL in arrays_named(root.attributes),
         dict(root.attributes.get("take", {})),
+        licences=Licences.of(root.attributes),
     )
 
 

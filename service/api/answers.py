@@ -119,7 +119,7 @@ class FeatureArrays(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     attributes: dict[str, Any] = Field(
-        description="take, grid, encoder, provenance and problems, as in a store"
+        description="take, grid, encoder, provenance, problems and licence, as in a store"
     )
     stream: list[str]
     clip: list[int] = Field(description="numbers in the take")

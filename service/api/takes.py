@@ -20,10 +20,12 @@ from takestream.client.records import Encoder, Store, TakeDetails, TakeSummary
 from takestream.client.records import Stream as StreamFacts
 from takestream.errors import StorageError
 from takestream.facts import fits, notes_of, parse_condition
+from takestream.licence import Licences
 from takestream.protocol import TAKES_PER_PAGE
 from takestream.schema import COMPLETE, PARTIAL
 from takestream.stores import preset_of
 from takestream.sync import TakeSync
+from workers.dataset.layouts import licence_of
 from workers.dataset.take import Take
 
 router = APIRouter(tags=["takes"])
@@ -132,8 +134,14 @@ async def take_detail(take: TakeName, context: Context, caller: Reader) -> TakeD
     ]
     # Stores of one take are measured alike; an older one may not have been.
     sync = next((store.sync for store in stores if store.sync), None)
-    videos = context.spec.videos
-    return TakeDetails(**_facts(found), streams=streams, videos=videos, stores=stores, sync=sync)
+    return TakeDetails(
+        **_facts(found),
+        streams=streams,
+        videos=context.spec.videos,
+        dataset_licence=licence_of(context.spec.job, found),
+        stores=stores,
+        sync=sync,
+    )
 
 
 def _facts(take: Take) -> dict[str, Any]:
@@ -175,6 +183,7 @@ def _store(context: ApiContext, take: Take, encoder_id: str) -> Store | None:
         # Other folders in the output may be damaged or foreign; the take is listed all the same.
         return named(status=DAMAGED, clips=0, clips_done=0, problems={"store": [str(error)]})
     total = store.clips * len(store.streams)
+    licences = Licences.of(opened.attributes)
     return named(
         status=store.status,
         streams=list(store.streams),
@@ -182,4 +191,6 @@ def _store(context: ApiContext, take: Take, encoder_id: str) -> Store | None:
         clips_done=total - sum((gap.stop - gap.start) * len(gap.streams) for gap in gaps),
         problems=opened.attributes.get("problems", {}),
         sync=TakeSync.of(opened.attributes),
+        dataset_licence=licences.dataset,
+        encoder_licence=licences.encoder,
     )

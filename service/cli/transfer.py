@@ -2,13 +2,16 @@
 
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
 
+from configs.load import SettingsError
 from service.report.console import print_json
-from service.transfer.exports import Exported, ExportJob, export_to
+from service.transfer.exports import Exported, ExportJob, export_to, licences_in
 from service.transfer.imports import Imported, ImportJob, import_to
 from service.transfer.official import HDF5, SUFFIXES
 from service.transfer.segments import Pooled, PoolingJob, pool_to
 from service.transfer.stored import Chosen, choose_stores
+from takestream.licence import Licence, in_short
 from takestream.storage import S3Options, absolute, join
 from workers.dataset.layouts import open_dataset
 from workers.dataset.segments import read_segments
@@ -59,6 +62,7 @@ def export(found: Namespace) -> int:
         "output": absolute(found.output), **job.facts(), "takes": result.takes,
         "written": result.done, "invalid_clips": result.invalid,
         "takes_left_out": list(chosen.left_out), "odd_names": sorted(result.names),
+        "licences": licences_in(chosen.takes),
     }  # fmt: skip
     if found.json:
         print_json(facts)
@@ -72,6 +76,7 @@ def export(found: Namespace) -> int:
                 "readers that split names at '_' into three cannot take these streams apart: "
                 + ", ".join(sorted(result.names))
             )
+        print("\n".join(_licence_lines(chosen)))
     return _ending(chosen)
 
 
@@ -81,7 +86,15 @@ def import_(found: Namespace) -> int:
     takes = {}
     if found.dataset:
         takes = {take.uid: take for take in open_dataset(found.dataset, s3=s3).takes()}
-    job = ImportJob(absolute(found.source), found.name, takes, s3)
+    job = ImportJob(
+        absolute(found.source),
+        found.name,
+        takes,
+        s3,
+        found.dataset,
+        _licence("--dataset-licence", found.dataset_licence),
+        _licence("--encoder-licence", found.encoder_licence),
+    )
 
     def tell(result: Imported) -> None:
         print(f"progress takes={result.done}/{result.takes}", file=sys.stderr)
@@ -105,6 +118,22 @@ def import_(found: Namespace) -> int:
         for name, why in result.left_out.items():
             print(f"left out: {name}: {why}")
     return 1 if any(name.endswith((*SUFFIXES, *HDF5)) for name in result.left_out) else 0
+
+
+def _licence(flag: str, text: str | None) -> Licence | None:
+    if text is None:
+        return None
+    parts = in_short(text)
+    try:
+        return Licence(str(parts["name"]), parts["url"])
+    except ValueError as error:
+        raise SettingsError(f"{flag}: {error}") from None
+
+
+def _licence_lines(chosen: Chosen) -> Iterator[str]:
+    """The licences of what was exported, each pair once, for a person."""
+    for licences in dict.fromkeys(take.licences for take in chosen.takes):
+        yield f"licences: {licences.words()}"
 
 
 def _ending(chosen: Chosen) -> int:

@@ -39,6 +39,14 @@ def add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset", metavar="URI", help="tells how long takes are, and which cameras are worn"
     )
+    parser.add_argument(
+        "--dataset-licence", metavar="'NAME URL'", help="of the videos (default: of --dataset)"
+    )
+    parser.add_argument(
+        "--encoder-licence",
+        metavar="'NAME URL'",
+        help="of the encoder's weights, where it is known",
+    )
     add_storage(parser)
     add_output_storage(parser)
 

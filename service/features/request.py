@@ -16,6 +16,7 @@ from service.features.cache import OpenStore
 from service.features.catalogue import Variant
 from service.features.encoding import TakeFeatures
 from takestream.errors import ErrorKind, TakestreamError
+from takestream.licence import ATTRIBUTE as LICENCE
 from takestream.sync import TakeSync
 from workers.dataset.take import Take
 
@@ -93,12 +94,17 @@ class FeaturePlan:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """The store's attributes; provenance, problems and `sync` only of these streams."""
+        """The store's attributes, the licence of its videos too.
+
+        Provenance, problems and `sync` are those of these streams alone.
+        """
         found = {name: self.store.attributes.get(name, {}) for name in CARRIED}
         streams = self.request.streams
         provenance = dict(found["provenance"])
         provenance["streams"] = _only(provenance.get("streams", {}), streams)
         answer = {**found, "provenance": provenance, "problems": _only(found["problems"], streams)}
+        if (licence := self.store.attributes.get(LICENCE)) is not None:
+            answer[LICENCE] = licence
         if (sync := TakeSync.of(self.store.attributes)) is not None:
             facts = sync.facts()
             answer["sync"] = {**facts, "streams": _only(facts["streams"], streams)}

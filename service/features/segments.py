@@ -9,6 +9,7 @@ import numpy as np
 from service.features.block import Array, Clips
 from service.features.encoding import TakeFeatures, dumped, encoded, npz
 from service.transfer.pooling import members
+from takestream.licence import ATTRIBUTE as LICENCE
 from takestream.protocol import NPZ
 
 
@@ -95,7 +96,9 @@ def encode_segments(
         where = np.ix_(result.numbers, [names.index(name) for name in result.streams])
         features[where], valid[where] = result.vectors, result.valid
         takes[result.attributes["take"]["take_uid"]] = {
-            name: result.attributes[name] for name in ("take", "provenance", "problems")
+            name: result.attributes[name]
+            for name in ("take", "provenance", "problems", LICENCE)
+            if name in result.attributes
         }
     encoder = {"encoder": results[0].attributes["encoder"]} if results else {}
     attributes = {**encoder, "takes": takes, "pooling": "mean"}

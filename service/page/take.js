@@ -67,7 +67,7 @@ export async function takePage(place, { parameter, query, signal }) {
     if (streams.length) wall.element.after(seekBar(player));
     if (features) left.append(features);
   }
-  right.append(factsPanel(take), extractPanel(take, offered.encoders, Boolean(store), signal));
+  right.append(factsPanel(take), licencePanel(take, store), extractPanel(take, offered.encoders, Boolean(store), signal));
   wall?.layout();
 }
 
@@ -118,6 +118,13 @@ function headline(take, store) {
 }
 
 const panel = (title, ...children) => h("section", { class: "panel", "aria-label": title }, h("h2", {}, title), children);
+
+// Of the videos as they are shown, and of the encoder whose features are.
+function licencePanel(take, store) {
+  const named = (one) => (one?.url ? h("a", { href: one.url, target: "_blank", rel: "noopener noreferrer" }, one.name) : one?.name || "not said");
+  const encoder = store ? [h("dt", {}, "Encoder"), h("dd", {}, named(store.encoder_licence))] : [];
+  return panel("Licences", h("dl", { class: "said" }, h("dt", {}, "Videos"), h("dd", {}, named(take.dataset_licence)), encoder));
+}
 
 // What the data set says of the take: what is not said is left out.
 function factsPanel(take) {

@@ -5,7 +5,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -92,7 +92,7 @@ def export_to(
         StorageError: stores or output cannot be read or written.
     """
     target = Objects(output, s3)
-    written = _written(target, job.facts())
+    written, said = _written(target, job.facts())
     there = target.listing()
     result = Exported(len(job.stores.takes))
     result.names = {name for name in job.stores.streams if name.count("_") != 1}
@@ -113,7 +113,14 @@ def export_to(
     finally:
         if result.done:
             _save(target, job, written)
+    if not result.done and said != licences_in(job.stores.takes):
+        _save(target, job, written)
     return result
+
+
+def licences_in(takes: Iterable[StoredTake]) -> list[dict[str, Any]]:
+    """The licences of these stores, each pair of `dataset` and `encoder` once, JSON-able."""
+    return [licences.facts() for licences in dict.fromkeys(take.licences for take in takes)]
 
 
 class _Files:
@@ -187,6 +194,7 @@ class _Hdf5:
                 features, lost = stream_features(store, stream, self._job)
                 made = file.create_dataset(name, data=features)
                 # Only a data set that is whole has it.
+                made.attrs["licences"] = json.dumps(take.licences.facts())
                 made.attrs["store"] = digest
                 invalid += lost
         return invalid
@@ -264,7 +272,8 @@ def _parquet(
         invalid += lost
     out = io.BytesIO()
     whole = pa.concat_tables(tables)
-    facts = {b"takestream": json.dumps(job.facts()).encode()}
+    said = {**job.facts(), "licences": take.licences.facts()}
+    facts = {b"takestream": json.dumps(said).encode()}
     pyarrow.parquet.write_table(whole.replace_schema_metadata(facts), out, compression="zstd")
     return out.getvalue(), invalid
 
@@ -275,11 +284,11 @@ def _digest(attributes: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _written(target: Objects, facts: Mapping[str, Any]) -> dict[str, str]:
-    """By take, the digest of the store that an export was made from."""
+def _written(target: Objects, facts: Mapping[str, Any]) -> tuple[dict[str, str], Any]:
+    """By take, the digest of the store that an export was made from; and the licences it names."""
     data = target.get(SIDECAR)
     if data is None:
-        return {}
+        return {}, None
     try:
         said = parse_json(data)
         differ = [name for name, value in facts.items() if said.get(name) != value]
@@ -291,8 +300,10 @@ def _written(target: Objects, facts: Mapping[str, Any]) -> dict[str, str]:
             f"{target.uri} holds something else (other {', '.join(differ)}): remove it, or choose"
             " another --output"
         )
-    return takes
+    return takes, said.get("licences")
 
 
 def _save(target: Objects, job: ExportJob, written: Mapping[str, str]) -> None:
-    target.put(SIDECAR, json.dumps({**job.facts(), "takes": dict(written)}, indent=1).encode())
+    licences = licences_in(job.stores.takes)
+    facts = {**job.facts(), "licences": licences, "takes": dict(written)}
+    target.put(SIDECAR, json.dumps(facts, indent=1).encode())

@@ -23,9 +23,11 @@ from service.transfer.official import (
     parse_file,
     split_name,
 )
+from takestream.licence import ATTRIBUTE, Licence
 from takestream.schema import COMPLETE, Reason
 from takestream.storage import S3Options, join
 from takestream.stores import make_encoder_id, store_uri
+from workers.dataset.layouts import own_licence
 from workers.dataset.take import DatasetError, Stream, Take
 from workers.media.source import ObjectIdentity, Source
 from workers.store.errors import StoreNotFound
@@ -46,12 +48,25 @@ class ImportJob:
         name: of the encoder, such as `omnivore_video`.
         takes: of the data set by uid, where one is given: names, lengths, which cameras are worn.
         s3: how to reach the files.
+        dataset: URI of that data set.
+        licence, encoder_licence: of the videos and of the encoder, where somebody says them; the
+            videos' is the data set's own otherwise.
     """
 
     source: str
     name: str
     takes: Mapping[str, Take]
     s3: S3Options
+    dataset: str | None = None
+    licence: Licence | None = None
+    encoder_licence: Licence | None = None
+
+    def attributes(self, take: Take | None) -> dict[str, Any]:
+        """The licence of a take's videos, as an attribute of its store; empty if not known."""
+        found = self.licence
+        if found is None and self.dataset is not None:
+            found = own_licence(self.dataset, take)
+        return {} if found is None else {ATTRIBUTE: found.facts()}
 
 
 @dataclass
@@ -237,6 +252,8 @@ def _write(
         "where its last clip lies is not known: the files do not say how long the take is"
     )  # fmt: skip
     streams = {stream.key: stream for stream in take.streams} if take else {}
+    said = job.encoder_licence
+    known = {} if said is None else {"licence": said.name, "source": said.url or ""}
     layout = StoreLayout(
         streams=tuple(arrays),
         dim=next(iter(arrays.values())).shape[1],
@@ -258,7 +275,7 @@ def _write(
                 "window": WINDOW, "stride": STRIDE, "tail": "backpad", "frames": int(stop[-1]),
                 "clips": clips, "padded": bool(frames is not None and frames < WINDOW),
             },
-            "encoder": {"name": job.name, "encoder_id": encoder_id, "family": "imported"},
+            "encoder": {"name": job.name, "encoder_id": encoder_id, "family": "imported", **known},
             "provenance": {
                 "imported": {
                     "files": {key: file.facts() for key, file in files.items()},
@@ -273,6 +290,7 @@ def _write(
                 key: words for key, array in arrays.items()
                 if (words := _problems(len(array), clips, unsure))
             },
+            **job.attributes(take),
         },
     )  # fmt: skip
     store = TakeStore.create(uri, layout, s3)

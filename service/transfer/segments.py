@@ -17,6 +17,7 @@ import zarr
 from numpy.typing import NDArray
 
 from configs.load import SettingsError
+from service.transfer.exports import licences_in
 from service.transfer.official import npy_bytes
 from service.transfer.pooling import Pooling, pooled
 from service.transfer.stored import Chosen, StoredFeatures, blocks
@@ -213,7 +214,14 @@ def _create(
 ) -> None:
     streams, dim = job.stores.streams, job.stores.takes[0].dim
     group = zarr.create_group(
-        store, zarr_format=3, overwrite=True, attributes={**attributes, "status": MAKING}
+        store,
+        zarr_format=3,
+        overwrite=True,
+        attributes={
+            **attributes,
+            "licences": licences_in(take for take, _, _ in rows),
+            "status": MAKING,
+        },
     )
     dims = ("segment", "stream", *(("sample",) if samples else ()), "feature")
     group.create_array(
@@ -251,7 +259,8 @@ def _to_npy(
 ) -> Pooled:
     facts = job.facts()
     if _found(target, SIDECAR, facts) is None:
-        target.put(SIDECAR, json.dumps(facts, indent=1).encode())
+        said = {**facts, "licences": licences_in(take for take, _, _ in rows)}
+        target.put(SIDECAR, json.dumps(said, indent=1).encode())
     there = target.listing()
     result = Pooled(len(rows))
     by_take: dict[str, list[int]] = {}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from takestream.licence import Licence
 from takestream.protocol import Record
 from takestream.sync import TakeSync
 
@@ -114,6 +115,8 @@ class Store(Record):
         clips_done: Clips × streams that are there.
         problems: By stream, sentences.
         sync: What was measured of the take's clocks, None where nothing was.
+        dataset_licence: Of the videos that it was made from; likewise `encoder_licence` of the
+            encoder's weights. None where it does not say.
     """
 
     encoder_id: str
@@ -125,11 +128,15 @@ class Store(Record):
     clips_done: int | None = None
     problems: dict[str, list[str]] = field(default_factory=dict)
     sync: TakeSync | None = None
+    dataset_licence: Licence | None = None
+    encoder_licence: Licence | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
         """From JSON. Raises KeyError."""
-        return super().of({**values, "sync": TakeSync.of(values)})
+        names = ("dataset_licence", "encoder_licence")
+        licences = {name: Licence.of(values.get(name)) for name in names}
+        return super().of({**values, **licences, "sync": TakeSync.of(values)})
 
 
 @dataclass(frozen=True)
@@ -139,11 +146,13 @@ class TakeDetails(TakeFacts):
     Attributes:
         streams: With their videos.
         videos: Whether the service streams videos at all.
+        dataset_licence: Under which the videos are used now, None where nobody says.
         sync: What was measured of its clocks, None where nothing was.
     """
 
     streams: list[Stream] = field(default_factory=list)
     videos: bool = True
+    dataset_licence: Licence | None = None
     stores: list[Store] = field(default_factory=list)
     sync: TakeSync | None = None
 
@@ -154,6 +163,7 @@ class TakeDetails(TakeFacts):
             "streams": [Stream.of(entry) for entry in values.get("streams") or []],
             "stores": [Store.of(entry) for entry in values.get("stores") or []],
             "sync": TakeSync.of(values),
+            "dataset_licence": Licence.of(values.get("dataset_licence")),
         }
         return super().of({**values, **parts})
 

@@ -327,7 +327,10 @@ def test_videos_that_are_switched_off_are_said_to_be(page: Page) -> None:
     with page.between(off):
         page.go("#/takes/beta_meadow01_2")
         page.wait("document.querySelectorAll('.tile.dead').length === 3")
+        page.wait("document.querySelector('section[aria-label=Licences]')")
         assert set(page.texts(".tile-why")) == {"Videos are switched off at this service."}
+        links = "[...document.querySelectorAll('section[aria-label=Licences] a')].map(a => a.href)"
+        assert page.js(links)[0] == "https://creativecommons.org/licenses/by/3.0/"
         # The clock runs without them, for the timeline.
         page.press(Keys.END)
         assert page.js(f"{PLAYER}.time") > 6

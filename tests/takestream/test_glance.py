@@ -26,6 +26,7 @@ def test_cameras_validity_and_provenance_at_a_glance(tmp_path: Path) -> None:
         "  features: 16 numbers, float16",
         "  weights: w, SHA-256 abababababab…",
         "  made by: takestream 9.1, commit cccccccccc",
+        "  licences: videos: not said; encoder: not said",
         "  aria01_rgb  ego  37 of 37 clips valid",
         "  cam01_0     ego  35 of 37 clips valid",
         "              2 of 37 clips are invalid: 2 with a missing frame",

@@ -70,8 +70,14 @@ def licence_of(job: JobSpec, take: Take | None = None) -> Licence | None:
     What the job says; else what the take's own entry says; else that of the layout, as a folder
     with `takes.json` is Ego-Exo4D's. None for a table of cameras of which nobody said.
     """
-    said = job.dataset_licence or (take and take.licence)
-    return said or (None if is_file_layout(job.dataset) else LICENCE)
+    return job.dataset_licence or own_licence(job.dataset, take)
+
+
+def own_licence(uri: str, take: Take | None = None) -> Licence | None:
+    """What the data set at `uri` itself says, as `licence_of` has it."""
+    if take is not None and take.licence is not None:
+        return take.licence
+    return None if is_file_layout(uri) else LICENCE
 
 
 def needs_annotations(selection: Selection) -> bool:

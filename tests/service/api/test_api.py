@@ -22,6 +22,8 @@ from service.api.negotiation import accepted, matches
 from service.api.problems import Problem
 from service.app import checked
 from service.features.cache import StoredFeatures
+from takestream.client.records import TakeDetails
+from takestream.licence import ATTRIBUTE, Licence
 from takestream.storage import S3Options
 from takestream.sync import StreamSync, TakeSync
 from workers.run.recipe import make_recipe
@@ -318,6 +320,31 @@ def test_a_take_knows_its_stores_as_they_are_now(root: Path) -> None:
     finally:
         shutil.rmtree(copy.parent)
     assert len(client.get("/v1/takes/one").json()["stores"]) == 1
+
+
+def test_licences_are_told_with_a_take_and_with_its_features(root: Path) -> None:
+    client = client_of(root)
+    take = client.get("/v1/takes/one").json()
+    assert take["dataset_licence"]["name"] == "Ego-Exo4D license agreement"
+    (store,) = take["stores"]
+    assert (store["dataset_licence"], store["encoder_licence"]) == (None, None)
+    answered = client.get(FEATURES, headers={"Accept": KINDS[0]}).json()
+    assert ATTRIBUTE not in answered["attributes"]
+    licence = Licence("terms", "https://example.org/terms")
+    encoder = {"licence": "MIT", "source": "https://example.org/net"}
+    path = next((root / "out").glob("*/uid-1.zarr"))
+    before = (path / "zarr.json").read_text()
+    store = TakeStore.open(str(path), writable=True)
+    store.update_attributes(**{ATTRIBUTE: licence.facts(), "encoder": encoder})
+    try:
+        client = client_of(root)
+        details = TakeDetails.of(client.get("/v1/takes/one").json())
+        assert details.stores[0].dataset_licence == licence
+        assert details.stores[0].encoder_licence == Licence("MIT", "https://example.org/net")
+        answered = client.get(FEATURES, headers={"Accept": KINDS[0]}).json()
+        assert answered["attributes"][ATTRIBUTE] == licence.facts()
+    finally:
+        (path / "zarr.json").write_text(before)
 
 
 def test_what_was_measured_of_a_take_is_told(root: Path) -> None:

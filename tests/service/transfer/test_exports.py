@@ -22,10 +22,12 @@ from service.transfer.exports import ExportJob, export_to
 from service.transfer.imports import Imported, ImportJob, import_to, official_clips
 from service.transfer.official import NoFeatures, as_features, parse_file, split_name
 from service.transfer.stored import choose_stores
+from takestream.licence import ATTRIBUTE, Licence, Licences
 from takestream.storage import S3Options
 from tests.support.features import features_of, make_features, official_starts
 from tests.support.release import StandIn
 from tests.support.takestores import die_after
+from workers.dataset.egoexo import LICENCE
 from workers.dataset.layouts import open_dataset
 from workers.dataset.take import DatasetError
 from workers.store.verify import verify
@@ -128,6 +130,67 @@ def test_an_export_goes_on_and_follows_its_stores(
             np.testing.assert_array_equal(file["uid-tea_gp04_0"], features_of(500, 7))
 
 
+TERMS = Licence("terms", "https://example.org/terms")
+
+
+def say_licence(output: str) -> None:
+    """Have the store of one take say under which licence its videos were used."""
+    root = Path(output) / "tiny-0123456789" / "uid-tea.zarr" / "zarr.json"
+    said = json.loads(root.read_text())
+    said["attributes"][ATTRIBUTE] = TERMS.facts()
+    root.write_text(json.dumps(said))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_export_names_the_licences_of_its_stores(output: str, tmp_path: Path, form: Any) -> None:
+    target, sidecar = tmp_path / "out", tmp_path / "out" / exports.SIDECAR
+    assert export_to(job(output, form), str(target), S3).done == 2
+    none = {"dataset": None, "encoder": None}
+    assert json.loads(sidecar.read_text())["licences"] == [none]
+    # An export of before licences were kept gets them without any take being written again.
+    say_licence(output)
+    told = {**none, "dataset": TERMS.facts()}
+    before = json.loads(sidecar.read_text())
+    sidecar.write_text(json.dumps({k: v for k, v in before.items() if k != "licences"}))
+    assert export_to(job(output, form), str(target), S3).done == 0
+    now = json.loads(sidecar.read_text())
+    assert now.pop("licences") == [none, told]
+    assert now == {k: v for k, v in before.items() if k != "licences"}
+    whole = tmp_path / "whole"
+    export_to(job(output, form), str(whole), S3)
+    if form == "hdf5":
+        with h5py.File(whole / "features.hdf5") as file:
+            assert json.loads(file["uid-tea_cam01_0"].attrs["licences"]) == told
+    if form == "parquet":
+        facts = pq.read_schema(whole / "uid-tea.parquet").metadata[b"takestream"]
+        assert json.loads(facts)["licences"] == told
+
+
+def test_the_commands_tell_and_take_licences(
+    output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say_licence(output)
+    assert run(["export", output, "--output", str(tmp_path / "pt")]) == 0
+    assert f"licences: videos: {TERMS}; encoder: not said" in capsys.readouterr()[0]
+    command = ["import", str(tmp_path / "pt"), "--name", "omnivore", "--output"]
+    assert run([*command, str(tmp_path / "bare")]) == 0
+    own = [
+        "--dataset-licence",
+        "terms https://example.org/terms",
+        "--encoder-licence",
+        "CC-BY-NC-4.0",
+    ]
+    assert run([*command, str(tmp_path / "said"), *own]) == 0
+    assert run([*command, str(tmp_path / "bad"), "--dataset-licence", " "]) == 2
+    assert "--dataset-licence: a licence's name" in capsys.readouterr()[1]
+
+    def licences(folder: str) -> Licences:
+        return Licences.of(xr.open_zarr(next((tmp_path / folder).glob("*/uid-tea.zarr"))).attrs)
+
+    assert licences("bare") == Licences()
+    assert licences("said") == Licences(TERMS, Licence("CC-BY-NC-4.0"))
+
+
 def test_what_does_not_fit_float16(tmp_path: Path) -> None:
     make_features(tmp_path, "uid-x", 64, {"cam01_0": 70_000})
     with pytest.raises(SettingsError, match="too large for float16: --dtype float32"):
@@ -136,7 +199,8 @@ def test_what_does_not_fit_float16(tmp_path: Path) -> None:
 
 def imported(source: str, output: str, *, dataset: str | None = None, **more: Any) -> Imported:
     takes = {t.uid: t for t in open_dataset(dataset).takes()} if dataset else {}
-    return import_to(ImportJob(source, more.get("name", "omnivore_video"), takes, S3), output, S3)
+    name = more.get("name", "omnivore_video")
+    return import_to(ImportJob(source, name, takes, S3, dataset), output, S3)
 
 
 @pytest.mark.parametrize("form", ["pt", "npy", "hdf5"])
@@ -158,6 +222,7 @@ def test_there_and_back(output: str, tmp_path: Path, form: Any) -> None:
             np.testing.assert_array_equal(one[name], other[name])
         assert other.attrs["take"]["take_name"] == uid.removeprefix("uid-")
         assert set(other.attrs["provenance"]["imported"]["files"]) == set(one.stream.values)
+        assert other.attrs[ATTRIBUTE] == LICENCE.facts()
     assert imported(source, back, dataset=str(tmp_path / "data")).done == 0
     make_features(output, "uid-new", 64, {"Aria_rgb": 1})
     assert "uid-new" not in str(result)

@@ -88,6 +88,7 @@ def test_one_store_of_all_takes(output: str, annotations: str, target: str) -> N
     assert found.attrs["status"] == "complete"
     assert found.attrs["encoder_id"] == ENCODER_ID
     assert found.attrs["segments_sha256"] == read_segments(annotations).digest
+    assert found.attrs["licences"] == [{"dataset": None, "encoder": None}]
 
 
 def test_the_other_poolings(output: str, annotations: str, tmp_path: Path) -> None:

@@ -159,6 +159,22 @@ def test_counts_and_sources(tmp_path: Path) -> None:
     assert (row["window"], row["stride"], row["fps"]) == (32, 16, 30.0)
 
 
+def test_licences_are_columns_and_change_no_digest(tmp_path: Path) -> None:
+    encoder = {"sha256": "ab" * 32, "licence": "MIT", "source": "https://example.org/net"}
+    licence = {"name": "terms", "url": "https://example.org/terms"}
+    said: dict[str, dict[str, object]] = {
+        "none": {"encoder": {"sha256": "ab" * 32, "source": "https://example.org/net"}},
+        "both": {"encoder": encoder, "dataset_licence": licence},
+    }
+    for uid, attributes in said.items():
+        TakeStore.create(f"{tmp_path}/{ENCODER}/{uid}.zarr", make_layout(**attributes))
+    both, none = takestream.ls(tmp_path).sort_values("take_uid").to_dict("records")
+    assert (both["dataset_licence"], both["dataset_licence_url"]) == tuple(licence.values())
+    assert both["encoder_licence"] == "MIT"
+    assert pandas.isna([none["dataset_licence"], none["encoder_licence"]]).all()
+    assert both["provenance_sha256"] == none["provenance_sha256"]
+
+
 def test_anything_that_reads_parquet_reads_it(tmp_path: Path) -> None:
     folder = made(str(tmp_path), "a", "b")
     refresh(folder, S3Options())
