@@ -78,6 +78,7 @@ bench: install ## the benchmarks; ratios taken in one run
 	$(BIN)/python -m tests.benchmarks.memory --minutes 1 5
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.service
+	$(BIN)/python -m tests.benchmarks.evaluate
 	$(BIN)/python -m tests.benchmarks.windows
 	$(BIN)/python -m tests.benchmarks.startup
 

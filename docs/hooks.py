@@ -37,7 +37,7 @@ REFERENCE = {
             "workers.media", "workers.dataset", "workers.store", "workers.clock", "workers.sync",
             "workers.run",
             "service.api", "service.features", "service.engine", "service.jobs",
-            "service.transfer", "service.report",
+            "service.transfer", "service.evaluate", "service.report",
             "service.demo", "service.cli",
         )
     },

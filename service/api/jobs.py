@@ -22,7 +22,7 @@ from service.features.encoding import dumped
 from service.jobs.listing import JobQuery
 from service.jobs.policy import checked_job
 from service.jobs.records import JobRecord, is_job_id, is_short_id, whole_id
-from service.report.run import find_report, html_of
+from service.report.run import evaluations_of, find_report, html_of
 from takestream.protocol import (
     END_EVENT,
     EVENTS,
@@ -235,10 +235,12 @@ async def report(
     output = absolute(str(known.spec.get("output", "")))
     if known.report is None or not known.report.startswith(f"{output}/"):
         raise Unknown(f"job '{known.job_id}' has no report yet: it is written when the job ends")
-    _, found = await asyncio.to_thread(find_report, known.report, context.spec.job.reach_output)
+    s3 = context.spec.job.reach_output
+    uri, found = await asyncio.to_thread(find_report, known.report, s3)
     if form == "json":
         return JSONResponse(found)
-    return HTMLResponse(await asyncio.to_thread(html_of, found), headers={CSP: ONLY_ITSELF})
+    page = await asyncio.to_thread(lambda: html_of(found, evaluations_of(uri, s3)))
+    return HTMLResponse(page, headers={CSP: ONLY_ITSELF})
 
 
 @router.get(

@@ -30,6 +30,7 @@ EXAMPLES = {
     ),
     "ls": "takestream ls s3://mine/features --takes --format csv",
     "facts": "takestream facts s3://mine/features --where split=train 'task=Cooking*'",
+    "evaluate": "takestream evaluate s3://mine/features/OLD_ID s3://mine/features/NEW_ID",
     "diff": "takestream diff s3://mine/features/ENCODER_ID s3://other/features/ENCODER_ID",
     "report": "takestream report s3://mine/features --html run.html",
     "prune": "takestream prune s3://mine/features --encoder ENCODER_ID",

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from service.cli.evaluate_flags import add_evaluate
 from service.cli.flags import (
     DATASET,
     Parser,
@@ -75,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 # Commands with a module of their name.
 OF_THEIR_OWN = (
-    "calibrate", "completion", "doctor", "facts", "keys", "report", "reprocess", "sync", "verify",
+    "calibrate", "completion", "doctor", "evaluate", "facts", "keys", "report", "reprocess",
+    "sync", "verify",
 )  # fmt: skip
 
 
@@ -212,6 +214,8 @@ def build_parser() -> Parser:
     add_release(sync)
     add_storage(sync)
 
+    evaluate = add_evaluate(commands)
+
     segments = commands.add_parser("segments", help="pool stored clips over annotated segments")
     add_segments(segments)
     export = commands.add_parser("export", help="stores as official .pt, HDF5, .npy or Parquet")
@@ -283,6 +287,7 @@ def build_parser() -> Parser:
         prune,
         report,
         sync,
+        evaluate,
         segments,
         export,
         imports,
@@ -298,7 +303,7 @@ def build_parser() -> Parser:
         demo,
     ):
         command.add_argument("--json", action="store_true", help="machine-readable, on stdout")
-    for command in (takes, plan, encoders, verify, ls, facts, diff, jobs):
+    for command in (takes, plan, encoders, verify, ls, facts, diff, evaluate, jobs):
         command.add_argument(
             "--format", dest="form", choices=("table", "csv", "json"), default="table",
             help="of the output; a pipe gets a line a row",

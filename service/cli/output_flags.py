@@ -95,6 +95,10 @@ def add_reprocess(parser: argparse.ArgumentParser) -> None:
         "--sample", type=int, default=20, metavar="N",
         help="takes on which it is measured how features moved; 0: none",
     )  # fmt: skip
+    parser.add_argument(
+        "--labels", default="parent_task", metavar="WORD|FILE",
+        help="on which both versions are judged at the end, as `evaluate` does; none: not at all",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="say what would be done")
     add_job(parser)
 

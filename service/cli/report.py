@@ -5,7 +5,7 @@ from pathlib import Path
 
 from service.cli.outputs import storage_of
 from service.report.console import print_json
-from service.report.run import find_report, html_of
+from service.report.run import evaluations_of, find_report, html_of
 from service.report.table import print_rows
 
 _STAGES = ("stage", "seconds")
@@ -17,7 +17,8 @@ def report(found: Namespace) -> int:
     uri, facts = find_report(found.where, storage_of(found))
     if found.html:
         path = Path(found.html)
-        path.write_text(html_of(facts), encoding="utf-8")
+        page = html_of(facts, evaluations_of(uri, storage_of(found)))
+        path.write_text(page, encoding="utf-8")
         print(path)
         return 0
     if found.json:

@@ -5,13 +5,14 @@ from argparse import Namespace
 from typing import Any
 
 from configs.load import SettingsError
+from service.cli.evaluate import compared
 from service.cli.flags import overrides
 from service.jobs.driver import run_here
 from service.jobs.reprocess import Again, Moved, again, moved
 from service.report.console import print_json, result_console
 from service.report.progress import progress_display
 from service.report.summary import print_summary, report_facts
-from takestream.storage import S3Options, absolute
+from takestream.storage import S3Options, absolute, join
 from workers.run.plan import plan
 
 
@@ -33,9 +34,20 @@ def reprocess(found: Namespace) -> int:
     recipe = todo.chosen.recipe
     sample = max(0, found.sample)
     results = moved(recipe, absolute(where), todo.old, old_s3, sample) if sample else []
+    judged: list[str] = []
+    if finished.end.exit_code == 0 and found.labels != "none":
+        before = join(absolute(where), todo.old)
+        judged = [
+            line
+            for encoder_id in recipe.encoder_ids
+            for line in compared(
+                before, old_s3, join(recipe.job.output, encoder_id), recipe.output_s3, found.labels
+            )
+        ]
     if found.json:
         facts = report_facts(recipe, finished.report)
-        print_json({**facts, "report": finished.where, "moved": [one.facts() for one in results]})
+        moves = [one.facts() for one in results]
+        print_json({**facts, "report": finished.where, "moved": moves, "judged": judged})
         return finished.end.exit_code
     console = result_console()
     print_summary(recipe, finished.report, console, finished.where)
@@ -43,6 +55,8 @@ def reprocess(found: Namespace) -> int:
         console.print()
         for line in _lines(one):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for line in judged:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     return finished.end.exit_code
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 from rich.filesize import decimal
 
+from service.evaluate.results import kept
 from takestream.errors import StorageError, StorageNotFound
 from takestream.storage import S3Options, absolute, join
 from workers.run.history import STAGES
@@ -26,12 +27,13 @@ _LEFT, _WIDTH = 260.0, 740.0
 _NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z\.json")
 
 
-def html_of(facts: Mapping[str, Any]) -> str:
+def html_of(facts: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]] = ()) -> str:
     """The page of a report.
 
     Args:
         facts: As `service.report.summary.report_facts` gives them; reports of earlier versions,
             which lack `history`, have no timeline.
+        evaluations: As `service.evaluate.results.kept` gives them.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("service.report", ""), autoescape=True, trim_blocks=True
@@ -53,6 +55,7 @@ def html_of(facts: Mapping[str, Any]) -> str:
         slowest=[_slow(unit) for unit in history.get("slowest") or ()],
         troubles=troubles[:_MOST_ROWS],
         more_troubles=max(0, len(troubles) - _MOST_ROWS),
+        evaluations=evaluations,
         settings=json.dumps(settings, indent=2, ensure_ascii=False),
     )
 
@@ -84,6 +87,19 @@ def find_report(where: str, s3: S3Options) -> tuple[str, dict[str, Any]]:
     except ValueError as error:
         raise StorageError(f"{uri} is no report of a run: {error}") from None
     return uri, facts
+
+
+def evaluations_of(uri: str, s3: S3Options) -> list[dict[str, Any]]:
+    """The evaluations beside the stores that a report is of.
+
+    Args:
+        uri: Of the report.
+        s3: How to reach it.
+
+    Raises:
+        StorageError: The storage fails.
+    """
+    return kept(uri.rpartition(f"/{REPORTS}/")[0], s3)
 
 
 def _newest(where: str, s3: S3Options) -> str:

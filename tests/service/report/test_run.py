@@ -67,6 +67,22 @@ def test_a_report_of_before_has_no_timeline() -> None:
     assert "No unit was computed" in html_of(old)
 
 
+def test_evaluations_beside_the_stores_are_a_section() -> None:
+    share = {"value": 0.8312, "low": 0.7, "high": 0.9}
+    row = {
+        "view": "ego", "probe": "linear probe", "samples": 40, "takes": 40, "top1": share,
+        "top5": None, "macro_f1": share, "mean_ap": None, "majority": share, "shuffled": None,
+    }  # fmt: skip
+    evaluation = {
+        "encoder_id": "tiny-0123456789", "rows": [row], "leaks": ["a <leak>"], "classes": ["A"],
+        "groups": 4, "folds": 4, "left_out": {"takes without a label": 3}, "refused": [],
+        "notes": [], "settings": {"labels": "task", "group_by": "take_uid", "folds": "grouped"},
+    }  # fmt: skip
+    page = html_of(facts(), [evaluation])
+    for words in ("on task", "83.1 [70.0, 90.0]", "Leak: a &lt;leak&gt;", "3 takes without"):
+        assert words in page, words
+
+
 def test_the_newest_report_of_an_output_is_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
