@@ -26,7 +26,7 @@ REFERENCE = {
         f"takestream.{name}"
         for name in (
             "schema", "sync", "root", "protocol", "storage", "errors", "stores", "reader",
-            "dataset", "tree", "catalogue", "client", "training",
+            "dataset", "tree", "facts", "catalogue", "client", "training",
         )
     ],
     "service": ["service.app", "service.serve", "service.errors"],

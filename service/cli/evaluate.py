@@ -78,8 +78,10 @@ def compared(a: str, a_s3: S3Options, b: str, b_s3: S3Options, labels: str) -> l
     """Which of two versions does better, in lines for a person; why not, where nothing can be said.
 
     Args:
-        a, b: Folders of encoders.
-        a_s3, b_s3: How to reach them.
+        a: Folder of an encoder.
+        a_s3: How to reach it.
+        b: Folder of another.
+        b_s3: How to reach that.
         labels: As `Settings.labels`.
     """
     settings = Settings(labels)
