@@ -88,9 +88,12 @@ def video_warning(spec: ServeSpec) -> str | None:
     """What to say before other machines can play videos of the data set; None where none can."""
     if spec.host in LOOPBACK or not spec.videos:
         return None
+    # The takes, of which each may name its own, are not read yet.
+    also = "" if spec.job.dataset_licence else "; a take may name another"
+    licence = f"{licence_of(spec.job) or NOT_SAID}{also}"
     return (
         f"on {spec.host} this service streams the data set's videos to other machines, where they"
-        f" may only be seen under the data set's licence ({licence_of(spec.job) or NOT_SAID});"
+        f" may only be seen under the data set's licence ({licence});"
         " --no-video switches videos off"
     )
 
