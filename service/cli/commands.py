@@ -5,7 +5,7 @@ from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
-from configs.load import encoder_presets, load_job, parse
+from configs.load import SettingsError, encoder_presets, load_job, parse
 from configs.schema import EncoderChoice, Selection, ServeSpec
 from models.weights import is_here
 from service.cli.flags import dataset_job, flags_of, overrides
@@ -103,7 +103,17 @@ def extract(found: Namespace) -> int:
 
 
 def encoders(found: Namespace) -> int:
-    """List the presets; which one is the default, and which have their weights here."""
+    """List the presets; which one is the default, and which have their weights here.
+
+    Raises:
+        SettingsError: `--record` or `--weights` without `--check`.
+    """
+    if found.check is not None:
+        from service.cli.check import check_encoders  # torch takes seconds to import
+
+        return check_encoders(found)
+    if found.record or found.weights:
+        raise SettingsError("--record and --weights are for a check: give --check NAME too")
     presets = encoder_presets()
     default = EncoderChoice().preset
     here = {name: is_here(spec.weights) for name, spec in presets.items()}

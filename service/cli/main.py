@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from service.cli.encoder_flags import add_encoders
 from service.cli.evaluate_flags import add_evaluate
 from service.cli.flags import (
     DATASET,
@@ -179,7 +180,8 @@ def build_parser() -> Parser:
     )
     add_reprocess(reprocess)
 
-    encoders = commands.add_parser("encoders", help="list the encoder presets")
+    encoders = commands.add_parser("encoders", help="list the encoder presets, or check them")
+    add_encoders(encoders)
 
     inspect = commands.add_parser("inspect", help="look at a store")
     inspect.add_argument("store", metavar="STORE", help="a .zarr store")

