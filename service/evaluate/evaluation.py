@@ -310,14 +310,18 @@ def _worst(samples: Samples, judged: Judged) -> Iterator[tuple[str, float, int, 
 
 
 def _dealt_anew(samples: Samples, seed: int) -> NDArray[np.float32]:
-    """The labels with those of each participant given to another, in the order of their samples."""
+    """The labels with those of each participant given to another, in any order.
+
+    In their own order they may be those that were there: of people who do the same, one after the
+    other, as the steps of a recipe are done.
+    """
     random = np.random.default_rng([seed, 1])
     order = np.argsort(samples.people, kind="stable")
     rows = np.split(order, np.cumsum(np.bincount(samples.people[order]))[:-1])
     rows = [mine for mine in rows if len(mine)]
     found = np.empty_like(samples.labels)
     for mine, number in zip(rows, random.permutation(len(rows)), strict=True):
-        found[mine] = samples.labels[np.resize(rows[number], len(mine))]
+        found[mine] = samples.labels[random.permutation(np.resize(rows[number], len(mine)))]
     return found
 
 

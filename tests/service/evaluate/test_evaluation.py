@@ -191,3 +191,21 @@ def test_the_command(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "say where it is by --output" in capsys.readouterr().err
     assert run(["evaluate", f"{tmp_path}/weak-0123456789", "--labels", "participant"]) == 2
     assert "0 of 16 classes are of two or more participant_uids" in capsys.readouterr().err
+
+
+def test_shuffled_labels_of_people_who_all_do_the_same_in_turn_are_at_chance(
+    tmp_path: Path,
+) -> None:
+    random = np.random.default_rng(0)
+    for number in range(60):
+        who, task = divmod(number, 5)
+        take = facts_of(f"t{number:02}", task_name=f"step {task}", participant_uid=f"p{who}")
+        features = random.normal(size=(1, 1, DIM))
+        features[..., task] += 6
+        feature_store(str(tmp_path), take, features, ["aria01_rgb"])
+    found = judged(str(tmp_path), labels="task")
+    for row in found.rows:
+        assert row.top1.value > 0.9
+        assert row.shuffled is not None
+        assert row.shuffled.value < 0.45
+    assert found.leaks == ()
