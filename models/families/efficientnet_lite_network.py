@@ -1,4 +1,4 @@
-"""The network of EfficientNet-Lite0, folded and laid out for speed."""
+"""The networks of EfficientNet-Lite0 and Lite2, folded and laid out for speed."""
 
 import torch
 from efficientnet_lite_pytorch import EfficientNet
@@ -9,19 +9,26 @@ from configs.schema import EncoderSpec
 from models.errors import ModelError
 from models.weights import Checkpoint
 
+# By the channels that the last convolution takes, which tell the networks apart.
+VARIANTS = {320: "EfficientNet-Lite0", 352: "EfficientNet-Lite2"}
+
 
 def build_network(spec: EncoderSpec, checkpoint: Checkpoint) -> nn.Module:
     """The network: float [B, T, 3, H, W] → [B, 1280], the mean over frames of pooled features.
 
-    Raises ModelError when the weights are not those of EfficientNet-Lite0.
+    Raises ModelError when the weights are not those of EfficientNet-Lite0 or Lite2.
     """
-    network = EfficientNet.from_name("efficientnet-lite0")
+    tensors = checkpoint.state_dict()
+    head = tensors.get("_conv_head.weight")
+    channels = head.shape[1] if head is not None and head.ndim == 4 else None
+    name = VARIANTS.get(channels or 320, "EfficientNet-Lite0")
+    network = EfficientNet.from_name(name.lower())
     try:
-        network.load_state_dict(checkpoint.state_dict())
+        network.load_state_dict(tensors)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise ModelError(
-            f"encoder '{spec.name}': '{checkpoint.uri}' are not EfficientNet-Lite0 weights: {first}"
+            f"encoder '{spec.name}': '{checkpoint.uri}' are not {name} weights: {first}"
         ) from error
     return _PooledFrames(network.eval())
 

