@@ -128,13 +128,13 @@ function licencePanel(take, store) {
 
 // What the data set says of the take: what is not said is left out.
 function factsPanel(take) {
-  const task = take.task_start_sec === null || take.task_end_sec === null ? null : `${duration(take.task_start_sec)} to ${duration(take.task_end_sec)}`;
+  const task = take.task_start_sec == null || take.task_end_sec == null ? null : `${duration(take.task_start_sec)} to ${duration(take.task_end_sec)}`;
   const worn = Object.entries(take.cameras || {}).map(([name, camera]) => `${name}${camera.device_type ? ` (${camera.device_type})` : ""}`);
   const said = [
     ["Scenario", take.parent_task_name], ["Task done", task], ["Split", take.split], ["Benchmarks", (take.benchmarks || []).join(", ")],
     ["Participant", take.participant_uid], ["Place", take.physical_setting_uid], ["Capture", take.capture_name], ["Best exo camera", take.best_exo], ["Cameras", worn.join(", ")],
   ].filter(([, words]) => words);
-  const notes = take.notes.map((words) => h("p", { class: "hint" }, words));
+  const notes = (take.notes || []).map((words) => h("p", { class: "hint" }, words));
   return panel("What the data set says", ...notes, h("dl", { class: "said" }, said.flatMap(([name, words]) => [h("dt", {}, name), h("dd", {}, words)])));
 }
 

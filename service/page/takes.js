@@ -9,7 +9,7 @@ const PAGE = 50;
 const FIELDS = ["q", "task", "university", "split", "extracted"];
 
 // What the filter asks the service for: a word of the form fact=value goes by the take's facts.
-function asked({ q, split, ...state }) {
+function queryOf({ q, split, ...state }) {
   const words = q.match(/\S+=(?:"[^"]*"|\S*)|\S+/g) || [];
   const facts = words.filter((word) => /^\w+=/.test(word)).map((word) => word.replaceAll('"', ""));
   if (split) facts.push(`split=${split}`);
@@ -63,7 +63,7 @@ export async function takesPage(place, { query, signal }) {
     list.setAttribute("aria-busy", "true");
     clear.disabled = FIELDS.every((name) => !state[name]);
     try {
-      const found = await getJson("v1/takes", { ...asked(state), limit: PAGE, offset: offset || "" }, signal);
+      const found = await getJson("v1/takes", { ...queryOf(state), limit: PAGE, offset: offset || "" }, signal);
       if (mine !== asked || signal.aborted) return;
       // A filter that was narrowed elsewhere, or a link from yesterday.
       if (!found.takes.length && found.total > 0 && offset > 0) return change({}, 0);
