@@ -65,7 +65,7 @@ def concat(datasets: "Sequence[xarray.Dataset]") -> "xarray.Dataset":
         whole = whole.assign({n: whole[n].astype(kind) for n, kind in kinds_of.items()})
         uid = str(ds.attrs.get("take", {}).get("take_uid", ""))
         parts.append(whole.assign_coords(take_uid=(schema.CLIP, [uid] * ds.sizes[schema.CLIP])))
-    # Of takes that do not say when their task is done nobody knows.
+    # `in_task` is kept only where all takes say when their task is done.
     if not all(schema.IN_TASK in part for part in parts):
         parts = [part.drop_vars(schema.IN_TASK, errors="ignore") for part in parts]
     found = xarray.concat(parts, dim=schema.CLIP, join="exact", combine_attrs="drop_conflicts")

@@ -29,6 +29,7 @@ from service.report.listing import (
 from service.report.progress import progress_display
 from service.report.summary import print_summary, report_facts
 from service.report.table import print_rows
+from takestream.facts import fits
 from takestream.storage import S3Options
 from workers.dataset.guess import COLUMNS, guess_table
 from workers.dataset.layouts import dataset_of
@@ -48,7 +49,7 @@ def takes(found: Namespace) -> int:
     selection = job.select
     dataset = dataset_of(job)
     everything = dataset.takes()
-    chosen = select(everything, selection)
+    chosen = [take for take in select(everything, selection) if fits(take.facts(), found.where)]
     sizes = dataset.sizes(chosen)
     for note in (*dataset.notes(), *selection_notes(everything, selection)):
         print(f"note: {note}", file=sys.stderr)

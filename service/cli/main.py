@@ -27,7 +27,7 @@ from service.cli.help import complete
 from service.cli.key_flags import add_keys
 from service.cli.output_flags import add_changed, add_outputs, add_reprocess
 from service.cli.process import guard_streams, interrupted, take_signals
-from service.cli.selection_flags import add_filters
+from service.cli.selection_flags import add_filters, add_where
 from service.cli.serve_flags import add_serve
 from service.cli.transfer_flags import add_export, add_import, add_segments
 from takestream.errors import ErrorKind, TakestreamError, kind_of
@@ -145,6 +145,7 @@ def build_parser() -> Parser:
         help="DATASET is a folder of videos: propose a table of cameras for it, as CSV",
     )  # fmt: skip
     add_filters(takes)
+    add_where(takes)
     add_storage(takes)
     add_release(takes)
 

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from service.cli.flags import Parser, add_job, add_storage
-from takestream.facts import Fact, parse_condition
+from service.cli.selection_flags import add_where
 
 OUTPUT = "an output, or an encoder's folder in it"
 
@@ -36,10 +36,7 @@ def add_outputs(commands: Any) -> tuple[Parser, ...]:
         "--dataset", metavar="URI", help="of --refresh; default: what the newest report names"
     )
     for command in (ls, facts):
-        command.add_argument(
-            "--where", nargs="+", type=_condition, default=[], metavar="FACT=VALUE",
-            help="takes of which the data set says so: split=train 'task=Cooking*' validated=true",
-        )  # fmt: skip
+        add_where(command)
 
     diff = commands.add_parser("diff", help="how near two extractions are, and where they part")
     for name in ("a", "b"):
@@ -101,13 +98,6 @@ def add_reprocess(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="say what would be done")
     add_job(parser)
-
-
-def _condition(text: str) -> tuple[Fact, str]:
-    try:
-        return parse_condition(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _cosine(text: str) -> float:

@@ -3,6 +3,7 @@
 import argparse
 
 from configs.schema import Selection
+from takestream.facts import Fact, parse_condition
 
 # Flags, and the settings of a job that they are.
 SELECTION_SETTINGS = {name: f"select.{name}" for name in Selection.model_fields}
@@ -47,3 +48,18 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
         "--task-span", action="store_true", default=None,
         help="of a take, only clips whose middle lies between task_start_sec and task_end_sec",
     )  # fmt: skip
+
+
+def add_where(parser: argparse.ArgumentParser) -> None:
+    """`--where`: takes by any fact."""
+    parser.add_argument(
+        "--where", nargs="+", type=_condition, default=[], metavar="FACT=VALUE",
+        help="takes of which the data set says so: split=train 'task=Cooking*' validated=true",
+    )  # fmt: skip
+
+
+def _condition(text: str) -> tuple[Fact, str]:
+    try:
+        return parse_condition(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

@@ -386,8 +386,3 @@ def _notes(samples: Samples, folds: Sequence[Fold], settings: Settings) -> Itera
             f"every {settings.group_by} has one label only: within training, what tells them apart"
             " tells the classes apart too; folds keep them apart"
         )
-
-
-def without_scores(evaluation: Evaluation) -> Evaluation:
-    """The same without the scores that its figures are of."""
-    return replace(evaluation, tested={}, order={})

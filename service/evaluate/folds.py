@@ -1,5 +1,6 @@
 """Which samples probes learn from and which they are judged on; groups are never on both sides."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -69,18 +70,20 @@ def usable(samples: Samples, group_by: str) -> tuple[Samples, list[Refused]]:
 def grouped_folds(samples: Samples, seed: int) -> list[Fold]:
     """Training and test rows, each row tested once, no group on both sides, classes spread evenly.
 
-    Up to five folds, by scikit-learn's `StratifiedGroupKFold`.
+    Up to five folds, by scikit-learn's `StratifiedGroupKFold`; not more than the largest class has
+    samples, which it refuses.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    count = min(MOST_FOLDS, len(np.unique(samples.groups)))
-    cutter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     classes = samples.labels.argmax(axis=1)
-    return [
-        (train, test)
-        for train, test in cutter.split(np.zeros(samples.count), classes, samples.groups)
-        if len(train) and len(test)
-    ]
+    largest = int(np.bincount(classes).max())
+    count = min(MOST_FOLDS, len(np.unique(samples.groups)), largest)
+    cutter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # Small classes cannot be in every fold; their counts are in the evaluation.
+        warnings.filterwarnings("ignore", message="The least populated class")
+        cuts = list(cutter.split(np.zeros(samples.count), classes, samples.groups))
+    return [(train, test) for train, test in cuts if len(train) and len(test)]
 
 
 def official_fold(samples: Samples, test: Sequence[str]) -> list[Fold]:

@@ -1,4 +1,4 @@
-"""Evaluations kept beside the stores that they judge, for reports and for whoever comes later."""
+"""Evaluations, kept beside the stores that they judge; the page of a run's report shows them."""
 
 import fnmatch
 import hashlib

@@ -126,7 +126,7 @@ def read_samples(
         indicator[row, [column[label] for label in some]] = 1
     takes_of = np.array([number for number, _ in rows], dtype=np.int64)
     splits = [str(value_of(take.facts, COLUMNS["split"]) or "") for take in known]
-    # Where nobody is named, each take is of somebody else.
+    # Takes that name no participant count as takes of different people.
     people = [str(value_of(take.facts, _PERSON) or f"take {take.uid}") for take in known]
     return Samples(
         _views(known, [[span for span, _ in mine] for mine in of_take], s3),

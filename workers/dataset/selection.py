@@ -56,7 +56,7 @@ def selection_notes(takes: Sequence[Take], selection: Selection) -> list[str]:
             "--views goes by the cameras in takes.json; the downloader does not filter part"
             " downscaled_takes/448 by views, so a mirror of it may hold both"
         )
-    if selection.task_span and (unknown := sum(take.span is None for take in takes)):
+    if selection.task_span and (unknown := sum(take.task_span is None for take in takes)):
         notes.append(
             f"of {unknown} takes the data set does not say when the task is done:"
             " --task-span computes them whole"

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from takestream import facts
 from takestream.errors import ErrorKind, TakestreamError
-from takestream.facts import task_span
 from takestream.licence import Licence
 
 
@@ -169,9 +169,9 @@ class Take:
         }
 
     @property
-    def span(self) -> tuple[float, float] | None:
+    def task_span(self) -> tuple[float, float] | None:
         """Seconds `[start, end)` of the task on the take's clock; None where it is not known."""
-        return task_span({"task_start_sec": self.task_start, "task_end_sec": self.task_end})
+        return facts.task_span({"task_start_sec": self.task_start, "task_end_sec": self.task_end})
 
     def only(self, keys: Iterable[str]) -> "Take":
         """This take with just the streams in `keys`."""

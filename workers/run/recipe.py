@@ -106,7 +106,7 @@ class Recipe:
 
         A take whose task has no span in the data set is computed whole.
         """
-        return take.span if self.job.select.task_span else None
+        return take.task_span if self.job.select.task_span else None
 
     def grid(self, target: Target, take: Take, frames: int, rate: Fraction) -> Grid:
         """The clips of a take for a target.

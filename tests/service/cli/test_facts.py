@@ -14,7 +14,8 @@ from tests.support.feature_stores import ENCODER_ID, facts_of, feature_store
 ENTRY = {
     "take_uid": "a", "take_name": "name of a", "root_dir": "takes/a", "task_name": "Tea",
     "parent_task_name": "Cooking", "participant_uid": 657, "validated": False,
-    "task_start_sec": 1.5, "task_end_sec": 3.5, "frame_aligned_videos": {},
+    "task_start_sec": 1.5, "task_end_sec": 3.5, 
+    "frame_aligned_videos": {"aria01": {"rgb": {"relative_path": "aria01_214-1.mp4"}}},
     "capture": {"cameras": [{"cam_id": "aria01", "is_ego": True, "device_type": "aria"}]},
 }  # fmt: skip
 
@@ -80,6 +81,11 @@ def test_old_stores_are_filled_in_without_touching_a_feature(
     store = takestream.open(str(output), take="name of a")
     assert "take" not in store.attrs["problems"]
     assert store.attrs["take"]["cameras"] is None
+
+
+def test_takes_of_a_data_set_by_any_fact(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text, count in (("task_end_sec=3.5", 1), ("best_exo=null", 1), ("split=val", 0)):
+        assert len(table(capsys, "takes", dataset, "--where", text)) == count
 
 
 def test_a_data_set_that_no_report_names_is_asked_for(

@@ -209,3 +209,12 @@ def test_shuffled_labels_of_people_who_all_do_the_same_in_turn_are_at_chance(
         assert row.shuffled is not None
         assert row.shuffled.value < 0.45
     assert found.leaks == ()
+
+
+def test_classes_of_few_samples_make_fewer_folds(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for number in range(12):
+        take = facts_of(f"t{number}", task_name=f"{number % 4}", participant_uid=f"p{number // 2}")
+        feature_store(str(tmp_path), take, random.normal(size=(1, 1, DIM)), ["aria01_rgb"])
+    found = judged(str(tmp_path), labels="task")
+    assert (found.folds, found.rows[0].samples) == (3, 12)

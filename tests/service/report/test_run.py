@@ -67,18 +67,20 @@ def test_a_report_of_before_has_no_timeline() -> None:
     assert "No unit was computed" in html_of(old)
 
 
+_SHARE = {"value": 0.8312, "low": 0.7, "high": 0.9}
+_ROW = {
+    "view": "ego", "probe": "linear probe", "samples": 40, "takes": 40, "top1": _SHARE,
+    "top5": None, "macro_f1": _SHARE, "mean_ap": None, "majority": _SHARE, "shuffled": None,
+}  # fmt: skip
+EVALUATION = {
+    "encoder_id": "tiny-0123456789", "rows": [_ROW], "leaks": ["a <leak>"], "classes": ["A"],
+    "groups": 4, "folds": 4, "left_out": {"takes without a label": 3}, "refused": [],
+    "notes": [], "settings": {"labels": "task", "group_by": "take_uid", "folds": "grouped"},
+}  # fmt: skip
+
+
 def test_evaluations_beside_the_stores_are_a_section() -> None:
-    share = {"value": 0.8312, "low": 0.7, "high": 0.9}
-    row = {
-        "view": "ego", "probe": "linear probe", "samples": 40, "takes": 40, "top1": share,
-        "top5": None, "macro_f1": share, "mean_ap": None, "majority": share, "shuffled": None,
-    }  # fmt: skip
-    evaluation = {
-        "encoder_id": "tiny-0123456789", "rows": [row], "leaks": ["a <leak>"], "classes": ["A"],
-        "groups": 4, "folds": 4, "left_out": {"takes without a label": 3}, "refused": [],
-        "notes": [], "settings": {"labels": "task", "group_by": "take_uid", "folds": "grouped"},
-    }  # fmt: skip
-    page = html_of(facts(), [evaluation])
+    page = html_of(facts(), [EVALUATION])
     for words in ("on task", "83.1 [70.0, 90.0]", "Leak: a &lt;leak&gt;", "3 takes without"):
         assert words in page, words
 
@@ -102,6 +104,12 @@ def test_the_newest_report_of_an_output_is_shown(
     page = tmp_path / "page.html"
     assert run(["report", str(tmp_path / recipe.target.encoder_id), "--html", str(page)]) == 0
     assert page.read_text() == html_of(found)
+    # What was judged beside the stores is on the page.
+    kept = Path(where).parents[1] / "evaluations" / "0.json"
+    kept.parent.mkdir()
+    kept.write_text(json.dumps(EVALUATION))
+    assert run(["report", str(tmp_path), "--html", str(page)]) == 0
+    assert "83.1 [70.0, 90.0]" in page.read_text()
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "{", '{"report_version": '])
