@@ -4,6 +4,7 @@ import sys
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from configs.load import SettingsError
 from service.evaluate.evaluation import Evaluation, Settings, evaluate_stores
@@ -99,7 +100,9 @@ def compared(a: str, a_s3: S3Options, b: str, b_s3: S3Options, labels: str) -> l
 
 
 def common(a: Chosen, b: Chosen) -> tuple[Chosen, Chosen]:
-    """Both with only the takes that both have: other folds would be other tests.
+    """Both with only the takes that both have, and the same facts: other folds are other tests.
+
+    What the stores of one do not say of a take, those of the other do; where both say it, A counts.
 
     Raises:
         SettingsError: They are the same stores, or have no take in common.
@@ -109,10 +112,16 @@ def common(a: Chosen, b: Chosen) -> tuple[Chosen, Chosen]:
     both = {take.uid for take in a.takes} & {take.uid for take in b.takes}
     if not both:
         raise SettingsError(f"evaluate: {a.encoder_id} and {b.encoder_id} have no take in common")
-    first, second = (
-        replace(one, takes=tuple(take for take in one.takes if take.uid in both)) for one in (a, b)
-    )
-    return first, second
+    facts: dict[str, dict[str, Any]] = {}
+    for take in (*b.takes, *a.takes):
+        said = {name: value for name, value in take.facts.items() if value is not None}
+        facts[take.uid] = {**facts.get(take.uid, {}), **said}
+
+    def alike(one: Chosen) -> Chosen:
+        takes = (replace(t, facts=facts[t.uid]) for t in one.takes if t.uid in both)
+        return replace(one, takes=tuple(takes))
+
+    return alike(a), alike(b)
 
 
 def _where(name: str, output: str | None) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.cli.evaluate import compared
 from service.cli.main import run
 from service.evaluate.errors import EvaluationRefused
 from service.evaluate.evaluation import LINEAR, NEIGHBOURS, Evaluation, Settings, evaluate_stores
@@ -218,3 +219,18 @@ def test_classes_of_few_samples_make_fewer_folds(tmp_path: Path) -> None:
         feature_store(str(tmp_path), take, random.normal(size=(1, 1, DIM)), ["aria01_rgb"])
     found = judged(str(tmp_path), labels="task")
     assert (found.folds, found.rows[0].samples) == (3, 12)
+
+
+def test_two_versions_are_compared_in_lines(made: Made, tmp_path: Path) -> None:
+    a = made(0.5, encoder_id="old-0123456789", seed=1)
+    # Stores of before facts were kept: the others say who is in the takes.
+    bare = {"parent_task_name": None, "participant_uid": None}
+    b = made(4.0, encoder_id="new-0123456789", seed=2, **bare)
+    head, *lines = compared(a, S3, b, S3, "parent_task")
+    assert head == "On parent_task, A = old-0123456789 against B = new-0123456789:"
+    assert len(lines) == 6
+    assert all("B is better by" in line for line in lines)
+    (why,) = compared(a, S3, b, S3, "task")
+    assert why.startswith("Not judged on task: labels task: none of 48 complete stores")
+    (same,) = compared(a, S3, a, S3, "parent_task")
+    assert "A and B are both old-0123456789" in same
