@@ -11,9 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from configs.base import Settings
-from configs.budget import BudgetSpec
-from configs.keys import KeysSpec
 from configs.limits import LimitsSpec
+from configs.run import RunSpec
 from configs.store import StoreSpec
 from configs.timing import SyncSpec, TimelineSpec
 from takestream.licence import UNKNOWN, Licence, in_short
@@ -21,21 +20,23 @@ from takestream.masking import refuse_secrets
 from takestream.storage import S3Options
 
 Precision = Literal["float32", "bfloat16"]
-Device = Literal["auto", "cpu", "cuda"]
 Resolution = Literal["full", "448"]
 View = Literal["ego", "exo"]
 Tail = Literal["backpad", "drop"]
 Sampling = Literal["spread", "lattice"]
-Runtime = Literal["auto", "openvino", "pytorch"]
 PositiveInt = Annotated[int, Field(ge=1)]
 # Far above anything sensible: what is larger would only take workers down.
 ClipFrames = Annotated[int, Field(ge=1, le=1024)]
 GridFrames = Annotated[int, Field(ge=1, le=100_000)]
-BatchSize = Annotated[int, Field(ge=1, le=4096)]
 GridRate = Annotated[float, Field(ge=0.01, le=1000)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+MachinePattern = Annotated[str, Field(min_length=1, max_length=200)]
 Triple = tuple[float, float, float]
+
+
+# Of `mirrors`: those of all machines.
+EVERYWHERE = "*"
 
 
 class GridSpec(Settings):
@@ -222,41 +223,15 @@ class Selection(Settings):
         return data
 
 
-class RunSpec(Settings):
-    """How a job runs; nothing here changes a feature's meaning.
-
-    device: `auto` is cuda where there is one.
-    workers: actors; `auto` is one per 4 CPU cores, with GPUs at least one and at most 4 for each.
-    batch_size: clips in one forward pass; `auto` is 64 frames' worth, 256 on a GPU.
-    compile: run the network through `torch.compile`.
-    runtime: what runs the network on CPU; `auto` is OpenVINO where that gives PyTorch's vectors.
-    address: a Ray cluster; none starts Ray here. `auto` finds a running one.
-    attempts: how often a unit may take its worker down before it is quarantined.
-    stall_seconds: a unit without any progress for so long counts as hung.
-    budget: what it may cost, and by when it has to end.
-    keys: how long the data set's keys live, and what to do when they have run out.
-    max_wait: seconds to wait for a first worker, as while a cluster has no node; None: for ever.
-    """
-
-    device: Device = "auto"
-    workers: Literal["auto"] | PositiveInt = "auto"
-    batch_size: Literal["auto"] | BatchSize = "auto"
-    compile: bool = False
-    runtime: Runtime = "auto"
-    address: str | None = None
-    attempts: Annotated[int, Field(ge=1, le=10)] = 2
-    stall_seconds: Annotated[float, Field(ge=5)] = 300.0
-    max_wait: Annotated[float, Field(gt=0)] | None = None
-    budget: BudgetSpec = BudgetSpec()
-    keys: KeysSpec = KeysSpec()
-
-
 class JobSpec(Settings):
     """One extraction job: the whole content of a job file.
 
     dataset: URI of the folder that holds `takes.json`: the root of the release (`egoexo://v2` is
         the official one) or of a mirror; or of a table of cameras.
-    mirror: a partial mirror of that release: what is there whole is read from it.
+    mirrors: partial mirrors of that release, a path or URI by the machines that have it: a pattern
+        of their host names, or `LABEL=PATTERN` of their Ray node labels. A machine reads each
+        object from the first mirror, of those for it in the order of the file, that has it whole,
+        else from the release. `mirror: PATH` is short for `{"*": PATH}`.
     buckets: how to reach some of the release's buckets, by patterns of their names, where `s3`
         does not reach them all: `{"egoexo-*": {profile: other}}`.
     dataset_licence: under which licence its videos are used, by name and link; `NAME URL` may stand
@@ -289,7 +264,7 @@ class JobSpec(Settings):
     select: Selection = Selection()
     rotate: dict[str, Literal[0, 90, 180, 270]] = Field(default_factory=dict)
     dataset_licence: Licence | None = None
-    mirror: Annotated[str, Field(min_length=1)] | None = None
+    mirrors: dict[MachinePattern, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
     buckets: dict[str, S3Options] = Field(default_factory=dict)
     store: StoreSpec = StoreSpec()
     s3: S3Options = S3Options()
@@ -316,7 +291,7 @@ class JobSpec(Settings):
     @model_validator(mode="after")
     def _no_secrets(self) -> Self:
         licence = self.dataset_licence.url if self.dataset_licence else None
-        places = (self.dataset, self.output, self.mirror, self.segments, licence)
+        places = (self.dataset, self.output, *self.mirrors.values(), self.segments, licence)
         for uri in (*places, *(choice.weights for choice in self.encoders)):
             if uri is not None:
                 refuse_secrets(uri)
@@ -335,10 +310,12 @@ def in_full(data: Mapping[str, Any]) -> dict[str, Any]:
     """A job's settings without the short forms that people write.
 
     `encoder: name`, `encoder: {…}` and a list of these become `encoders`; `timeline: pts` and
-    `sync: apply` become mappings, and so does `dataset_licence: NAME URL`.
+    `sync: apply` become mappings, and so does `dataset_licence: NAME URL`; `mirror: PATH` becomes
+    the last of `mirrors`.
 
     Raises:
-        ValueError: both `encoder` and `encoders` are given.
+        ValueError: both `encoder` and `encoders` are given, or `mirror` and mirrors of all
+            machines.
     """
     full = dict(data)
     if "encoder" in full:
@@ -349,6 +326,11 @@ def in_full(data: Mapping[str, Any]) -> dict[str, Any]:
     if given is not None:
         each = list(given) if isinstance(given, list | tuple) else [given]
         full["encoders"] = [{"preset": one} if isinstance(one, str) else one for one in each]
+    if (mirror := full.pop("mirror", None)) is not None:
+        mirrors = full.get("mirrors") or {}
+        if not isinstance(mirrors, Mapping) or EVERYWHERE in mirrors:
+            raise ValueError(f"give mirror or mirrors: {{'{EVERYWHERE}': …}}, not both")
+        full["mirrors"] = {**mirrors, EVERYWHERE: mirror}
     if isinstance(full.get("timeline"), str):
         full["timeline"] = {"kind": full["timeline"]}
     if full.get("sync") in ("measure", "apply"):

@@ -15,7 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from configs.schema import EncoderSpec, PreprocessSpec, Runtime
+from configs.run import Runtime
+from configs.schema import EncoderSpec, PreprocessSpec
 from models.errors import ModelError
 from models.memory import few_arenas, keep_freed_memory
 from models.preprocess import normalise

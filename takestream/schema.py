@@ -44,6 +44,8 @@ COMPLETE: Final = "complete"
 
 # In the provenance: streams of the take whose objects could not be read when the store was made.
 UNREAD: Final = "unread"
+# In the provenance of a stream, where there are mirrors: every place that its object was read from.
+READ_FROM: Final = "read_from"
 
 
 # How the coordinate `clip` of datasets is described; a store has none.

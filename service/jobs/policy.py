@@ -12,7 +12,7 @@ from takestream.storage import absolute
 from workers.dataset.layouts import is_file_layout
 
 # What a job cannot set for itself on a service.
-BY_SERVICE = ("run", "s3", "output_s3", "mirror", "buckets", "dataset_licence")
+BY_SERVICE = ("run", "s3", "output_s3", "mirror", "mirrors", "buckets", "dataset_licence")
 WEIGHTS = frozenset({"weights", "revision", "sha256"})
 
 
@@ -59,7 +59,7 @@ def checked_job(body: dict[str, Any], spec: ServeSpec, presets: Sequence[str]) -
         "run": own.run,
         "s3": own.s3,
         "output_s3": own.output_s3,
-        "mirror": own.mirror,
+        "mirrors": own.mirrors,
         "buckets": own.buckets,
         "dataset_licence": own.dataset_licence,
         "encoders": encoders,

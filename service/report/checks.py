@@ -19,7 +19,8 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from configs.load import choose_encoder
-from configs.schema import EncoderChoice, RunSpec
+from configs.run import RunSpec
+from configs.schema import EncoderChoice
 from takestream.errors import TakestreamError
 from takestream.storage import S3Options, open_filesystem, translated
 from takestream.version import own_version

@@ -198,6 +198,8 @@ def _troubles(facts: Mapping[str, Any]) -> Iterator[dict[str, str]]:
         yield {name: one.get(name) or "" for name in ("take", "stream", "kind", "reason")}
     for machine in facts.get("machines_left_out") or ():
         yield {"take": "", "stream": "", "kind": "machine left out", "reason": machine}
+    for note in facts.get("machine_notes") or ():
+        yield {"take": "", "stream": "", "kind": "machine", "reason": note}
     for take, streams in facts["problems"].items():
         for stream, lines in streams.items():
             for line in lines:

@@ -105,6 +105,8 @@ def report_facts(recipe: Recipe, report: Report) -> dict[str, Any]:
         },
         "failures": failures_of(report),
         "machines_left_out": list(report.left_out),
+        "read_from": report.places.objects,
+        "machine_notes": list(report.places.notes),
         "history": report.history.facts(),
         "job": recipe.job.model_dump(mode="json"),
         "git_commit": recipe.git_commit,
@@ -179,7 +181,7 @@ def print_summary(
     head(_headline(report), "bold" if report.ok else "bold red")
     if lost := report.losses.words:
         say(lost, "red" if report.losses.strict else "yellow")
-    for words in _numbers(report):
+    for words in _numbers(recipe, report):
         say(words)
     # Not wrapped, as what is below "Next": URIs and commands are there to be copied.
     folders = [join(recipe.job.output, name) for name in recipe.encoder_ids]
@@ -227,7 +229,7 @@ def _headline(report: Report) -> str:
     return f"{of} complete{found}"
 
 
-def _numbers(report: Report) -> Iterator[str]:
+def _numbers(recipe: Recipe, report: Report) -> Iterator[str]:
     progress = report.progress
     counts = progress.counts
     clips = []
@@ -260,6 +262,11 @@ def _numbers(report: Report) -> Iterator[str]:
         yield f"{_count(lost, 'worker')} died or hung and had to be replaced"
     for machine in report.left_out:
         yield f"machine left out: {machine}"
+    if recipe.job.mirrors and (places := report.places.objects):
+        yield "read from " + ", ".join(
+            f"{place} ({_count(n, 'object')})" for place, n in places.items()
+        )
+    yield from report.places.notes
     if progress.clips_done:
         speed = rates(progress)
         yield (

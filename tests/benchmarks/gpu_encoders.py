@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from configs.schema import EncoderSpec, RunSpec
+from configs.run import RunSpec
+from configs.schema import EncoderSpec
 from models.encoder import Encoder, load_encoder
 from tests.benchmarks import gpu_material as material
 from tests.benchmarks.gpu_bench import Bench, release

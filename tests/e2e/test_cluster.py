@@ -19,7 +19,8 @@ import requests
 import xarray as xr
 from ray.job_submission import JobDetails
 
-from configs.schema import JobSpec, RunSpec
+from configs.run import RunSpec
+from configs.schema import JobSpec
 from service.cli.main import run
 from service.jobs.raycluster import CHECKOUT, PARTS, Cluster, ClusterError, entrypoint
 from service.jobs.rayjob import why_it_failed

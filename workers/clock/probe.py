@@ -11,17 +11,18 @@ import numpy as np
 from takestream.errors import StorageError
 from takestream.schema import Reason
 from workers.clock.grid import agreed_frames, agreed_rate
-from workers.dataset.base import Dataset, source_of
+from workers.dataset.base import Dataset, Place, place_of
+from workers.dataset.mirrors import distrust
 from workers.dataset.take import Kind, Stream, Take
 from workers.media.container import UnreadableVideo
 from workers.media.counters import Counters
-from workers.media.source import ObjectIdentity
+from workers.media.source import ObjectIdentity, Source
 from workers.media.video import Video, probe_video
 
 # Frames per second of every video of the release.
 USUAL_RATE = 30.0
 # Of a probe, what stands elsewhere in a store.
-_NOT_KEPT = frozenset({"reason", "note", "listed", "unread"})
+_NOT_KEPT = frozenset({"reason", "note", "listed", "unread", "place"})
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,12 @@ class StreamProbe:
         decoded from its beginning instead.
     drift: largest distance in frames between a PTS and `frame / rate of the take`.
     note: what is odd about it although it can be read, in plain words.
+    host: whose disk its object is on, where that is a mirror's.
     start_offset: where on the take's clock it begins, in seconds, if not with the take.
     lost_before: frames that its file has lost before the first one.
     listed: size of its object as the data set has it, where it does.
     unread: why its storage does not give the object; nothing is known of the stream then.
+    place: where its bytes are read.
     """
 
     uri: str | None
@@ -57,14 +60,24 @@ class StreamProbe:
     drift: float = 0.0
     note: str = ""
     listed: int | None = None
+    host: str | None = None
     start_offset: float | None = None
     lost_before: int = 0
     unread: StorageError | None = None
+    place: Place | None = None
 
     @property
     def identity(self) -> ObjectIdentity | None:
         """The version of the object that was probed."""
         return None if self.etag is None else ObjectIdentity(self.size or 0, self.etag)
+
+    def source(self, counters: Counters) -> Source:
+        """The version of the object that was probed, to be read by range."""
+        assert self.place is not None
+        found = self.place.source(counters)
+        if self.identity is not None:
+            found.expect(self.identity)
+        return found
 
     def begins(self, rate: Fraction) -> float:
         """Seconds on the take's clock, of `rate` frames per second, at its first frame."""
@@ -185,8 +198,24 @@ def unread_stream(uri: str | None, error: StorageError) -> StreamProbe:
 def _probe(
     stream: Stream, dataset: Dataset, counters: Counters
 ) -> tuple[StreamProbe, Video | None]:
+    if stream.uri is None:
+        fault = stream.note or "listed in takes.json without a file"
+        return StreamProbe(None, Reason.STREAM_ABSENT, fault), None
     try:
-        return _looked_at(stream, dataset, counters)
+        while True:
+            place = place_of(dataset, stream, counters)
+            note = "; ".join(words for words in (stream.note, place.note) if words)
+            try:
+                found = _looked_at(replace(stream, note=note), place, counters)
+            except StorageError as error:
+                if not place.mirror:
+                    raise
+                why = str(error)
+            else:
+                if not place.mirror or found[1] is not None:
+                    return found
+                why = found[0].fault
+            distrust(place, f"the mirror's file cannot be read ({why})")
     except StorageError as error:
         if error.kind.fatal:
             raise
@@ -194,12 +223,9 @@ def _probe(
 
 
 def _looked_at(
-    stream: Stream, dataset: Dataset, counters: Counters
+    stream: Stream, place: Place, counters: Counters
 ) -> tuple[StreamProbe, Video | None]:
-    if stream.uri is None:
-        fault = stream.note or "listed in takes.json without a file"
-        return StreamProbe(None, Reason.STREAM_ABSENT, fault), None
-    source = source_of(dataset, stream, counters)
+    source = place.source(counters)
     try:
         identity = source.identity()
     except FileNotFoundError:
@@ -222,6 +248,8 @@ def _looked_at(
             etag=identity.etag,
             note=_odd(stream, identity.size, 0, 0),
             listed=stream.size,
+            host=place.host or None,
+            place=place,
         )
         return probe, None
     probe = StreamProbe(
@@ -239,6 +267,8 @@ def _looked_at(
         read_by=video.read_by,
         note=_odd(stream, identity.size, video.index.width, video.index.height),
         listed=stream.size,
+        host=place.host or None,
+        place=place,
         start_offset=stream.start_offset or None,
     )
     return probe, video

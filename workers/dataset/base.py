@@ -3,14 +3,45 @@
 import posixpath
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from fsspec import AbstractFileSystem
 
-from takestream.storage import S3Options, join, open_filesystem, translated
+from takestream.storage import S3Options, join, open_filesystem, storage_of, translated
 from workers.dataset.take import Stream, Take
 from workers.media.counters import Counters
 from workers.media.source import ObjectIdentity, Source
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the bytes of a stream are read.
+
+    Attributes:
+        uri: of the object.
+        s3: how to reach it.
+        mirror: the mirror that it is in; empty for the data set's own object.
+        host: whose disk it is on, where that is a mirror's.
+        note: why it is not read elsewhere, in plain words.
+    """
+
+    uri: str
+    s3: S3Options
+    mirror: str = ""
+    host: str = ""
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """For reports: the mirror, with the machine whose disk it is on; or the storage."""
+        if not self.mirror:
+            return storage_of(self.uri)
+        return f"{self.host}:{self.mirror}" if self.host else self.mirror
+
+    def source(self, counters: Counters | None = None) -> Source:
+        """Its bytes, to be read by range."""
+        return Source(self.uri, self.s3, counters)
 
 
 class Dataset(Protocol):
@@ -50,26 +81,40 @@ class Dataset(Protocol):
         ...
 
     def where(self, stream: Stream) -> tuple[str, S3Options]:
-        """The object of a stream that has one, and how to reach it."""
+        """The data set's own object of a stream that has one, and how to reach it."""
         ...
+
+    def nearest(self, stream: Stream) -> Place:
+        """Where this machine reads a stream that has an object: a copy of it, or that itself."""
+        ...
+
+
+def place_of(dataset: Dataset, stream: Stream, counters: Counters | None = None) -> Place:
+    """Where this machine reads a stream that has an object.
+
+    Raises:
+        StorageError: the storage cannot say which of a stream's keys is there.
+    """
+    place = dataset.nearest(stream)
+    if place.mirror or not stream.others:
+        return place
+    for other in (place.uri, *stream.others):
+        there = replace(place, uri=other)
+        try:
+            there.source(counters).identity()
+        except FileNotFoundError:
+            continue
+        return there
+    return place
 
 
 def source_of(dataset: Dataset, stream: Stream, counters: Counters | None = None) -> Source:
     """The object of a stream that has one, to be read by range.
 
     Raises:
-        StorageError: the storage cannot say which of a stream's keys is there.
+        StorageError: as `place_of`.
     """
-    uri, s3 = dataset.where(stream)
-    found = Source(uri, s3, counters)
-    for other in (uri, *stream.others) if stream.others else ():
-        source = Source(other, s3, counters)
-        try:
-            source.identity()
-        except FileNotFoundError:
-            continue
-        return source
-    return found
+    return place_of(dataset, stream, counters).source(counters)
 
 
 def object_sizes(takes: Sequence[Take], s3: S3Options | None = None) -> dict[str, int | None]:

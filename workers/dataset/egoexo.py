@@ -12,12 +12,13 @@ from configs.schema import Resolution
 from takestream.errors import StorageError
 from takestream.licence import Licence
 from takestream.storage import S3Options, join
-from workers.dataset.base import object_sizes
+from workers.dataset.base import Place, object_sizes
 from workers.dataset.captures import cameras_of, with_captures
 from workers.dataset.jsonlist import json_entries
 from workers.dataset.manifests import find_manifest
+from workers.dataset.mirrors import Mirrors
 from workers.dataset.regions import Reach
-from workers.dataset.release import SCHEME, Mirror, measured, placed, release_root
+from workers.dataset.release import SCHEME, measured, placed, release_root
 from workers.dataset.splits import with_splits
 from workers.dataset.take import DatasetError, Stream, Take
 from workers.dataset.words import (
@@ -52,7 +53,8 @@ class EgoExo:
         uri: the root, or `egoexo://v2` for the official release.
         resolution: `full`, or `448` for the downscaled videos.
         s3: how to reach it.
-        mirror: of a release, a partial copy whose whole files are read instead.
+        mirrors: of a release, partial copies whose whole files are read instead, by the machines
+            that have them; see `JobSpec`.
         buckets: how to reach some buckets, by patterns of their names.
         annotated: splits or benchmarks are asked for, so something has to say which they are.
     """
@@ -63,14 +65,15 @@ class EgoExo:
         resolution: Resolution = "full",
         s3: S3Options | None = None,
         *,
-        mirror: str | None = None,
+        mirrors: Mapping[str, str] | None = None,
         buckets: Mapping[str, S3Options] | None = None,
         annotated: bool = False,
     ) -> None:
         self._official = uri.startswith(SCHEME)
         self._uri, self._resolution = release_root(uri), resolution
-        self._mirror, self._annotated = mirror, annotated
+        self._annotated = annotated
         self._reach = Reach(self._uri, s3 or S3Options(), buckets or {})
+        self._mirrors = Mirrors(mirrors or {}, self._reach)
         self._notes: tuple[str, ...] = ()
 
     def identity(self) -> ObjectIdentity:
@@ -84,13 +87,12 @@ class EgoExo:
         odd: list[str] = []
         takes = read_takes(self._uri, self._resolution, s3, odd)
         if manifest is not None:
-            mirror = Mirror(self._mirror, self._reach(self._mirror)) if self._mirror else None
-            takes = placed(takes, self._uri, manifest, mirror)
+            takes = placed(takes, self._uri, manifest)
             odd += manifest.odd
-        elif self._mirror:
+        elif self._mirrors:
             raise DatasetError(
                 f"{self._uri}: it has no manifests, so it is no release that a mirror could be"
-                " laid over; leave --mirror out"
+                " laid over; leave mirrors out"
             )
         released = manifest is not None
         files = [partial(with_captures, root=self._uri, s3=s3)]
@@ -124,6 +126,10 @@ class EgoExo:
         """As `Dataset.where` says."""
         assert stream.uri is not None
         return stream.uri, self._reach(stream.uri)
+
+    def nearest(self, stream: Stream) -> Place:
+        """As `Dataset.nearest` says: of a release its mirrors' whole files come first."""
+        return self._mirrors.nearest(stream, Place(*self.where(stream)))
 
 
 def read_takes(

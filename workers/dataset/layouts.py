@@ -7,6 +7,9 @@ from takestream.licence import Licence
 from takestream.storage import S3Options
 from workers.dataset.base import Dataset
 from workers.dataset.egoexo import LICENCE, EgoExo
+from workers.dataset.mirrors import Mirrors
+from workers.dataset.regions import Reach
+from workers.dataset.release import release_root
 from workers.dataset.table import CameraTable
 from workers.dataset.take import DatasetError, Take
 
@@ -27,7 +30,7 @@ def open_dataset(
     resolution: Resolution = "full",
     s3: S3Options | None = None,
     *,
-    mirror: str | None = None,
+    mirrors: Mapping[str, str] | None = None,
     buckets: Mapping[str, S3Options] | None = None,
     annotated: bool = False,
 ) -> Dataset:
@@ -37,7 +40,7 @@ def open_dataset(
         uri: of its root or file.
         resolution: of the videos.
         s3: how to reach it.
-        mirror: a partial copy of a release; see `EgoExo`.
+        mirrors: partial copies of a release; see `EgoExo`.
         buckets: how to reach some buckets; see `EgoExo`.
         annotated: whether splits and benchmarks are asked for.
 
@@ -46,10 +49,10 @@ def open_dataset(
     """
     for ending, layout in LAYOUTS.items():
         if uri.lower().endswith(ending):
-            if mirror:
-                raise DatasetError(f"{uri}: a table has no mirror; leave --mirror out")
+            if mirrors:
+                raise DatasetError(f"{uri}: a table has no mirror; leave mirrors out")
             return layout(uri, s3 or S3Options())
-    return EgoExo(uri, resolution, s3, mirror=mirror, buckets=buckets, annotated=annotated)
+    return EgoExo(uri, resolution, s3, mirrors=mirrors, buckets=buckets, annotated=annotated)
 
 
 def dataset_of(job: JobSpec, resolution: Resolution | None = None) -> Dataset:
@@ -58,10 +61,15 @@ def dataset_of(job: JobSpec, resolution: Resolution | None = None) -> Dataset:
         job.dataset,
         resolution or job.select.resolution,
         job.s3,
-        mirror=job.mirror,
+        mirrors=job.mirrors,
         buckets=job.buckets,
         annotated=needs_annotations(job.select),
     )
+
+
+def mirrors_of(job: JobSpec) -> Mirrors:
+    """The mirrors that a job names."""
+    return Mirrors(job.mirrors, Reach(release_root(job.dataset), job.s3, job.buckets))
 
 
 def licence_of(job: JobSpec, take: Take | None = None) -> Licence | None:

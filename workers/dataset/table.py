@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from takestream.errors import InvalidStorage
 from takestream.masking import refuse_secrets
 from takestream.storage import S3Options, join
-from workers.dataset.base import object_sizes
+from workers.dataset.base import Place, object_sizes
 from workers.dataset.take import DatasetError, Stream, Take
 from workers.dataset.words import clean, is_plain_name
 from workers.media.source import ObjectIdentity, Source
@@ -80,6 +80,10 @@ class CameraTable:
         """As `Dataset.where` says."""
         assert stream.uri is not None
         return stream.uri, self._s3
+
+    def nearest(self, stream: Stream) -> Place:
+        """As `Dataset.nearest` says."""
+        return Place(*self.where(stream))
 
     def _rows(self) -> Rows:
         try:

@@ -41,6 +41,8 @@ class Stream:
             a word of the data set's own; empty where nothing says.
         size: bytes of its object, where the data set itself says so.
         note: what the data set says that is odd about it, in plain words; without a uri, why.
+        path: of its object below the root of a release, as its mirrors have it; empty where the
+            data set is none.
         others: where its object may lie when there is none at `uri`: the key in another form.
     """
 
@@ -56,6 +58,7 @@ class Stream:
     camera_kind: str = ""
     size: int | None = None
     note: str = ""
+    path: str = ""
     others: tuple[str, ...] = ()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from takestream.errors import ErrorKind, StorageError
-from takestream.schema import Reason
+from takestream.schema import READ_FROM, Reason
 from workers.clock.clips import StreamInput
 from workers.clock.grid import Grid
 from workers.clock.timeline import NONE
@@ -148,6 +148,23 @@ def no_features(clips: int, dim: int) -> NDArray[np.float32]:
     return np.full((clips, dim), np.nan, dtype=np.float32)
 
 
+def unreadable_part(
+    clips: ClipRange, stream: str, reason: Reason, dim: int, times: NDArray[np.float64]
+) -> ClipPart:
+    """The clips of a stream of which nothing can be decoded.
+
+    Args:
+        clips: all of them.
+        stream: its key.
+        reason: why.
+        dim: of the features.
+        times: float64 [clips], as `frame_times`.
+    """
+    count = clips.stop - clips.start
+    reasons = np.full(count, reason, dtype=np.uint8)
+    return ClipPart(stream, clips.start, no_features(count, dim), reasons, times)
+
+
 def frame_times(
     grid: Grid, clips: ClipRange, reader: Reader | None, stream: StreamInput | None
 ) -> NDArray[np.float64]:
@@ -157,6 +174,23 @@ def frame_times(
         shown = stream.timeline.samples(grid)[grid.start[clips.start : clips.stop]]
         times[shown != NONE] = reader.times()[shown[shown != NONE]]
     return times
+
+
+def note_places(store: TakeStore, places: Mapping[str, Iterable[str]]) -> None:
+    """Add to a store's provenance where its streams were read; what is there costs nothing.
+
+    Args:
+        store: Open for writing.
+        places: By stream, as `Place.name`.
+    """
+    known = store.attributes.get("provenance", {}).get("streams", {})
+    new = {}
+    for name, some in places.items():
+        before = set(known.get(name, {}).get(READ_FROM, ()))
+        if name in store.streams and not before.issuperset(some):
+            new[name] = {READ_FROM: sorted(before.union(some))}
+    if new:
+        store.update_attributes(provenance={"streams": new})
 
 
 def note_handed_over(

@@ -3,28 +3,23 @@
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 
-import numpy as np
 import torch
-from av.video.frame import VideoFrame
 
 from models.encoder import Encoder
-from models.preprocess import frame_to_tensor, resize_and_crop
 from takestream.errors import ErrorKind, StorageError, StorageUnavailable
 from takestream.schema import Reason
 from workers.clock.clips import ClipBatch, ClipReader, ClipRequest, Decode, StreamInput
 from workers.clock.timeline import make_timeline
 from workers.dataset.base import source_of
+from workers.dataset.layouts import mirrors_of
 from workers.dataset.take import Take
 from workers.media.counters import Counters
-from workers.media.decode import rgb
-from workers.media.decoders import read_pictures
-from workers.media.pictures import DevicePictures, Pictures, Wanted
 from workers.media.reader import Reader
-from workers.media.session import Decoded
 from workers.media.source import SourceChanged
 from workers.media.video import Video
 from workers.run.block import (
@@ -32,14 +27,17 @@ from workers.run.block import (
     frame_times,
     no_features,
     note_handed_over,
+    note_places,
     unit_record,
+    unreadable_part,
     whole_units,
     write_unit,
 )
+from workers.run.decoding import on_cpu, on_device
 from workers.run.passes import Collect, Passes, clips_of_a_batch, clips_of_a_pass
 from workers.run.pooling import FramePool
 from workers.run.prepare import invalid_in, prepare, problems_of
-from workers.run.probed import ProbedTakes
+from workers.run.probed import ProbedTakes, damaged_copy, places_of
 from workers.run.recipe import Recipe
 from workers.run.sources import check_unchanged, refuse_contradiction
 from workers.run.synchronise import shifts
@@ -54,6 +52,8 @@ from workers.run.tasks import (
 )
 from workers.store.errors import StoreNotFound
 from workers.store.takestore import TakeStore
+
+NO_PLACES: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 class Stopped(Exception):
@@ -84,6 +84,7 @@ class UnitExtractor:
         self.encoders = tuple(encoders)
         self.device = device
         self._probed = ProbedTakes(recipe.dataset)
+        self._absent_mirrors = tuple(mirrors_of(recipe.job).absent())
         encoding = encoding or threading.Lock()
         run = recipe.job.run
         self._passes = [
@@ -112,8 +113,13 @@ class UnitExtractor:
             self._probed.keep(take, probed)
         return prepared
 
-    def finish(self, take: Take) -> FinishedTake:
-        """Mark the take's stores complete if they are. Raises StorageError."""
+    def finish(self, take: Take, places: Mapping[str, Sequence[str]] = NO_PLACES) -> FinishedTake:
+        """Mark the take's stores complete if they are. Raises StorageError.
+
+        Args:
+            take: whose units are done.
+            places: by stream, where its object was read, where that is to be kept.
+        """
         finished, complete = [], True
         missing: Counter[str] = Counter()
         for number, target in enumerate(self.recipe.targets):
@@ -122,6 +128,7 @@ class UnitExtractor:
             except StoreNotFound:
                 complete = False  # its grid has no clip of this take: a failure said so
                 continue
+            note_places(store, places)
             if not store.finish():
                 complete = False
                 for gap in store.missing():
@@ -158,7 +165,13 @@ class UnitExtractor:
                 left = left.without(name)
         seconds = time.monotonic() - began
         record = unit_record(unit.take, blocks, seconds, before, counters.snapshot())
-        return replace(record, ranges=unit.ranges, failures=(*failures, *unwritten))
+        return replace(
+            record,
+            ranges=unit.ranges,
+            failures=(*failures, *unwritten),
+            places=places_of(self._probed.get(unit.take, counters)[0], left.streams),
+            notes=self._absent_mirrors,
+        )
 
     def _written(
         self, unit: Unit, stop: Callable[[], bool], counters: Counters
@@ -167,8 +180,18 @@ class UnitExtractor:
         stores = [self._store(unit.take, part.target) for part in unit.ranges]
         parts = self._parts(unit.take, unit.ranges, stores, stop, counters)
         found = write_unit(unit, stores, parts, counters)
-        note_handed_over(found[0], stores, self._probed.get(unit.take, counters)[1])
+        self._note(unit.take, found[0], stores, counters)
         return found
+
+    def _note(
+        self, take: Take, blocks: Sequence[Block], stores: Sequence[TakeStore], counters: Counters
+    ) -> None:
+        """Say in the stores what showed while their clips were read."""
+        probe, videos = self._probed.get(take, counters)
+        note_handed_over(blocks, stores, videos)
+        for block, store in zip(blocks, stores, strict=True) if self.recipe.job.mirrors else ():
+            places = places_of(probe, block.clips.streams)
+            note_places(store, {name: (place,) for name, place in places.items()})
 
     def _left_out(self, unit: Unit, error: StorageError, counters: Counters) -> str | None:
         """The stream whose object is at fault, when the others of the unit can go on without it."""
@@ -210,7 +233,7 @@ class UnitExtractor:
             yield part
         block.write_all(store, starts, counters)
         if starts:
-            note_handed_over([block], [store], self._probed.get(take, counters)[1])
+            self._note(take, [block], [store], counters)
         if starts and not store.missing():
             store.finish()
         yield unit_record(take, [block], time.monotonic() - began, before, counters.snapshot())
@@ -233,7 +256,27 @@ class UnitExtractor:
         stop: Callable[[], bool],
         counters: Counters,
     ) -> Iterator[tuple[int, ClipPart]]:
-        """The clips of the ranges, with the number of the range that each part is of."""
+        """The clips of the ranges, with the number of the range that each part is of.
+
+        Where a mirror's copy fails or is damaged they begin again, read from elsewhere.
+        """
+        while True:
+            try:
+                yield from self._read_parts(take, ranges, stores, stop, counters)
+            except StorageError as error:
+                if not self._probed.without_copy(take, error):
+                    raise
+            else:
+                return
+
+    def _read_parts(
+        self,
+        take: Take,
+        ranges: Sequence[ClipRange],
+        stores: Sequence[TakeStore],
+        stop: Callable[[], bool],
+        counters: Counters,
+    ) -> Iterator[tuple[int, ClipPart]]:
         probe, indexes = self._probed.get(take, counters)
         names = dict.fromkeys(name for part in ranges for name in part.streams)
         for name in names:
@@ -251,7 +294,7 @@ class UnitExtractor:
                 refuse_contradiction(part.streams, store, probe)
             grids.append(grid)
         readers = {
-            name: self._reader(take, name, indexes[name], counters)
+            name: indexes[name].reader(probe.streams[name].source(counters))
             for name in names
             if name in indexes
         }
@@ -278,18 +321,8 @@ class UnitExtractor:
         for number, (part, store) in enumerate(zip(ranges, stores, strict=True)):
             for name in part.streams:
                 if name not in inputs:
-                    count = part.stop - part.start
-                    reason = np.full(count, probe.streams[name].reason, dtype=np.uint8)
-                    yield (
-                        number,
-                        ClipPart(
-                            name,
-                            part.start,
-                            no_features(count, store.dim),
-                            reason,
-                            times[number][name],
-                        ),
-                    )
+                    reason, shown = probe.streams[name].reason, times[number][name]
+                    yield number, unreadable_part(part, name, reason, store.dim, shown)
         requests = [
             ClipRequest(
                 grid,
@@ -342,10 +375,11 @@ class UnitExtractor:
         while under_way:
             yield encoded()
         for name in sorted(damaged):
+            if (place := probe.streams[name].place) and place.mirror:
+                raise damaged_copy(place)
             readers[name].source.confirm()
         with self._forgetting(take):
-            probed = {name: indexes[name].identity for name in names if name in indexes}
-            check_unchanged(take, probed, self.recipe.dataset, counters)
+            check_unchanged((probe.streams[name] for name in readers), counters)
 
     @contextmanager
     def _forgetting(self, take: Take) -> Iterator[None]:
@@ -356,44 +390,8 @@ class UnitExtractor:
             self._probed.forget(take)
             raise
 
-    def _reader(self, take: Take, name: str, index: Video, counters: Counters) -> Reader:
-        stream = next(s for s in take.streams if s.key == name)
-        source = source_of(self.recipe.dataset, stream, counters)
-        source.expect(index.identity)
-        return index.reader(source)
-
     def _decode(self, name: str, video: Video, reader: Reader, streams: int) -> Decode:
-        if self.device.type == "cpu":
-            return self._on_cpu(name, reader)
-        return self._on_device(name, video, reader, streams)
-
-    def _on_cpu(self, name: str, reader: Reader) -> Decode:
         turns = self.recipe.quarter_turns(name)
-
-        def run(first: int, last: int, wanted: Wanted) -> Iterator[Decoded[Pictures]]:
-            def convert(number: int, frame: VideoFrame) -> Pictures:
-                began = time.monotonic()
-                picture = frame_to_tensor(rgb(frame))
-                if turns:
-                    picture = torch.rot90(picture, turns, (-2, -1))
-                made = tuple(
-                    resize_and_crop(picture, spec)[0] if number in seen else None
-                    for spec, seen in zip(self._sizings, wanted, strict=False)
-                )
-                took = time.monotonic() - began
-                reader.source.counters.add(frames_converted=1, convert_seconds=took)
-                return made
-
-            anywhere = frozenset[int]().union(*wanted)
-            return reader.read(first, last, anywhere.__contains__, convert)
-
-        return run
-
-    def _on_device(self, name: str, video: Video, reader: Reader, streams: int) -> Decode:
-        turns, source = self.recipe.quarter_turns(name), reader.source
-
-        def run(first: int, last: int, wanted: Wanted) -> Iterator[Decoded[Pictures]]:
-            pictures = DevicePictures(self._sizings, self.device, turns, source.counters)
-            return read_pictures(video, source, pictures, streams, first, last, wanted)
-
-        return run
+        if self.device.type == "cpu":
+            return on_cpu(reader, self._sizings, turns)
+        return on_device(video, reader, self._sizings, turns, self.device, streams)

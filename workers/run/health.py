@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 
-from configs.schema import RunSpec
+from configs.run import RunSpec
 from workers.run.memory import WORKER_MIB, free_mib
 from workers.run.session import full_folder, node_lost
 

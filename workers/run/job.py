@@ -285,9 +285,11 @@ class _Job:
         progress.clips_done += clips - sum(lost.values())
         progress.clips_failed += sum(lost.values())
         self._given_up.setdefault(uid, Counter()).update(lost)
+        self.report.places.add(record)
         self._open[uid] -= clips
         if self._open[uid] == 0:
-            self._submit([Finish(self._recipe, record.take, self._owner)])
+            places = self.report.places.of(uid) if self._recipe.job.mirrors else {}
+            self._submit([Finish(self._recipe, record.take, self._owner, places)])
 
     def _finished(self, record: FinishedTake) -> None:
         uid = record.take.uid

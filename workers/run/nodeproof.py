@@ -13,10 +13,8 @@ from importlib import import_module
 from pathlib import Path
 
 from takestream.errors import TakestreamError
-from workers.dataset.base import source_of
 from workers.dataset.take import Take
-from workers.media.counters import Counters
-from workers.media.source import ObjectIdentity
+from workers.media.source import ObjectIdentity, Source
 from workers.run.provenance import versions
 from workers.run.recipe import Recipe
 from workers.store.objects import Objects
@@ -81,7 +79,8 @@ def _source(recipe: Recipe, take: Take) -> ObjectIdentity | str | None:
     if stream is None:
         return None
     try:
-        return source_of(recipe.dataset, stream, Counters()).identity()
+        # The data set's own: a machine may have a mirror that the driver has not.
+        return Source(*recipe.dataset.where(stream)).identity()
     except TakestreamError as error:
         return str(error)
 

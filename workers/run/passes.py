@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs.schema import EncoderSpec, RunSpec, SegmentGridSpec
+from configs.run import RunSpec
+from configs.schema import EncoderSpec, SegmentGridSpec
 from models.encoder import PASS_FRAMES, Encoder
 from workers.media.counters import Counters
 from workers.run.recipe import Target

@@ -20,7 +20,7 @@ from typing import Any, Self, TypeVar
 import ray
 from ray.exceptions import ActorDiedError, RayError
 
-from configs.schema import RunSpec
+from configs.run import RunSpec
 from workers.run.calls import (
     Sink,
     add,

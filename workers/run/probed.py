@@ -2,10 +2,12 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 
-from takestream.errors import StorageError
+from takestream.errors import StorageError, StorageUnavailable
 from workers.clock.probe import TakeProbe, probe_take
-from workers.dataset.base import Dataset
+from workers.dataset.base import Dataset, Place
+from workers.dataset.mirrors import distrust
 from workers.dataset.take import Take
 from workers.media.counters import Counters
 from workers.media.video import Video
@@ -55,6 +57,24 @@ class ProbedTakes:
         with self._lock:
             self._takes.pop(take.uid, None)
 
+    def without_copy(self, take: Take, error: StorageError) -> bool:
+        """Whether an error is a mirror's; then its copy is read no more, and the take probed anew.
+
+        Args:
+            take: that was read.
+            error: of one of its objects.
+        """
+        with self._lock:
+            found = self._takes.get(take.uid)
+        streams = found[0].streams.values() if found else ()
+        places = [probe.place for probe in streams if probe.place and probe.place.mirror]
+        for place in places:
+            if place.uri == error.uri:
+                distrust(place, f"the mirror's file cannot be used ({error})")
+                self.forget(take)
+                return True
+        return False
+
     def leave_out(self, take: Take, stream: str, error: StorageError) -> None:
         """One stream's object can be read no longer: later units of the take pass over it."""
         with self._lock:
@@ -63,3 +83,16 @@ class ProbedTakes:
             probe, videos = found
             readable = {name: video for name, video in videos.items() if name != stream}
             self._takes[take.uid] = probe.without(stream, error), readable
+
+
+def places_of(probe: TakeProbe, streams: Iterable[str]) -> dict[str, str]:
+    """By stream that has an object, of those named, where it is read, as reports name it."""
+    places = {name: probe.streams[name].place for name in streams}
+    return {name: place.name for name, place in places.items() if place}
+
+
+def damaged_copy(place: Place) -> StorageUnavailable:
+    """The error of a mirror's copy that shows damage: the release's object may be whole."""
+    error = StorageUnavailable("pictures in it are damaged")
+    error.uri = place.uri
+    return error

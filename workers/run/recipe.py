@@ -144,10 +144,9 @@ def make_recipe(job: JobSpec) -> Recipe:
     places = {"dataset": absolute(job.dataset), "output": absolute(job.output)}
     if job.segments is not None:
         places["segments"] = absolute(job.segments)
-    if job.mirror is not None:
-        places["mirror"] = absolute(job.mirror)
-    job = job.model_copy(update=places)
-    for name, place in places.items():
+    mirrors = {name: absolute(place) for name, place in job.mirrors.items()}
+    job = job.model_copy(update={**places, "mirrors": mirrors})
+    for name, place in (*places.items(), *(("mirrors", place) for place in mirrors.values())):
         if place.startswith("memory://"):
             raise SettingsError(
                 f"{name}: {place} lies in one process's memory, which workers do not share; "

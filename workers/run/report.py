@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from workers.dataset.take import Take
 from workers.run.history import History
 from workers.run.spending import Bill
-from workers.run.tasks import Failure
+from workers.run.tasks import Failure, UnitRecord
 
 # Rate and time left follow about the last half minute: a job's streams differ in size.
 SMOOTHING_SECONDS = 30.0
@@ -155,6 +155,36 @@ class Losses:
         )
 
 
+class Places:
+    """Where the objects of a job's takes were read.
+
+    Attributes:
+        notes: Of machines, in sentences, each once.
+    """
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self._read: dict[str, dict[str, set[str]]] = {}
+
+    def add(self, record: UnitRecord) -> None:
+        """A unit was done."""
+        for stream, place in record.places.items():
+            self._read.setdefault(record.take.uid, {}).setdefault(stream, set()).add(place)
+        self.notes += [note for note in record.notes if note not in self.notes]
+
+    def of(self, uid: str) -> dict[str, tuple[str, ...]]:
+        """By stream of a take, its places."""
+        return {name: tuple(sorted(some)) for name, some in self._read.get(uid, {}).items()}
+
+    @property
+    def objects(self) -> dict[str, int]:
+        """By place, how many objects were read there; one that was read at two counts at both."""
+        found = Counter(
+            place for take in self._read.values() for some in take.values() for place in some
+        )
+        return dict(sorted(found.items()))
+
+
 @dataclass
 class Report:
     """How a job ended: what the summary shows and the report file keeps."""
@@ -168,6 +198,7 @@ class Report:
     losses: Losses = field(default_factory=Losses)
     left_out: list[str] = field(default_factory=list)
     history: History = field(default_factory=History)
+    places: Places = field(default_factory=Places)
 
     @property
     def ok(self) -> bool:

@@ -22,7 +22,7 @@ import ray
 from ray._private import worker as ray_worker
 from ray._private.ray_constants import PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAYLET
 
-from configs.schema import RunSpec
+from configs.run import RunSpec
 from takestream.errors import ErrorKind, TakestreamError
 from workers.run.node import START_SECONDS, local_node, only_what_is_needed
 from workers.run.watchdog import marked_processes

@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from configs.schema import RunSpec
+from configs.run import RunSpec
 from workers.run.memory import CORES_PER_WORKER
 from workers.run.session import RayUnavailable
 

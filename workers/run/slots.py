@@ -10,7 +10,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from configs.schema import RunSpec
+from configs.run import RunSpec
 from workers.dataset.take import Take
 from workers.run.nodeproof import Sight, look, new_key, why_not
 from workers.run.shares import Node, shares_of

@@ -7,8 +7,8 @@ from typing import Any
 
 from takestream.errors import StorageError, StorageUnavailable
 from takestream.schema import UNREAD
-from workers.clock.probe import TakeProbe
-from workers.dataset.base import Dataset, source_of
+from workers.clock.probe import StreamProbe, TakeProbe
+from workers.dataset.base import Dataset, place_of
 from workers.dataset.take import Stream, Take
 from workers.media.counters import Counters
 from workers.media.source import ObjectIdentity, SourceChanged
@@ -22,6 +22,7 @@ class SourceObject:
     Attributes:
         uri: where it lies.
         identity: which version of it is there.
+        host: whose disk it is on, where that is a mirror's.
         listed: its size as the data set has it, where it does.
         start_offset: where on the take's clock it begins, if not with the take.
     """
@@ -30,6 +31,7 @@ class SourceObject:
     identity: ObjectIdentity
     listed: int | None
     start_offset: float | None
+    host: str | None = None
 
     def differs(self, facts: Mapping[str, Any]) -> bool:
         """Whether it, or where it lies on the take's clock, is another than a provenance says.
@@ -42,7 +44,7 @@ class SourceObject:
             return True
         if known == (self.identity.size, self.identity.etag):
             return False
-        moved = facts.get("uri") != self.uri
+        moved = (facts.get("uri"), facts.get("host")) != (self.uri, self.host)
         return not (moved and self.listed == known[0] == self.identity.size)
 
 
@@ -58,15 +60,17 @@ def objects_now(
 
     def look(stream: Stream) -> SourceObject | StorageError | None:
         try:
-            source = source_of(dataset, stream, counters)
-            identity = source.identity()
+            place = place_of(dataset, stream, counters)
+            identity = place.source(counters).identity()
         except FileNotFoundError:
             return None
         except StorageError as error:
             if error.kind.fatal:
                 raise
             return error
-        return SourceObject(source.uri, identity, stream.size, stream.start_offset)
+        return SourceObject(
+            place.uri, identity, stream.size, stream.start_offset, place.host or None
+        )
 
     with ThreadPoolExecutor(max(1, len(there)), thread_name_prefix="head") as pool:
         seen = dict(zip((stream.key for stream in there), pool.map(look, there), strict=True))
@@ -104,7 +108,7 @@ def changed_streams(store: TakeStore, probe: TakeProbe) -> set[str]:
         for name, now in probe.streams.items()
         if name in store.streams
         and now.identity is not None
-        and SourceObject(now.uri, now.identity, now.listed, now.start_offset).differs(
+        and SourceObject(now.uri, now.identity, now.listed, now.start_offset, now.host).differs(
             known.get(name, {})
         )
     }
@@ -134,9 +138,7 @@ def refuse_contradiction(streams: Iterable[str], store: TakeStore, probe: TakePr
             raise error
 
 
-def check_unchanged(
-    take: Take, probed: Mapping[str, ObjectIdentity], dataset: Dataset, counters: Counters
-) -> None:
+def check_unchanged(probed: Iterable[StreamProbe], counters: Counters) -> None:
     """Look once more whether objects that were read are the ones that were probed.
 
     One HEAD for each.
@@ -145,11 +147,9 @@ def check_unchanged(
         SourceChanged: One is not.
         StorageError: The storage fails.
     """
-    for stream in take.streams:
-        if stream.key in probed and stream.uri:
-            now = source_of(dataset, stream, counters).identity()
-            if now != probed[stream.key]:
-                raise _changed(stream.uri, "while it was read")
+    for stream in probed:
+        if stream.source(counters).identity() != stream.identity:
+            raise _changed(stream.uri or "", "while it was read")
 
 
 def _changed(uri: str, when: str) -> SourceChanged:

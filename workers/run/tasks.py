@@ -143,6 +143,8 @@ class UnitRecord:
         peak_mib: the most memory that the worker has taken so far, of the machine and of its GPU.
         worker: who did it: name of the machine, device and process; empty where none did.
         began: Unix seconds.
+        places: per stream, where its object was read, as `Place.name`.
+        notes: of the machine that did it, in sentences.
     """
 
     take: Take
@@ -155,6 +157,8 @@ class UnitRecord:
     peak_mib: tuple[int, int] = (0, 0)
     worker: str = ""
     began: float = 0.0
+    places: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def clips(self) -> int:
@@ -299,9 +303,15 @@ class Prepare(_Task):
 
 @dataclass(frozen=True)
 class Finish(_Task):
-    """Mark a take's stores complete if they are."""
+    """Mark a take's stores complete if they are.
+
+    Attributes:
+        places: by stream, where its object was read, where the stores are to keep that.
+    """
 
     priority: ClassVar[int] = 1
+
+    places: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def failed(self, failure: Failure) -> Record:
         """The record when nothing came of it."""

@@ -24,6 +24,7 @@ import ray
 from configs.schema import EncoderSpec
 from models.errors import ModelError
 from takestream.errors import ErrorKind
+from workers.dataset.mirrors import Machine, on_machine
 from workers.dataset.take import Take
 from workers.media.counters import Counters
 from workers.run.recipe import Recipe
@@ -76,6 +77,8 @@ class Worker:
         from workers.run.passes import SWITCH_SECONDS
 
         av.logging.set_level(av.logging.PANIC)
+        labels = ray.get_runtime_context().get_node_labels()
+        on_machine(Machine(labels={name: str(value) for name, value in labels.items()}))
         self._device = torch.device(device)
         if self._device.type == "cuda":
             # The thread that starts the GPU's kernels would wait up to Python's usual five
@@ -187,7 +190,7 @@ class Worker:
                 case Prepare():
                     return extractor.prepare(task.take, task.streams, counters)
                 case Finish():
-                    return extractor.finish(task.take)
+                    return extractor.finish(task.take, task.places)
                 case Extract():
                     began = time.time()
                     try:

@@ -10,7 +10,7 @@ import numpy as np
 from takestream.schema import Reason
 from takestream.sync import SIGHT, SOUND, TakeSync
 from workers.clock.probe import TakeProbe, probe_take
-from workers.dataset.base import Dataset, source_of
+from workers.dataset.base import Dataset
 from workers.dataset.take import Take
 from workers.media.container import UnreadableVideo
 from workers.media.counters import Counters
@@ -52,12 +52,9 @@ def measure_take(
     """
     probe, videos = probed or probe_take(take, dataset, counters)
     begins = {name: probe.streams[name].start_offset or 0.0 for name in videos}
-    streams = {stream.key: stream for stream in take.streams if stream.key in videos}
 
     def source(name: str) -> Source:
-        found = source_of(dataset, streams[name], counters)
-        found.expect(videos[name].identity)
-        return found
+        return probe.streams[name].source(counters)
 
     rate = float(probe.rate)
     duration = probe.frames / rate

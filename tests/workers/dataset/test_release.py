@@ -1,7 +1,8 @@
 """The release as a data set: what its manifests say, and what is wrong with them."""
 
 import json
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.support.release import PART_448, StandIn
 from workers.dataset.base import Dataset
 from workers.dataset.egoexo import EgoExo
 from workers.dataset.layouts import dataset_of, open_dataset
+from workers.dataset.mirrors import Machine, Mirrors, distrust, on_machine
 from workers.dataset.regions import Reach
 from workers.dataset.release import OFFICIAL, release_root
 from workers.dataset.take import DatasetError, Take
@@ -198,10 +200,11 @@ class TestMirror:
             "cam01.mp4.a_B3c5D7": 10,
         })  # fmt: skip
         (mirror / "takes" / "bike").mkdir()  # empty, as where a bucket refused
-        dataset, (tea, bike) = read(release, folder, mirror=str(mirror))
-        found = by_key(tea)
+        dataset, (tea, bike) = read(release, folder, mirrors={"*": str(mirror)})
+        found = {key: dataset.nearest(stream) for key, stream in by_key(tea).items()}
         whole = found["aria01_rgb"]
         assert (whole.uri, whole.note) == (str(mirror / self.FOLDER / "aria01_214-1.mp4"), "")
+        assert whole.name == f"{socket.gethostname()}:{mirror}"
         for key, words in {
             "aria01_slam-left": "the mirror's file has 9 of 10 bytes; read from s3://uni-a",
             "aria01_et": "not known whether the mirror's file is whole; read from s3://uni-a",
@@ -211,27 +214,85 @@ class TestMirror:
             assert found[key].uri.startswith("s3://uni-a/k/0/")
             assert found[key].note.endswith(words)
             assert bool(found[key].note) == bool(words)
-        assert all(s.uri.startswith("s3://uni-b/") and not s.note for s in bike.streams)
-        assert dataset.where(whole)[0] == whole.uri
-        assert dataset.sizes([bike, tea.only(["aria01_rgb"])])[whole.uri] == 10
+        places = [dataset.nearest(stream) for stream in bike.streams]
+        assert all(place.uri.startswith("s3://uni-b/") and not place.note for place in places)
+        # The data set's own objects stay what they are: sizes and proofs go by them.
+        rgb = by_key(tea)["aria01_rgb"]
+        assert dataset.where(rgb)[0] == rgb.uri == release.paths()[0]["source_path"]
+        assert dataset.sizes([bike, tea.only(["aria01_rgb"])])[rgb.uri] == 10
 
     def test_a_whole_file_beside_a_broken_download(
         self, release: StandIn, folder: Path, tmp_path: Path
     ) -> None:
         self.put(tmp_path / "m", {"cam01.mp4": 10, "cam01.mp4.abcdefgh": 3, "Cam.mp4.zzzzzzzz": 1})
-        _, (tea, _) = read(release, folder, mirror=str(tmp_path / "m"))
-        assert by_key(tea)["cam01_0"].uri == str(tmp_path / "m" / self.FOLDER / "cam01.mp4")
+        dataset, (tea, _) = read(release, folder, mirrors={"*": str(tmp_path / "m")})
+        place = dataset.nearest(by_key(tea)["cam01_0"])
+        assert place.uri == str(tmp_path / "m" / self.FOLDER / "cam01.mp4")
 
     def test_a_mirror_lies_over_a_release_alone(self, release: StandIn, folder: Path) -> None:
         release.manifests.clear()
-        with pytest.raises(DatasetError, match="leave --mirror out"):
-            read(release, folder, mirror="m")
+        with pytest.raises(DatasetError, match="leave mirrors out"):
+            read(release, folder, mirrors={"*": "m"})
         with pytest.raises(DatasetError, match="a table has no mirror"):
-            open_dataset("cameras.csv", mirror="m")
+            open_dataset("cameras.csv", mirrors={"*": "m"})
 
     def test_a_mirror_that_is_not_there_is_no_error(self, release: StandIn, folder: Path) -> None:
-        _, takes = read(release, folder, mirror="/nowhere")
-        assert all(s.uri.startswith("s3://") for take in takes for s in take.streams)
+        dataset, takes = read(release, folder, mirrors={"*": "/nowhere"})
+        places = [dataset.nearest(stream) for take in takes for stream in take.streams]
+        assert all(place.uri.startswith("s3://") and not place.note for place in places)
+
+    def test_each_machine_has_its_own_nearest_first(
+        self, release: StandIn, folder: Path, tmp_path: Path, machine: Callable[..., None]
+    ) -> None:
+        near, far, other = (tmp_path / name for name in ("near", "far", "other"))
+        self.put(near, {"cam01.mp4": 10, "gp02.mp4": 9})
+        self.put(far, {"cam01.mp4": 10, "gp02.mp4": 10})
+        self.put(other, {"cam01.mp4": 10})
+        mirrors = {"gpu-*": str(near), "zone=eu*": str(far), "cpu-1": str(other)}
+        dataset, (tea, _) = read(release, folder, mirrors=mirrors)
+        cam, gp = (by_key(tea)[key] for key in ("cam01_0", "gp02_0"))
+
+        def names() -> list[tuple[str, str]]:
+            return [(p.name, p.note) for p in (dataset.nearest(cam), dataset.nearest(gp))]
+
+        machine("gpu-7", zone="eu-1")
+        short = f"the mirror's file has 9 of 10 bytes; read from gpu-7:{far}"
+        assert names() == [(f"gpu-7:{near}", ""), (f"gpu-7:{far}", short)]
+        machine("gpu-7", zone="us-1")
+        short = "the mirror's file has 9 of 10 bytes; read from s3://uni-a"
+        assert names() == [(f"gpu-7:{near}", ""), ("s3://uni-a", short)]
+        machine("cpu-1")
+        assert names() == [(f"cpu-1:{other}", ""), ("s3://uni-a", "")]
+        machine("cpu-2", zone="asia")
+        assert names() == [("s3://uni-a", ""), ("s3://uni-a", "")]
+
+    def test_a_copy_that_failed_is_read_no_more(
+        self, release: StandIn, folder: Path, tmp_path: Path
+    ) -> None:
+        self.put(tmp_path / "m", {"cam01.mp4": 10})
+        dataset, (tea, _) = read(release, folder, mirrors={"*": str(tmp_path / "m")})
+        stream = by_key(tea)["cam01_0"]
+        place = dataset.nearest(stream)
+        assert place.mirror
+        distrust(place, "its disk failed")
+        assert not dataset.nearest(stream).mirror
+        assert dataset.nearest(stream).note == "its disk failed; read from s3://uni-a"
+
+    def test_a_machine_without_its_mirror_says_so(
+        self, tmp_path: Path, machine: Callable[..., None]
+    ) -> None:
+        machine("gpu-7")
+        (tmp_path / "m" / "takes").mkdir(parents=True)
+        places = {"gpu-*": str(tmp_path / "gone"), "*": str(tmp_path / "m"), "cpu": "/nowhere"}
+        found = list(Mirrors(places, lambda uri: S3Options()).absent())
+        assert found == [f"gpu-7: nothing is at the mirror {tmp_path / 'gone'}"]
+
+
+@pytest.fixture
+def machine() -> Iterator[Callable[..., None]]:
+    """machine(host, label=value, …) makes this process be on that machine."""
+    yield lambda host, **labels: on_machine(Machine(host, labels))
+    on_machine(Machine())
 
 
 def split_of(takes: Sequence[Take]) -> list[tuple[Any, Any]]:

@@ -8,7 +8,7 @@ import pytest
 import ray
 from ray.exceptions import ActorDiedError, WorkerCrashedError
 
-from configs.schema import RunSpec
+from configs.run import RunSpec
 from workers.run import health, session
 from workers.run.health import FAILED_STARTS, Health, free_mib
 from workers.run.session import RayUnavailable, ray_session

@@ -17,7 +17,7 @@ from ray._private import node as ray_node
 from ray._private import services, state
 from ray._private import worker as ray_worker
 
-from configs.schema import RunSpec
+from configs.run import RunSpec
 from workers.run import node
 from workers.run.session import ray_session
 

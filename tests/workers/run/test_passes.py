@@ -5,7 +5,8 @@ import threading
 import pytest
 import torch
 
-from configs.schema import EncoderSpec, RunSpec
+from configs.run import RunSpec
+from configs.schema import EncoderSpec
 from workers.media.counters import Counters
 from workers.run.passes import Passes, clips_of_a_pass
 

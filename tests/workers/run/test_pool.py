@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import RayError
 
 from configs.load import load_job
-from configs.schema import RunSpec
+from configs.run import RunSpec
 from takestream.errors import ErrorKind
 from workers.dataset.take import Take
 from workers.run.pool import Pool, _Queued

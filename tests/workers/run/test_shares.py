@@ -5,7 +5,7 @@ import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.schema import RunSpec
+from configs.run import RunSpec
 from workers.run.session import RayUnavailable, ray_session
 from workers.run.shares import Node, Shares, nodes_alive, shares_of
 
