@@ -111,8 +111,10 @@ def _wish(fault: Any) -> str | None:
             return f"less than {limits['lt']}"
         case "int_parsing" | "int_type" | "int_from_float":
             return "a whole number"
-        case "float_parsing" | "float_type" | "finite_number":
+        case "float_parsing" | "float_type":
             return "a number"
+        case "finite_number":
+            return "a finite number"
         case "string_type":
             return "a text"
         case "bool_parsing" | "bool_type":

@@ -71,7 +71,8 @@ class StreamTimeline(BaseModel):
     valid: list[int] = Field(description="1 for a clip with features, 0 for one without")
     reason: list[int] = Field(description="why a clip is invalid; `reasons` has the words")
     similarity: list[float | None] = Field(
-        description="cosine to the mean of the other cameras; null where there is none to compare"
+        description="mean cosine to the same clip in the other valid streams; null where there is"
+        " none to compare"
     )
     drift: float | None = Field(
         description="largest distance of its PTS from the take's clock, in frames"
@@ -99,6 +100,7 @@ class MappedClip(BaseModel):
     x: float
     y: float
     start_time: float = Field(description="seconds on the take's clock")
+    end_time: float
 
 
 class Projection(BaseModel):

@@ -201,6 +201,7 @@ async def projection(
                 x=round(float(x), 5),
                 y=round(float(y), 5),
                 start_time=float(plan.clips.start_time[row]),
+                end_time=float(plan.clips.end_time[row]),
             )
             for row, column, x, y in zip(*found[:4], strict=True)
         ],

@@ -1,7 +1,8 @@
 """What a take's features say about its cameras and moments: likeness, a map, nearest moments.
 
 Pure arithmetic over the arrays of one store. `service.report.similarity` compares cameras
-pair by pair, for the picture of `inspect`; here each is compared to the others together.
+pair by pair, for the picture of `inspect`; here each is compared to the others together, by the
+same measure.
 """
 
 from collections.abc import Iterator
@@ -15,8 +16,6 @@ Ints = NDArray[np.int64]
 
 # Numbers in float32 at a time: a take with a clip per frame has a gigabyte of features.
 _BLOCK = 2**24
-# Shorter than this, the sum of unit vectors points nowhere: they cancel out.
-_NOWHERE = 1e-4
 # Of the iteration that finds the principal components.
 _SMALL, _SUBSPACE, _ITERATIONS = 128, 10, 30
 
@@ -47,20 +46,21 @@ def directions(features: ArrayLike, valid: ArrayLike) -> Floats:
 
 
 def similarity(features: ArrayLike, valid: ArrayLike) -> Floats:
-    """Cosine of each clip to the mean direction of the same moment in the other valid streams.
+    """Mean cosine of each clip to the same clip in the other valid streams.
 
     features [n, S, D], valid [n, S] → float32 [n, S] in [-1, 1], NaN where there is nothing to
-    compare: invalid clips, no other valid stream, others that cancel each other out.
+    compare: invalid clips, no other valid stream.
     """
     features, valid = np.asarray(features), np.asarray(valid)
     result = np.full(valid.shape, np.nan, dtype=np.float32)
     for rows in _blocks(features):
         unit = directions(features[rows], valid[rows])
+        there = unit.any(axis=-1)
         others = unit.sum(axis=1, keepdims=True) - unit
-        length = np.linalg.norm(others, axis=-1)
-        defined = (length > _NOWHERE) & unit.any(axis=-1)
-        dots = np.einsum("nsd,nsd->ns", unit, others)
-        np.divide(dots, length, out=result[rows], where=defined)
+        count = there.sum(axis=1, keepdims=True) - there
+        # The mean of the cosines is the product with the mean of the other directions.
+        cosines = np.einsum("nsd,nsd->ns", unit, others)
+        np.divide(cosines, count, out=result[rows], where=there & (count > 0))
     return np.clip(result, -1, 1)
 
 

@@ -32,6 +32,9 @@ export function clock(seconds) {
   return `${minutes}:${rest}`;
 }
 
+/** The moment of a clip: its middle, where the player goes and a pin stands. */
+export const momentOf = (clip) => (clip.start_time + clip.end_time) / 2;
+
 /** 12 takes, 1 take. */
 export const count = (n, noun) => `${Number(n).toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 

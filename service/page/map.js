@@ -1,6 +1,6 @@
 // The map: clips in two dimensions; near points look alike to the encoder.
 
-import { clock, crisp, h, notice, onResize, onTheme, themeColors } from "./dom.js";
+import { clock, crisp, h, momentOf, notice, onResize, onTheme, themeColors } from "./dom.js";
 import { drawShape, STREAM_COLORS, streamColor } from "./marks.js";
 
 const PAD = 16;
@@ -94,7 +94,7 @@ export function clipMap(data, streams, player, { clipAt, signal }) {
     tip.hidden = !hover;
     plot.classList.toggle("pointing", Boolean(hover));
     if (hover) {
-      tip.textContent = `${hover.stream}, clip ${hover.clip}, ${clock(hover.start_time)}`;
+      tip.textContent = `${hover.stream}, clip ${hover.clip}, ${clock(momentOf(hover))}`;
       tip.classList.toggle("left", px(hover) > width / 2);
       tip.style.setProperty("--x", `${px(hover)}px`);
       tip.style.setProperty("--y", `${py(hover)}px`);
@@ -108,7 +108,7 @@ export function clipMap(data, streams, player, { clipAt, signal }) {
   });
   on("click", (event) => {
     const found = near(event);
-    if (found) player.seek(found.start_time);
+    if (found) player.seek(momentOf(found));
   });
   let drawn = null;
   player.addEventListener("tick", () => {

@@ -80,7 +80,7 @@ export function drawLegend(legend, rows, reasons, range, colors) {
   c.stroke();
   const invalid = [...counts].filter(([reason]) => reason !== 0).sort(([a], [b]) => a - b);
   legend.replaceChildren(
-    item(line, `similarity to the other cameras, ${range.low.toFixed(1)} to 1`),
+    item(line, `similarity: mean cosine to the same clip in the other cameras, ${range.low.toFixed(1)} to ${range.high.toFixed(1)}`),
     ...invalid.map(([reason, n]) => {
       const swatch = h("canvas", { "aria-hidden": "true" });
       const context = crisp(swatch, 22, 14);

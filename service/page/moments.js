@@ -1,7 +1,7 @@
 // Nearest moments: where else in the take, and in which camera, it looks like this.
 
 import { postJson } from "./api.js";
-import { announce, clock, h } from "./dom.js";
+import { announce, clock, h, momentOf } from "./dom.js";
 import { failure } from "./trouble.js";
 
 const TOP = 3;
@@ -53,14 +53,13 @@ export function momentsPanel({ take, encoder, joint, streams, player, onFound, s
   }
 
   function draw(found, words, origin) {
-    const middle = (moment) => (moment.start_time + moment.end_time) / 2;
     const own = (stream, moment) => origin?.stream === stream && moment.start_time <= origin.time && origin.time < moment.end_time && moment.score > 0.9995;
     const marks = origin ? [{ ...origin, isQuery: true }] : [];
     // The other cameras first: where one's own looked alike before is the lesser question.
     const order = [...found.streams].sort((a, b) => Number(a.stream === origin?.stream) - Number(b.stream === origin?.stream));
     const groups = order.map(({ stream, moments }) => {
       const others = moments.filter((moment) => !own(stream, moment)).slice(0, TOP);
-      others.forEach((moment, n) => marks.push({ stream, time: middle(moment), label: String(n + 1) }));
+      others.forEach((moment, n) => marks.push({ stream, time: momentOf(moment), label: String(n + 1) }));
       const list = others.map((moment, n) => h("li", {}, entry(moment, n, stream)));
       return h("div", { class: "moment-group" }, h("h3", { title: stream }, stream, stream === origin?.stream ? " (itself, at other times)" : ""), list.length ? h("ol", {}, list) : h("p", { class: "hint" }, "no other valid clip"));
     });
@@ -71,13 +70,14 @@ export function momentsPanel({ take, encoder, joint, streams, player, onFound, s
 
   function entry(moment, n, stream) {
     const score = moment.score.toFixed(3);
-    const label = `${stream}, ${clock(moment.start_time)} to ${clock(moment.end_time)}, clip ${moment.clip}, score ${score}`;
+    const time = clock(momentOf(moment));
+    const label = `${stream}, ${time}, clip ${moment.clip} (${clock(moment.start_time)} to ${clock(moment.end_time)}), score ${score}`;
     const share = `${Math.max(0, Math.min(1, moment.score)) * 100}%`;
     return h(
       "button",
-      { type: "button", class: "moment", "aria-label": label, title: label, onclick: () => player.seek((moment.start_time + moment.end_time) / 2), vars: { "--share": share } },
+      { type: "button", class: "moment", "aria-label": label, title: label, onclick: () => player.seek(momentOf(moment)), vars: { "--share": share } },
       h("span", { class: "pin" }, String(n + 1)),
-      h("span", {}, clock(moment.start_time)),
+      h("span", {}, time),
       h("span", { class: "hint" }, `clip ${moment.clip}`),
       h("span", { class: "score" }, score),
     );

@@ -156,6 +156,7 @@ function extractPanel(take, encoders, hasStore, signal) {
   const select = h("select", { id: "extract-encoder" }, encoders.map((e) => h("option", { value: e.name, selected: e.default }, e.name)));
   const [bar, link, then, state] = [h("div", { class: "grow" }), h("a"), h("div", { class: "then" }), h("div", { class: "job-state" })];
   const button = h("button", { type: "button", class: hasStore ? "" : "primary", disabled: !take.streams.length || !encoders.length, onclick: start }, "Extract this take");
+  const [title, hint] = [h("h2", { id: "extract-title" }, hasStore ? "Extract more" : "Not extracted yet"), h("p", { class: "hint" })];
   let said = "";
 
   async function start() {
@@ -194,6 +195,10 @@ function extractPanel(take, encoders, hasStore, signal) {
     button.disabled = false;
     const why = job.error || job.failures?.[0]?.reason;
     then.replaceChildren(job.status === "failed" && why ? h("p", { class: "why" }, why) : "");
+    if (job.status === "succeeded") {
+      title.textContent = "Extracted";
+      hint.textContent = `The features of ${job.encoder_id || "this encoder"} are stored.`;
+    }
     const p = job.progress;
     if (job.status !== "succeeded" && !(p && p.clips_done + p.clips_skipped > 0)) return;
     const query = job.encoder_id ? `?${new URLSearchParams({ encoder: job.encoder_id })}` : "";
@@ -209,11 +214,12 @@ function extractPanel(take, encoders, hasStore, signal) {
   }, () => {});
 
   const words = !take.streams.length ? "The data set lists no stream for this take, so there is nothing to extract." : hasStore ? "With another encoder, or what is missing: clips that are there already are not computed again." : "No features of this take are stored yet. Extracting makes a timeline, a map and the search for moments.";
+  hint.textContent = words;
   return h(
     "section",
     { class: "panel extract", "aria-labelledby": "extract-title" },
-    h("h2", { id: "extract-title" }, hasStore ? "Extract more" : "Not extracted yet"),
-    h("p", { class: "hint" }, words),
+    title,
+    hint,
     h("div", { class: "row" }, h("div", { class: "field grow" }, h("label", { for: "extract-encoder" }, "Encoder"), select), button),
     state,
   );

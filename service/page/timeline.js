@@ -75,6 +75,7 @@ export function timeline(data, player, { onPick, signal }) {
         c.fillRect(left, r * high, Math.max(2, right - left), high - 2);
       }
       drawLine(c, row, r);
+      drawScale(c, r);
     });
     drawAxis(c);
     drawLegend(legend, rows, data.reasons || {}, range, colors);
@@ -118,6 +119,16 @@ export function timeline(data, player, { onPick, signal }) {
       c.arc((x(left) + x(right)) / 2, y(r, row.similarity[index]), 2.2, 0, 2 * Math.PI);
       c.fill();
     }
+  }
+
+  // The ends of the similarity's scale, at the right of each row that has room for them.
+  function drawScale(c, r) {
+    if (high < 26) return;
+    c.font = "9px system-ui, sans-serif";
+    c.textAlign = "right";
+    c.textBaseline = "middle";
+    c.fillStyle = colors.muted;
+    for (const value of [range.low, range.high]) c.fillText(value.toFixed(1), width - 3, y(r, value) + (value === range.high ? 3 : -2));
   }
 
   function drawAxis(c) {
@@ -192,7 +203,7 @@ export function timeline(data, player, { onPick, signal }) {
     const reason = row.reason[i];
     const state = reason === 0 ? "valid" : `invalid: ${data.reasons?.[reason] || `reason ${reason}`}`;
     const alike = row.similarity[i] === null ? "" : `, similarity ${row.similarity[i].toFixed(3)}`;
-    return `${row.stream}, ${clock(time)}, clip ${data.clip[i]} (${data.start_time[i].toFixed(2)}–${data.end_time[i].toFixed(2)} s), ${state}${alike}`;
+    return `${row.stream}, ${clock(time)}, clip ${data.clip[i]} (${clock(data.start_time[i])} to ${clock(data.end_time[i])}), ${state}${alike}`;
   }
 
   let valued = "";

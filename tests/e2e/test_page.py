@@ -28,7 +28,8 @@ JOB = {
     "progress": {
         "takes": 1, "takes_prepared": 1, "takes_done": 0, "units": 2, "units_done": 0,
         "units_failed": 0, "clips": 40, "clips_skipped": 0, "clips_done": 0, "clips_failed": 0,
-        "clips_invalid": 0, "seconds": 3,
+        "clips_invalid": 0, "clips_reached": 0, "clips_asked": 40, "clips_per_s": 2.5,
+        "seconds_left": 4, "seconds": 3,
     },
 }  # fmt: skip
 
@@ -56,7 +57,9 @@ def extracted(page: Page) -> Page:
     page.wait("[...document.querySelectorAll('button')].find(b => b.innerText.startsWith('Extr'))")
     page.driver.find_element("xpath", "//button[text()='Extract this take']").click()
     page.wait("document.querySelector('.job-state progress')")
+    assert page.texts(".extract h2") == ["Not extracted yet"]
     page.wait("document.querySelector('.job-state .status.succeeded')", 240)
+    assert page.texts(".extract h2") == ["Extracted"]
     page.click(".job-state button")
     page.wait("document.querySelector('.track')")
     page.wait(f"{PLAYER}.cameras.every(c => c.state === 'ready' && c.video.readyState >= 2)")
@@ -149,6 +152,13 @@ def test_a_moment_is_found_in_the_other_cameras(extracted: Page) -> None:
     before = page.js(f"{PLAYER}.time")
     page.click(".moment-group:last-child .moment")
     assert page.js(f"{PLAYER}.time") != before
+    # One moment, one time: in the list, where the player stands, and on the timeline.
+    listed = page.js("document.querySelector('.moment-group:last-child .moment').innerText")
+    shown = listed.split()[1]
+    assert page.texts(".now")[0].startswith(f"{shown} /")
+    assert f", {shown}, clip " in (track.get_attribute("aria-valuetext") or "")
+    title = page.js("document.querySelector('.moment-group:last-child .moment').title")
+    assert f", {shown}, clip " in title
     # The same by keyboard, from another camera.
     asked = page.texts(".asked")[0]
     page.driver.execute_script("arguments[0].focus()", track)
@@ -237,7 +247,7 @@ def test_a_job_is_followed_through_a_break_and_stopped_too_late(page: Page) -> N
         if (method === "DELETE") {{ window.ended = true; return json({{detail: "ended"}}, 409); }}
         if (path.endsWith("/events")) {{
           if (++asked === 2) throw new TypeError("Failed to fetch");
-          job.progress.clips_done = 10 * asked;
+          job.progress.clips_reached = 10 * asked;
           return new Response({event});
         }}
         if (window.ended) job.status = "stopped";
@@ -247,6 +257,7 @@ def test_a_job_is_followed_through_a_break_and_stopped_too_late(page: Page) -> N
         page.go(f"#/jobs/{JOB['job_id']}")
         page.wait("document.querySelector('.headline .hint')?.innerText.includes('was lost')")
         page.wait("document.querySelector('.progress')?.innerText.includes('30 of 40')", 10)
+        assert "2.5 clips/s, about 4.0 s left" in page.texts(".progress")[0]
         page.click("button.danger")
         page.wait("document.querySelector('dialog[open]')")
         page.press(Keys.TAB, Keys.ENTER)

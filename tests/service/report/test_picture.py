@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.features import analysis
 from service.report import picture
 from service.report.picture import WIDTH, draw_store
-from service.report.similarity import read_clips, similarity
+from service.report.similarity import curves, mean_of, read_clips, similarity
 from takestream.schema import Reason
 from workers.store.errors import StoreError, StoreNotFound
 from workers.store.layout import StoreLayout
@@ -263,3 +264,15 @@ draw_store(sys.argv[1], Path(sys.argv[2]))
         command = [sys.executable, "-c", code, store.uri, str(tmp_path / f"{name}.png")]
         subprocess.run(command, env={**os.environ, **settings}, check=True, timeout=120, cwd=ROOT)
         assert (tmp_path / f"{name}.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+
+
+def test_the_page_has_the_picture_s_similarity(tmp_path: Path) -> None:
+    reasons = {("cam01_0", 10, 70): Reason.PAST_END, ("cam02_0", 30, 50): Reason.DAMAGED_FRAME}
+    store = make_store(tmp_path, reasons=reasons)
+    clips = read_clips(store)
+    drawn = np.stack([mean_of(np.delete(clips.similarity[:, i], i, 1), 1) for i in range(3)], 1)
+    valid = clips.reasons == Reason.VALID
+    shown = analysis.similarity(store.array("features")[:], valid)
+    np.testing.assert_allclose(shown, drawn, atol=1e-5)
+    for i in range(1, 3):
+        np.testing.assert_array_equal(curves(clips, i, 0)[1], drawn[:, i])
