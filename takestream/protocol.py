@@ -143,8 +143,9 @@ class JobState(Record):
         error: Why it failed.
         spec: The job's settings, as a job file holds them.
         progress: Sums (takes, takes_done, units, units_done, units_failed, clips, clips_done, …),
-            how far it is (clips_reached of clips_asked, also within a unit), seconds, clips_per_s
-            and seconds_left; None before it has begun.
+            how far it is (clips_reached of clips_asked, also within a unit), seconds since it
+            began, clips_per_s (lately; once it has ended, over all its time) and seconds_left;
+            None before it has begun.
         failures: What could not be extracted; at most some hundred.
         report: URI of the report of the run in the output, once it has ended; the page of it is at
             `/v1/jobs/{job_id}/report`.

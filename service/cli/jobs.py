@@ -120,8 +120,7 @@ def _watch(backend: Backend, found: Namespace) -> int:
             now = (facts["status"], takes, clips)
             # What had ended before is no news.
             if shown.get(facts["job_id"]) != now and (shown or facts["status"] not in ENDED):
-                more = f" takes={takes} clips={clips}" if takes else ""
-                print(f"{facts['job_id']} {facts['status']}{more}", flush=True)
+                print(_standing(facts), flush=True)
             shown[facts["job_id"]] = now
         if all(facts["status"] in ENDED for facts in listed):
             return 0
@@ -231,8 +230,7 @@ def _teller(seconds: float = _TELL_SECONDS) -> Callable[[Facts], None]:
         news = (takes, clips)
         due = time.monotonic() - last[1] >= seconds and news != last[2]
         if facts["status"] != last[0] or due:
-            more = f" takes={takes} clips={clips}" if takes else ""
-            print(f"{facts['job_id']} {facts['status']}{more}", file=sys.stderr, flush=True)
+            print(_standing(facts), file=sys.stderr, flush=True)
             last[:] = facts["status"], time.monotonic(), news
 
     return tell
@@ -246,7 +244,9 @@ def _print_job(facts: Facts, words: Sequence[str]) -> None:
         + (f" by {facts['submitted_by']}" if facts["submitted_by"] else ""),
         "started": _clock(facts["started_at"]), "ended": _clock(facts["finished_at"]),
         "data set": facts["spec"].get("dataset"), "output": facts["spec"].get("output"),
-        "encoder": _encoder(facts), "takes": takes, "clips": clips, "error": facts["error"],
+        "encoder": _encoder(facts), "takes": takes, "clips": clips,
+        **{name.replace("_", " "): words for name, words in _pace(facts).items()},
+        "error": facts["error"],
     }  # fmt: skip
     for name, value in lines.items():
         if value:
@@ -268,6 +268,24 @@ def _progress(facts: Facts) -> tuple[str, str]:
         return "", ""
     takes = f"{progress.get('takes_done', 0)}/{progress.get('takes', 0)}"
     return takes, f"{far[0]}/{far[1]}"
+
+
+def _pace(facts: Facts) -> dict[str, str]:
+    """How fast a job goes, how long it has, and how long it takes yet, as `extract` says it."""
+    progress = facts["progress"] or {}
+    found = {
+        "clips_per_s": progress.get("clips_per_s"), "elapsed_s": progress.get("seconds"),
+        "eta_s": None if facts["status"] in ENDED else progress.get("seconds_left"),
+    }  # fmt: skip
+    digits = {"clips_per_s": 1}
+    return {k: f"{v:.{digits.get(k, 0)}f}" for k, v in found.items() if v is not None}
+
+
+def _standing(facts: Facts) -> str:
+    """A line: which job, where it stands, how far and how fast."""
+    takes, clips = _progress(facts)
+    far = {"takes": takes, "clips": clips, **_pace(facts)} if takes else {}
+    return " ".join([facts["job_id"], facts["status"], *(f"{k}={v}" for k, v in far.items())])
 
 
 def _encoder(facts: Facts) -> str:

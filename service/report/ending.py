@@ -50,7 +50,7 @@ def stopped(progress: Mapping[str, Any] | None = None) -> JobEnd:
         progress: What `progress_facts` gave last; clips that were encoded and not written are no
             longer counted as reached.
     """
-    settled = None if progress is None else {**progress, "clips_reached": _written(progress)}
+    settled = None if progress is None else _settled(progress)
     many = f", {written_words(progress)}" if progress else ""
     line = f"stopped; what was written is kept{many}: submit it again to go on"
     return JobEnd("stopped", line, progress=settled)
@@ -60,6 +60,14 @@ def written_words(progress: Mapping[str, Any]) -> str:
     """How many clips of a job are in the stores, by what `progress_facts` gave."""
     of = max(int(progress.get("clips_asked", 0)), _written(progress))
     return f"{_written(progress):,} of {of:,} clips (each stream's counted)"
+
+
+def _settled(progress: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a job that has ended: what is written is reached, and the rate is that of all its time."""
+    seen, seconds = progress.get("clips_seen"), progress.get("seconds")
+    over_all = {"clips_per_s": round(seen / seconds, 2)} if seen is not None and seconds else {}
+    kept = {name: value for name, value in progress.items() if name != "seconds_left"}
+    return {**kept, "clips_reached": _written(progress), **over_all}
 
 
 def _written(progress: Mapping[str, Any]) -> int:
@@ -74,7 +82,7 @@ def end_of(report: Report) -> JobEnd:
         f"done, with {error}" if error else "done",
         error,
         tuple(failures_of(report)),
-        progress_facts(report.progress) | {"clips_reached": report.progress.clips_written},
+        _settled(progress_facts(report.progress)),
     )
 
 
@@ -110,7 +118,8 @@ def failures_of(report: Report) -> list[dict[str, Any]]:
 
 def progress_facts(progress: Progress) -> dict[str, Any]:
     """Where a job stands, JSON-able: its sums, how far it is, how fast, and what is left."""
-    sums = {k: v for k, v in asdict(progress).items() if k not in ("counts", "_lately")}
+    inner = ("counts", "_lately", "_ticked")
+    sums = {k: v for k, v in asdict(progress).items() if k not in inner}
     left = progress.seconds_left
     return {
         **sums,

@@ -40,6 +40,7 @@ class Progress:
     seconds: float = 0.0
     counts: dict[str, float] = field(default_factory=dict)
     _lately: tuple[float, float] = (0.0, 0.0)
+    _ticked: float = 0.0
 
     @property
     def clips_seen(self) -> float:
@@ -72,9 +73,10 @@ class Progress:
     @property
     def seconds_left(self) -> float | None:
         """Estimated seconds to the end, by the rate lately; None as long as nothing is known."""
-        if not self.clips_per_s:
-            return None
-        return max(0, self.clips_asked - self.clips_reached - self.clips_failed) / self.clips_per_s
+        left = max(0, self.clips_asked - self.clips_reached - self.clips_failed)
+        if self.takes_prepared and not left:
+            return 0.0
+        return left / self.clips_per_s if self.clips_per_s else None
 
     def tick(self, seconds: float, counts: Mapping[str, float]) -> None:
         """Time has passed and work was done.
@@ -83,9 +85,11 @@ class Progress:
             seconds: Since the job began.
             counts: All work done since then.
         """
-        before, passed = self.clips_seen, seconds - self.seconds
+        # Not `clips_seen` as it is now: records that came since the last call are in it already.
+        before, passed = self._ticked, seconds - self.seconds
         self.seconds, self.counts = seconds, dict(counts)
-        gained = max(0.0, self.clips_seen - before)
+        self._ticked = self.clips_seen
+        gained = max(0.0, self._ticked - before)
         if not before and not self._lately[1]:
             # What came before the first clip is the start, not the rate.
             passed = min(passed, 1.0) if gained else 0.0

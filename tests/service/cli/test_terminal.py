@@ -151,13 +151,18 @@ def test_jobs_are_listed_by_short_ids_and_watched(
 
 def test_a_job_is_watched_to_its_end(tmp_path: Path) -> None:
     records = Records(str(tmp_path))
-    records.save(make_record(status="running"))
+    progress = {
+        "clips": 9, "clips_reached": 4, "clips_asked": 12, "takes": 2, "takes_done": 1,
+        "clips_per_s": 2.51, "seconds": 7.8, "seconds_left": 3.2,
+    }  # fmt: skip
+    records.save(make_record(status="running").model_copy(update={"progress": progress}))
     process = subprocess.Popen(
         [sys.executable, "-m", "takestream", "jobs", "--output", str(tmp_path), "--watch"],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
-    assert process.stdout.readline() == f"{ID} running\n"
+    far = "takes=1/2 clips=4/12 clips_per_s=2.5 elapsed_s=8 eta_s=3"
+    assert process.stdout.readline() == f"{ID} running {far}\n"
     records.save(make_record(status="succeeded"))
     assert process.communicate(timeout=30)[0] == f"{ID} succeeded\n"
     assert process.returncode == 0

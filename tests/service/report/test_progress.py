@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import pytest
 
-from service.report.ending import progress_facts
+from service.report.ending import end_of, progress_facts, stopped
 from service.report.progress import progress_display, rates
-from workers.run.report import Progress
+from workers.run.report import Progress, Report
 
 
 def half_way() -> Progress:
@@ -49,6 +49,33 @@ def test_the_rate_is_that_of_late_and_steady() -> None:
     assert progress.clips_per_s > 0
     progress.tick(302.0, {"clips": 10_500.0})
     assert (progress.clips_reached, progress.seconds_left) == (10_000, 0.0)
+
+
+def test_units_that_end_between_two_looks_count_in_the_rate() -> None:
+    """As a job does it: records are taken in, then time passes."""
+    progress = Progress(takes=1, takes_prepared=1, clips=200)
+    for second in range(1, 11):
+        progress.clips_done += 10
+        progress.tick(float(second), {"clips": progress.clips_done})
+    assert progress.clips_per_s == pytest.approx(10.0)
+    assert progress.seconds_left == pytest.approx(10.0)
+    progress.clips_done = 200
+    progress.tick(11.0, {"clips": 200.0})
+    assert progress.seconds_left == 0.0
+    # All was there already.
+    assert Progress(takes=1, takes_prepared=1, clips=9, clips_skipped=9).seconds_left == 0.0
+    assert set(progress_facts(progress)) >= {"clips_per_s", "seconds_left", "seconds"}
+    assert not [name for name in progress_facts(progress) if name.startswith("_")]
+
+
+def test_a_job_that_has_ended_has_the_rate_of_all_its_time() -> None:
+    done = end_of(Report(half_way())).progress
+    assert done is not None
+    assert (done["clips_per_s"], done["clips_reached"]) == (5.0, 60)
+    assert "seconds_left" not in done
+    told = stopped(progress_facts(half_way())).progress
+    assert told is not None
+    assert (told["clips_per_s"], told["clips_reached"], "seconds_left" in told) == (5.0, 60, False)
 
 
 def test_a_pipe_gets_key_value_lines_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
