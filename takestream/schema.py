@@ -46,6 +46,8 @@ COMPLETE: Final = "complete"
 UNREAD: Final = "unread"
 # In the provenance of a stream, where there are mirrors: every place that its object was read from.
 READ_FROM: Final = "read_from"
+# In the provenance: seconds that clips were cut to; null for the whole take.
+TASK_SPAN: Final = "task_span_sec"
 
 
 # How the coordinate `clip` of datasets is described; a store has none.

@@ -28,6 +28,7 @@ from workers.run.sources import (
     unread_then,
 )
 from workers.run.synchronise import Synchronisation, has_sync, shifted_otherwise
+from workers.run.task_span import span_changed
 from workers.run.tasks import ClipRange, Failure, PreparedTake, Unit
 from workers.store.errors import StoreMismatch, StoreNotFound
 from workers.store.gap import Gap
@@ -131,7 +132,7 @@ def _ready(
     ready = {
         number: store
         for number, store in enumerate(stores)
-        if store is not None and _is_up_to_date(recipe, store, streams, now)
+        if store is not None and _is_up_to_date(recipe, store, take, streams, now)
     }
     return ready, away
 
@@ -177,6 +178,9 @@ class _Found:
         _forget_changed(store, take, streams, probe, sync)
         if not has_sync(recipe, store):
             sync.note(store)
+        if span_changed(recipe, store, take):
+            # The same clips lie in both spans.
+            store.update_attributes(provenance={schema.TASK_SPAN: recipe.span(take)})
         if unread_then(store) and not probe.unread:
             store.update_attributes(provenance={schema.UNREAD: []})
         self.stores[number] = store
@@ -229,9 +233,13 @@ def _existing(uri: str, s3: S3Options) -> TakeStore | None:
 
 
 def _is_up_to_date(
-    recipe: Recipe, store: TakeStore, streams: Sequence[str], now: Mapping[str, SourceObject]
+    recipe: Recipe,
+    store: TakeStore,
+    take: Take,
+    streams: Sequence[str],
+    now: Mapping[str, SourceObject],
 ) -> bool:
-    if not has_sync(recipe, store):
+    if not has_sync(recipe, store) or span_changed(recipe, store, take):
         return False
     if store.status != COMPLETE or not set(streams) <= set(store.streams):
         return False
@@ -291,9 +299,10 @@ def _store(
         if probe.unread:
             # Whoever could not be read had no vote on the take's length.
             raise next(iter(probe.unread.values())) from None
-        if not changed_streams(old, probe) and not unread_then(old):
+        moved = span_changed(recipe, old, take)
+        if not moved and not changed_streams(old, probe) and not unread_then(old):
             raise
-        # The take has another length now: not one clip of the old grid means the same moment.
+        # The take or its task has another length: clips of the old grid have other numbers now.
         old.remove()
         return TakeStore.create(uri, layout, recipe.output_s3)
 

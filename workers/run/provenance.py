@@ -11,7 +11,7 @@ import av
 
 from takestream.facts import NOTES, notes_of
 from takestream.licence import ATTRIBUTE
-from takestream.schema import UNREAD
+from takestream.schema import TASK_SPAN, UNREAD
 from takestream.sync import TakeSync
 from takestream.version import own_version
 from workers.clock.grid import Grid
@@ -46,7 +46,8 @@ def store_attributes(
         problems.setdefault(name, []).append(line)
     more: dict[str, Any] = {"segments": recipe.job.segments} if recipe.job.segments else {}
     if recipe.job.select.task_span:
-        more["task_span"] = True
+        span = recipe.span(take)
+        more["task_span"], more[TASK_SPAN] = True, None if span is None else list(span)
     if probe.unread:
         more[UNREAD] = sorted(probe.unread)
     if runtime:

@@ -18,6 +18,7 @@ from workers.media.counters import Counters
 from workers.run.recipe import Recipe, Target
 from workers.run.sources import SourceObject, objects_now
 from workers.run.synchronise import has_sync
+from workers.run.task_span import Span, span_changed, span_then
 from workers.store.errors import StoreNotFound
 from workers.store.takestore import TakeStore
 
@@ -179,11 +180,17 @@ def _of_store(
         for name, there in now.items()
         if name in store.streams and name in known and there.differs(known[name])
     ]
+    if span_changed(recipe, store, take):
+        reasons.append(f"span of the task: {_span(span_then(store))} → {_span(recipe.span(take))}")
     if not has_sync(recipe, store):
         reasons.append("sync correction: measured otherwise, or not at all")
     whole = store.status == COMPLETE and set(streams) <= set(store.streams)
     state: State = "stale" if reasons else "current" if whole else "partial"
     return TakeState(take, streams, target.encoder_id, state, tuple(reasons), target.encoder_id)
+
+
+def _span(span: Span) -> str:
+    return "the whole take" if span is None else f"{span[0]:g} to {span[1]:g} s"
 
 
 def _source_change(facts: Mapping[str, Any], now: SourceObject) -> str:

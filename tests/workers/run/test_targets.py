@@ -23,7 +23,9 @@ from workers.media.index import read_index
 from workers.media.source import Source
 from workers.run.prepare import make_units
 from workers.run.recipe import Recipe
+from workers.run.stale import states
 from workers.store.gap import Gap
+from workers.store.takestore import TakeStore
 from workers.store.verify import verify
 
 WHOLE = {"store": {"unit_frames": 4096}}
@@ -295,3 +297,51 @@ def test_a_task_that_holds_no_clip_is_named(tmp_path: Path) -> None:
     _, prepared = job.prepare()
     (failure,) = prepared.failures
     assert failure.reason == "no clip lies in its task, 3.31 to 3.32 s"
+
+
+def test_clips_follow_a_span_that_changes(tmp_path: Path) -> None:
+    job = Job(tmp_path / "job", select={"task_span": True})
+    store = str(job.output / job.recipe.encoder_ids[0] / "u.zarr")
+    _timed(job, 1.0, 2.6)
+    job.run()
+    before = takestream.open(store).load()
+    assert _states(job) == [("current", ())]
+
+    _timed(job, 1.0, 2.61)
+    assert _states(job) == [("stale", ("span of the task: 1 to 2.6 s → 1 to 2.61 s",))]
+    assert job.run() == []
+    np.testing.assert_array_equal(takestream.open(store).features, before.features)
+    assert _states(job) == [("current", ())]
+
+    _timed(job, 0.5, 1.5)
+    assert _states(job)[0][0] == "stale"
+    job.run()
+    moved = takestream.open(store).load()
+    assert moved.in_task.values.all()
+    assert not np.array_equal(moved.start_frame, before.start_frame)
+    assert verify(store).ok
+
+    _timed(job, 9.0, 2.0)
+    assert _states(job) == [("stale", ("span of the task: 0.5 to 1.5 s → the whole take",))]
+    job.run()
+    assert takestream.open(store).sizes["clip"] > moved.sizes["clip"]
+    assert job.run() == []
+
+
+def test_stores_of_before_the_span_was_noted_have_that_of_their_facts(tmp_path: Path) -> None:
+    job = Job(tmp_path / "job", select={"task_span": True})
+    _timed(job, 1.0, 2.6)
+    job.run()
+    store = TakeStore.open(
+        str(job.output / job.recipe.encoder_ids[0] / "u.zarr"), job.recipe.output_s3, writable=True
+    )
+    store.change_attributes(lambda old: old["provenance"].pop("task_span_sec"))
+    assert _states(job) == [("current", ())]
+    _timed(job, 0.5, 1.5)
+    assert _states(job)[0][0] == "stale"
+
+
+def _states(job: Job) -> list[tuple[str, tuple[str, ...]]]:
+    listed = job.recipe.dataset.takes()
+    takes = [(take, tuple(stream.key for stream in take.streams)) for take in listed]
+    return [(one.state, one.reasons) for one in states(job.recipe, takes)]
