@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -82,8 +82,9 @@ def create_app(context: ApiContext) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.context = context
-    for module in (takes, videos, features, moments, jobs, operation):
-        app.include_router(module.router)
+    for module in (takes, videos, features, moments, jobs):
+        app.include_router(module.router, dependencies=[Depends(problems.known_parameters)])
+    app.include_router(operation.router)
     if operation.PAGE.is_dir():
         app.mount("/static", StaticFiles(directory=operation.PAGE), name="static")
     problems.install(app)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from configs.schema import EncoderChoice, GridChoice, Selection
 from configs.store import StoreSpec
@@ -20,7 +20,7 @@ from service.api.problems import Problem, headers, responses
 from service.errors import Unknown
 from service.features.encoding import dumped
 from service.jobs.listing import JobQuery
-from service.jobs.policy import checked_job
+from service.jobs.policy import BY_SERVICE, checked_job
 from service.jobs.records import JobRecord, is_job_id, is_short_id, whole_id
 from service.report.run import evaluations_of, find_report, html_of
 from takestream.protocol import (
@@ -83,6 +83,15 @@ class JobBody(BaseModel):
     )
     store: StoreSpec | None = None
     strict: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _its_own(cls, value: Any) -> Any:
+        """Say of a setting that it is not the sender's, rather than that there is none."""
+        for name in BY_SERVICE if isinstance(value, dict) else ():
+            if name in value:
+                raise ValueError(f"'{name}' is set by the service; leave it out")
+        return value
 
     @field_validator("*", mode="before")
     @classmethod

@@ -1,7 +1,6 @@
 """Errors over HTTP, as RFC 9457 `application/problem+json`."""
 
 import logging
-from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -14,9 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
-from configs.faults import did_you_mean, fault_line
-from configs.schema import GridChoice, JobSpec, Selection
-from configs.store import StoreSpec
+from configs.faults import did_you_mean, fault_line, fault_lines
 from service.api.fields import PLAIN
 from service.api.metrics import METHODS
 from service.engine.client import EngineBusy
@@ -36,6 +33,8 @@ from takestream.protocol import (
 log = logging.getLogger("takestream.service")
 KINDS = sorted({*ErrorKind, *STATUS_KINDS.values()})
 """Every `kind` that a problem may have."""
+# Faults of one request: of a body with thousands the first will do.
+LOOKED_AT = 100
 
 
 class Problem(Exception):
@@ -109,7 +108,7 @@ def install(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        lines = _lines(request, error.errors())
+        lines = _lines(request, error)
         return respond(request, Problem(422, "; ".join(lines), errors=lines))
 
     async def plain(request: Request, error: Exception) -> JSONResponse:
@@ -157,11 +156,42 @@ def _methods(request: Request) -> list[str]:
     return [method for method in METHODS if method in found]
 
 
-def _lines(request: Request, faults: Sequence[Any]) -> list[str]:
+def known_parameters(request: Request) -> None:
+    """A dependency of all routes: refuse query parameters that the route does not take.
+
+    Raises:
+        Problem: 422.
+    """
+    known = _parameters(request)
+    lines = [
+        f"unknown parameter '{name[:100]}'"
+        + (did_you_mean(name[:100], known) or f"; {request.url.path[:200]} takes none")
+        for name in dict.fromkeys(request.query_params)
+        if name not in known
+    ][:20]
+    if lines:
+        raise Problem(422, "; ".join(lines), errors=lines)
+
+
+def _lines(request: Request, error: RequestValidationError) -> list[str]:
     """A line for each fault of a request, twenty at most."""
-    if _form(request) and any(fault["loc"] == ("body",) for fault in faults):
+    faults = error.errors()[:LOOKED_AT]
+    in_body = [fault for fault in faults if fault["loc"][0] == "body"]
+    if _form(request) and any(fault["loc"] == ("body",) for fault in in_body):
         return [f"the body is not read as JSON: send it with Content-Type: {JSON}"]
-    lines = [_line(request, fault) for fault in faults]
+    lines = [_line(request, one) for one in faults if one["loc"][0] != "body" or _unfit(one)]
+    inside = []
+    for fault in in_body:
+        if fault["type"] == "json_invalid":
+            lines.append(
+                f"the body is no JSON: {fault['ctx']['error']} at character {fault['loc'][1]}"
+            )
+        elif not _unfit(fault):
+            inside.append({**fault, "loc": fault["loc"][1:]})
+    route = request.scope.get("route")
+    if inside and isinstance(route, APIRoute) and route.body_field is not None:
+        model = route.body_field.field_info.annotation
+        lines += fault_lines(model, inside, {}, error.body, "body")
     return list(dict.fromkeys(lines))[:20]
 
 
@@ -173,15 +203,16 @@ def _form(request: Request) -> bool:
 
 def _line(request: Request, fault: Any) -> str:
     place, *names = fault["loc"]
-    path = ".".join(str(part) for part in names) or str(place)
+    path = ".".join(str(part) for part in names)[:100] or str(place)
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        owner, _, name = path.rpartition(".")
-        what = "parameter" if place == "query" else "setting"
-        valid = _parameters(request) if place == "query" else JOB_FIELDS.get(owner, ())
-        return f"unknown {what} '{path[:100]}'{did_you_mean(name[:100], valid)}"
-    if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] == PLAIN:
-        return f"{path[:100]}: {fault['input'][:50]!a} holds a control character or a line end"
-    return fault_line(path[:100], fault)
+        return f"unknown parameter '{path}'{did_you_mean(path, _parameters(request))}"
+    if _unfit(fault):
+        return f"{path}: {fault['input'][:50]!a} holds a control character or a line end"
+    return fault_line(path, fault)
+
+
+def _unfit(fault: Any) -> bool:
+    return bool(fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] == PLAIN)
 
 
 def _parameters(request: Request) -> list[str]:
@@ -199,14 +230,6 @@ def _query_names(dependant: Dependant) -> list[str]:
         else:
             names.append(field.alias)
     return names
-
-
-JOB_FIELDS: dict[str, tuple[str, ...]] = {
-    "": tuple(JobSpec.model_fields),
-    "select": tuple(Selection.model_fields),
-    "grid": tuple(GridChoice.model_fields),
-    "store": tuple(StoreSpec.model_fields),
-}
 
 
 # By status, the headers that come with a problem.

@@ -30,6 +30,11 @@ def test_a_flag_wins_over_the_file_key_by_key(tmp_path: Path) -> None:
         ({"outptu": "x"}, "unknown setting 'outptu'; did you mean 'output'?"),
         ({"run": {"device": "gpu"}}, "did you mean 'cpu'?"),
         ({"grid": {"window": 0}}, "grid.window: must be at least 1, not 0"),
+        (
+            {"run": {"budget": {"deadline": "foo"}}},
+            "run.budget.deadline: must be a date and time, such as 2026-01-31T12:00, not 'foo'",
+        ),
+        ({"rotate": {"cam": 45}}, "rotate.cam: 45 is not one of 0, 90, 180 or 270"),
         ({"grid": {"window": "many"}}, "grid.window: must be a whole number, not 'many'"),
         ({"run": {"workers": 0}}, "run.workers: must be 'auto' or at least 1, not 0"),
         ({"run": {"workers": "x"}}, "run.workers: must be 'auto' or a whole number, not 'x'"),

@@ -209,6 +209,55 @@ def test_an_unknown_parameter_is_answered_with_those_of_its_route(served: Served
             assert "unknown parameter" not in again
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("jobs", {"run": {"workers": 0}}, ["body: 'run' is set by the service; leave it out"]),
+        ("jobs", {"encoders": ["x"]}, ["unknown setting 'encoders'; did you mean 'encoder'?"]),
+        ("jobs", {"encoder": {"prset": "x"}},
+         ["unknown setting 'encoder.prset'; did you mean 'preset'?"]),
+        ("jobs", {"encoder": 3}, ["encoder: must be a text or settings (key: value), not 3"]),
+        ("jobs", {"rotate": {"a": 45}}, ["rotate.a: 45 is not one of 0, 90, 180 or 270"]),
+        ("search", {"tkae": "x"},
+         ["'take' is missing", "unknown setting 'tkae'; did you mean 'take'?"]),
+        ("search", {"take": "one", "moment": {"strem": "x", "time": 1}},
+         ["'moment.stream' is missing", "unknown setting 'moment.strem'; did you mean 'stream'?"]),
+        ("features", {"segment": []},
+         ["'segments' is missing", "unknown setting 'segment'; did you mean 'segments'?"]),
+        ("features", {"segments": []}, ["segments: must be of 1 entries or more, not []"]),
+        ("features", {"segments": [{"take": "x", "strt": 0, "end": 1}]},
+         ["'segments.0.start' is missing"]),
+        ("features", {"annotations": {"x": {"segments": [{"start": 1}]}}},
+         ["'annotations.x.segments.0.end' is missing"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_body_is_told_in_the_words_of_who_sent_it(
+    path: str, body: dict[str, Any], words: list[str], served: Served
+) -> None:
+    answer = served.client.post(f"/v1/{path}", json=body)
+    assert (answer.status_code, answer.json()["errors"]) == (422, words)
+
+
+def test_a_body_that_is_no_json_or_endless_is_told(served: Served) -> None:
+    head = {"Content-Type": "application/json"}
+    for body, words in ((b"x{", "the body is no JSON: Expecting value at character 0"),
+                        (b"", "body is missing")):  # fmt: skip
+        assert served.client.post("/v1/jobs", content=body, headers=head).json()["detail"] == words
+    many = {"segments": [{"take": "x"}] * 3000}
+    assert len(served.client.post("/v1/features", json=many).json()["errors"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "encoders"), ("GET", "takes/one"), ("GET", "jobs/abc"), ("POST", "jobs"),
+     ("DELETE", "jobs/abc"), ("POST", "search")],
+)  # fmt: skip
+def test_a_route_without_parameters_refuses_them(method: str, path: str, served: Served) -> None:
+    answer = served.client.request(method, f"/v1/{path}?dry_run=1")
+    words = f"unknown parameter 'dry_run'; /v1/{path} takes none"
+    assert (answer.status_code, answer.json()["detail"]) == (422, words)
+
+
 def test_json_that_is_not_said_to_be_json_is_told(served: Served) -> None:
     for kind in ("", "application/x-www-form-urlencoded", "text/plain"):
         answer = served.client.post("/v1/jobs", content="{}", headers={"Content-Type": kind})
