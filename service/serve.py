@@ -1,5 +1,6 @@
 """`takestream serve`: the service in the foreground, until it is interrupted."""
 
+import logging
 import os
 import socket
 import threading
@@ -33,12 +34,17 @@ def run_service(
 ) -> int:
     """Start the service, say where it is, and keep it until SIGINT or SIGTERM. The exit code.
 
+    Port 0 is one that is free.
+
     Raises SettingsError, RayUnavailable.
     """
     spec = checked(spec)
-    _port_is_free(spec.host, spec.port)
+    spec = spec.model_copy(update={"port": _free_port(spec.host, spec.port)})
     if warning := video_warning(spec):
         say(warning)
+    if not os.environ.get("TAKESTREAM_DEBUG"):
+        # What Serve says of its own start is Ray's business, and part of it is wrong.
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
     with ray_session(spec.job.run, keep_logs=True):
         ray_serve.start(
             http_options=HTTPOptions(host=spec.host, port=spec.port, keep_alive_timeout_s=75)
@@ -76,7 +82,8 @@ def _wait_until_ready(url: str, say: Callable[[str], None]) -> None:
     say(f"not ready after {READY_SECONDS:.0f} s; {url}/readyz says why")
 
 
-def _port_is_free(host: str, port: int) -> None:
+def _free_port(host: str, port: int) -> int:
+    """The port, or for 0 one that is free. Raises RayUnavailable."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -86,6 +93,7 @@ def _port_is_free(host: str, port: int) -> None:
             raise RayUnavailable(
                 f"cannot listen on {host}:{port}: {error.strerror}; choose another --port"
             ) from error
+        return int(probe.getsockname()[1])
 
 
 def _shown(host: str) -> str:

@@ -12,7 +12,7 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
     """Where a service listens, and to whom it answers."""
     group = parser.add_argument_group("the service")
     group.add_argument("--host", metavar="ADDRESS", help="default: 127.0.0.1")
-    group.add_argument("--port", type=int, metavar="N", help="default: 8000")
+    group.add_argument("--port", type=int, metavar="N", help="0: one that is free; default: 8000")
     group.add_argument(
         "--encoders", nargs="+", metavar="NAME", help="further presets that may be asked for"
     )

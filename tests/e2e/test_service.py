@@ -58,6 +58,13 @@ def settled(client: httpx.Client) -> float:
     return last
 
 
+def test_its_terminal_shows_its_own_lines_alone(serving: Any) -> None:
+    """No line of Ray, whose level comes first, and the port that 0 became."""
+    lines = serving.log.read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["takestream", "its"], lines
+    assert not serving.url.endswith(":0")
+
+
 def test_computed_and_stored_answers_are_the_same_in_every_form(client: httpx.Client) -> None:
     # A grid of its own: another test may have extracted the take with the encoder's.
     part = ask(client, NPZ, fps=15, start=1, end=3, streams="cam*")

@@ -1,8 +1,8 @@
 """A real service in a process of its own."""
 
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,8 +15,8 @@ from pathlib import Path
 class Serving:
     """A running service; `.kill(title)` takes one of its processes down by what Ray calls it."""
 
-    def __init__(self, url: str, mark: str, process: "subprocess.Popen[str]") -> None:
-        self.url, self.mark, self.process = url, mark, process
+    def __init__(self, url: str, mark: str, process: "subprocess.Popen[str]", log: Path) -> None:
+        self.url, self.mark, self.process, self.log = url, mark, process, log
 
     def pids(self, title: str) -> list[int]:
         """Its processes that Ray calls so: `ray::Worker`, `ray::ServeReplica:takestream:Engine`."""
@@ -41,14 +41,11 @@ class Serving:
 @contextmanager
 def service(log: Path, environment: dict[str, str], *arguments: object) -> Iterator[Serving]:
     """`takestream serve …` in the foreground of another process, until it is ready and after."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     mark = uuid.uuid4().hex
     command = [sys.executable, "-m", "takestream", "serve", *map(str, arguments)]
     with log.open("w") as output:
         process = subprocess.Popen(
-            [*command, "--port", str(port)],
+            [*command, "--port", "0"],
             env={**environment, "SERVE_MARK": mark},
             stdout=output,
             stderr=output,
@@ -56,11 +53,11 @@ def service(log: Path, environment: dict[str, str], *arguments: object) -> Itera
         )
     try:
         deadline = time.monotonic() + 120
-        while "takestream serves http" not in log.read_text():
+        while not (found := re.search(r"takestream serves (http\S+)", log.read_text())):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
-        yield Serving(f"http://127.0.0.1:{port}", mark, process)
+        yield Serving(found[1], mark, process, log)
     finally:
         process.terminate()
         process.wait(60)
