@@ -4,6 +4,7 @@ from argparse import Namespace
 from collections import Counter
 from dataclasses import asdict
 
+from rich.table import Table
 from rich.text import Text
 
 from service.report.checks import checks_of
@@ -22,11 +23,16 @@ def doctor(found: Namespace) -> int:
         print_json({"ok": not stops, "checks": [asdict(check) for check in checks]})
         return 1 if stops else 0
     console = result_console()
+    # A pipe gets a line a check, a terminal what does not fit below the words.
+    table = Table.grid(padding=(0, 1, 0, 0))
     for check in checks:
-        line = Text.assemble(
-            f"{check.name:<11} ", (f"{check.status:<8}", STYLES[check.status]), check.words
-        )
-        console.print(line, highlight=False)
+        cells = Text(f"{check.name:<10}"), Text(f"{check.status:<7}", STYLES[check.status])
+        if console.is_terminal:
+            table.add_row(*cells, Text(check.words))
+        else:
+            console.print(Text(" ").join([*cells, Text(check.words)]), highlight=False)
+    if console.is_terminal:
+        console.print(table)
     count = Counter(check.status for check in checks)
     if stops:
         console.print(f"{count['fault']} of {len(checks)} checks found what stops a job")

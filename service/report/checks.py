@@ -151,7 +151,10 @@ def _video() -> Found:
         except UnknownCodecError:
             missing.append(name)
     libraries = {name: ".".join(map(str, number)) for name, number in av.library_versions.items()}
-    words = f"PyAV {av.__version__}, libavcodec {libraries.get('libavcodec', '?')}"
+    words = (
+        f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info}"
+        f" (libavcodec {libraries.get('libavcodec', '?')})"
+    )
     if "h264" in missing:
         return ("fault", f"{words} cannot decode H.264: install PyAV's own wheel")
     lacks = (
@@ -288,7 +291,7 @@ def _clock(endpoint: str) -> Found:
 HERE: Mapping[str, Callable[[], Found]] = {
     "takestream": _machine,
     "packages": _packages,
-    "video": _video,
+    "FFmpeg": _video,
     "encoder": _encoder,
     "GPU": _torch,
     "memory": _memory,
