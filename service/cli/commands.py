@@ -138,8 +138,12 @@ def encoders(found: Namespace) -> int:
     print_rows(ENCODERS, rows, form=found.form, spare=("weights", "licence", "input"))
     if found.form == "table":
         named = [f"{name} ({s.licence})" for name, s in presets.items() if is_non_commercial(s)]
-        print(f"{NON_COMMERCIAL}: {', '.join(named)}", file=sys.stderr)
-        print("here: its weights are on this machine, so it works offline", file=sys.stderr)
+        console = result_console(to_stderr=True)
+        for words in (
+            f"{NON_COMMERCIAL}: {', '.join(named)}",
+            "here: its weights are on this machine, so it works offline",
+        ):
+            console.print(words, highlight=False)
     return 0
 
 

@@ -1,6 +1,7 @@
 """Command-line flags, and how they become settings that go over a job file's."""
 
 import argparse
+import math
 import re
 from typing import Any, NoReturn
 
@@ -276,6 +277,30 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no number from 1 on")
     return int(text)
+
+
+def above_zero(text: str) -> float:
+    """A number above 0, for argparse."""
+    if (value := _finite(text)) <= 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number above 0")
+    return value
+
+
+def from_zero(text: str) -> float:
+    """A number that is not below 0, for argparse."""
+    if (value := _finite(text)) < 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number from 0 on")
+    return value
+
+
+def _finite(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.inf
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"'{text}' is no number")
+    return value
 
 
 def add_doctor(parser: argparse.ArgumentParser) -> None:

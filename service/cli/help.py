@@ -11,22 +11,27 @@ from service.cli.flags import SETTINGS
 
 EXAMPLES = {
     "takes": "takestream takes s3://bucket/egoexo --universities cmu --format csv",
-    "plan": "takestream plan --dataset s3://bucket/egoexo --output s3://mine/features --probe",
+    "plan": (
+        "takestream plan --dataset s3://bucket/egoexo --output s3://mine/features \\\n      --probe"
+    ),
     "extract": (
         "takestream extract --dataset s3://bucket/egoexo --output s3://mine/features \\\n"
         "      --resolution 448 --streams 'aria*_rgb' 'cam*'"
     ),
     "encoders": "takestream encoders --format csv",
-    "inspect": "takestream inspect s3://mine/features/ENCODER_ID/TAKE_UID.zarr --picture take.png",
+    "inspect": (
+        "takestream inspect s3://mine/features/ENCODER_ID/TAKE_UID.zarr \\\n"
+        "      --picture take.png"
+    ),
     "verify": "takestream verify s3://mine/features",
     "catalogue": "takestream catalogue s3://mine/features --rebuild",
     "calibrate": (
-        "takestream calibrate --dataset s3://bucket/egoexo --output s3://mine/features \\\n"
-        "      --resolution 448 --units 12"
+        "takestream calibrate --dataset s3://bucket/egoexo \\\n"
+        "      --output s3://mine/features --resolution 448 --units 12"
     ),
     "reprocess": (
-        "takestream reprocess --output s3://mine/features --from efficientnet_lite-0123456789 \\\n"
-        "      --encoder dinov2-base"
+        "takestream reprocess --output s3://mine/features \\\n"
+        "      --from efficientnet_lite-0123456789 --encoder dinov2-base"
     ),
     "ls": "takestream ls s3://mine/features --takes --format csv",
     "facts": "takestream facts s3://mine/features --where split=train 'task=Cooking*'",
@@ -36,11 +41,14 @@ EXAMPLES = {
     "prune": "takestream prune s3://mine/features --encoder ENCODER_ID",
     "sync": "takestream sync s3://bucket/egoexo --take-names cmu_bike01_2 --output sync",
     "segments": (
-        "takestream segments s3://mine/features --annotations keystep_segment_train.json \\\n"
-        "      --output steps.zarr --pool max"
+        "takestream segments s3://mine/features --output steps.zarr \\\n"
+        "      --annotations keystep_segment_train.json --pool max"
     ),
     "export": "takestream export s3://mine/features --output official --format hdf5",
-    "import": "takestream import omnivore_video --name omnivore_video --output s3://mine/features",
+    "import": (
+        "takestream import omnivore_video --name omnivore_video \\\n"
+        "      --output s3://mine/features"
+    ),
     "serve": "takestream serve --dataset s3://bucket/egoexo --output s3://mine/features",
     "submit": (
         "takestream submit --address http://head:8265 --dataset s3://bucket/egoexo \\\n"
@@ -62,7 +70,6 @@ ELSEWHERE = {
     "encoder": "the preset's",
     "grid": "the preset's",
     "select": "all",
-    "run.address": "Ray starts here",
     "run.max_wait": "no limit",
     "s3": "the AWS chain",
     "output_s3": "as for the data set",
@@ -87,7 +94,7 @@ def complete(commands: Any) -> None:
             words = str(action.help or "")
             if "default" in words or action.required or not action.option_strings:
                 continue
-            default = _default(action)
+            default = _default(action, of_job=has_job(parser))
             if default is not None:
                 action.help = f"{words} (default: {default})".strip()
 
@@ -99,16 +106,23 @@ def options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
             yield action
 
 
-def _default(action: argparse.Action) -> str | None:
+def has_job(parser: argparse.ArgumentParser) -> bool:
+    """Whether a command takes the settings of a job: elsewhere flags of their names mean others."""
+    return "--unit-frames" in parser._option_string_actions
+
+
+def _default(action: argparse.Action, *, of_job: bool) -> str | None:
     if action.nargs == 0:  # a switch is off
         return None
-    if action.default not in (None, argparse.SUPPRESS):
+    if action.default not in (None, argparse.SUPPRESS, [], ""):
         words = action.default if isinstance(action.default, list) else [action.default]
         return " ".join(map(str, words))
     where = SETTINGS.get(action.dest)
+    if where is not None and not of_job and where.partition(".")[0] not in ("select", "s3"):
+        return None
     if where is None:
         field = ServeSpec.model_fields.get(action.dest)
-        if field is None or field.is_required() or field.default in (None, ()):
+        if field is None or field.is_required() or field.default in (None, (), ""):
             return None
         return str(field.default)
     if where == "encoders":

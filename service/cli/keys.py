@@ -7,6 +7,9 @@ from configs.load import SettingsError
 from service.api.keyfile import add_to_file, entries_in_file, revoke_in_file
 from service.api.keys import new_key
 from service.report.console import print_json
+from service.report.table import print_rows
+
+HEADINGS = ("name", "scopes", "accepted")
 
 
 def keys(found: Namespace) -> int:
@@ -44,10 +47,15 @@ def _list(found: Namespace) -> int:
         facts = [{**e.facts(), "expired": e.expired} for e in entries]
         print_json({"keys": [{k: v for k, v in f.items() if k != "sha256"} for f in facts]})
         return 0
+    rows = []
     for entry in entries:
         until = "no limit" if entry.expires is None else f"until {entry.expires}"
         until = f"expired {entry.expires}" if entry.expired else until
-        print(f"{entry.name}  {' '.join(entry.scopes)}  {until}")
+        rows.append((entry.name, " ".join(entry.scopes), until))
+    if rows or found.form == "csv":
+        print_rows(HEADINGS, rows, form=found.form)
+    else:
+        print(f"no keys in {found.file}", file=sys.stderr)
     return 0
 
 

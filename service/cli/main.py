@@ -15,12 +15,14 @@ from service.cli.evaluate_flags import add_evaluate
 from service.cli.flags import (
     DATASET,
     Parser,
+    above_zero,
     add_doctor,
     add_job,
     add_place,
     add_release,
     add_storage,
     add_sync,
+    from_zero,
     positive,
 )
 from service.cli.help import complete
@@ -35,8 +37,9 @@ from takestream.version import own_version
 
 EXAMPLES = """examples:
   takestream takes s3://bucket/egoexo --universities cmu
-  takestream extract --dataset s3://bucket/egoexo --output s3://mine/features --resolution 448
-  takestream inspect s3://mine/features/efficientnet_lite-0123456789/<take_uid>.zarr
+  takestream extract --dataset s3://bucket/egoexo --output s3://mine/features
+  takestream ls s3://mine/features
+  takestream inspect s3://mine/features/ENCODER_ID/TAKE_UID.zarr
 """
 
 
@@ -158,9 +161,10 @@ def build_parser() -> Parser:
     )  # fmt: skip
     plan.add_argument("--probe", action="store_true", help="read every stream's index: exact")
     plan.add_argument(
-        "--clips-per-second", type=float, metavar="X", help="for a time estimate (all workers)"
-    )
-    plan.add_argument("--price-per-hour", type=float, metavar="X", help="for a cost estimate")
+        "--clips-per-second", type=above_zero, metavar="X",
+        help="for a time estimate (all workers)",
+    )  # fmt: skip
+    plan.add_argument("--price-per-hour", type=from_zero, metavar="X", help="for a cost estimate")
 
     extract = commands.add_parser("extract", help="run a job here or on a Ray cluster; resumes")
     add_job(extract)
@@ -306,7 +310,7 @@ def build_parser() -> Parser:
         demo,
     ):
         command.add_argument("--json", action="store_true", help="machine-readable, on stdout")
-    for command in (takes, plan, encoders, verify, ls, facts, diff, evaluate, jobs):
+    for command in (takes, plan, encoders, verify, ls, facts, diff, evaluate, jobs, keys):
         command.add_argument(
             "--format", dest="form", choices=("table", "csv", "json"), default="table",
             help="of the output; a pipe gets a line a row",

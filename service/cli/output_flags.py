@@ -3,10 +3,11 @@
 import argparse
 from typing import Any
 
-from service.cli.flags import Parser, add_job, add_storage
+from service.cli.flags import Parser, add_job, add_storage, from_zero
 from service.cli.selection_flags import add_where
 
 OUTPUT = "an output, or an encoder's folder in it"
+ONE_ENCODER = "one encoder_id or preset alone (default: all)"
 
 
 def add_outputs(commands: Any) -> tuple[Parser, ...]:
@@ -18,16 +19,16 @@ def add_outputs(commands: Any) -> tuple[Parser, ...]:
     catalogue.add_argument(
         "--rebuild", action="store_true", help="from the stores alone: reads every one"
     )
-    catalogue.add_argument("--encoder", metavar="NAME", help="of one encoder_id or preset alone")
+    catalogue.add_argument("--encoder", metavar="NAME", help=f"of {ONE_ENCODER}")
 
     ls = commands.add_parser("ls", help="the versions in an output: takes, clips, sizes")
     ls.add_argument("output", metavar="OUTPUT", help=OUTPUT)
-    ls.add_argument("--encoder", metavar="NAME", help="one encoder_id or preset alone")
+    ls.add_argument("--encoder", metavar="NAME", help=ONE_ENCODER)
     ls.add_argument("--takes", action="store_true", help="a line for each take")
 
     facts = commands.add_parser("facts", help="what stores carry of the data set's words")
     facts.add_argument("output", metavar="OUTPUT", help=OUTPUT)
-    facts.add_argument("--encoder", metavar="NAME", help="one encoder_id or preset alone")
+    facts.add_argument("--encoder", metavar="NAME", help=ONE_ENCODER)
     facts.add_argument(
         "--refresh", action="store_true",
         help="put what the data set says now into the stores; no feature is touched",
@@ -51,11 +52,12 @@ def add_outputs(commands: Any) -> tuple[Parser, ...]:
     prune = commands.add_parser("prune", help="name what can go from an output; --yes removes it")
     prune.add_argument("output", metavar="OUTPUT", help="an output")
     prune.add_argument(
-        "--encoder", nargs="+", metavar="ENCODER_ID", default=[], help="whole versions"
-    )
+        "--encoder", nargs="+", metavar="ENCODER_ID", default=[],
+        help="whole versions (default: none)",
+    )  # fmt: skip
     prune.add_argument("--partial", action="store_true", help="stores that are not complete too")
     prune.add_argument(
-        "--min-age", type=float, metavar="MINUTES",
+        "--min-age", type=from_zero, metavar="MINUTES",
         help="what was written to since stays (default: 60)",
     )  # fmt: skip
     prune.add_argument("--yes", action="store_true", help="remove what is named")

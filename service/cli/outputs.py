@@ -70,7 +70,7 @@ def ls(found: Namespace) -> int:
         return 0
     print_rows(
         VERSIONS, [version_row(one) for one in versions], form=found.form,
-        spare=("streams", "damaged", "clips", "valid"),
+        below="version", spare=("streams", "damaged", "clips"),
     )  # fmt: skip
     if found.form == "table" and (unweighed := sum(one.unweighed for one in versions)):
         print(

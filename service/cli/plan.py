@@ -17,7 +17,7 @@ from service.jobs.expiry import key_life
 from service.report.console import print_json, result_console
 from service.report.estimate import Estimate, Work, estimate, range_words, size_words
 from service.report.licences import job_licences, licence_lines
-from service.report.listing import PLAN, plan_facts, planned_facts, planned_row
+from service.report.listing import PLAN, PLAN_CSV, plan_facts, planned_facts, planned_row
 from service.report.table import print_rows
 from workers.run.calibration import Calibration
 from workers.run.memory import memory_of
@@ -52,10 +52,11 @@ def plan(found: Namespace) -> int:
         each = [planned_facts(take) for take in planned]
         print_json({"encoder_id": recipe.target.encoder_id, "takes": each, **facts})
         return 0
-    rows = [planned_row(take) for take in planned]
-    print_rows(PLAN, rows, form=found.form, spare=("frames", "units"))
+    rows = [planned_row(take, form=found.form) for take in planned]
     if found.form == "csv":
+        print_rows(PLAN_CSV, rows, form="csv")
         return 0
+    print_rows(PLAN, rows, spare=("frames", "units"))
     console = result_console(to_stderr=not sys.stdout.isatty())
     sign = "" if facts["exact"] else "about "
     console.print(

@@ -5,12 +5,13 @@ from dataclasses import fields
 from typing import Any
 
 from configs.schema import EncoderSpec
-from service.report.table import Row
+from service.report.table import Form, Row
 from workers.dataset.take import Take
 from workers.run.plan import PlannedTake
 
 TAKES = ("take", "take_uid", "task", "university", "s", "streams", "MB", "missing")
 PLAN = ("take", "frames", "clips", "done", "units", "MB to read", "absent")
+PLAN_CSV = ("take", "frames", "clips", "done", "units", "bytes", "absent", "exact")
 ENCODERS = ("encoder", "default", "here", "dim", "clip", "input", "licence", "weights")
 
 
@@ -53,8 +54,12 @@ def take_facts(take: Take, sizes: Mapping[str, int | None]) -> dict[str, Any]:
     return {**_facts(take), "licence": licence, "streams": streams}
 
 
-def planned_row(take: PlannedTake) -> Row:
-    """One line of a plan."""
+def planned_row(take: PlannedTake, *, form: Form = "table") -> Row:
+    """One line of a plan; estimates are marked, but for scripts, which read numbers."""
+    if form == "csv":
+        numbers = take.frames, take.clips, take.clips_done, take.units, take.bytes
+        exact = "yes" if take.exact else "no"
+        return take.take.name, *map(str, numbers), " ".join(take.absent), exact
     sign = "" if take.exact else "~"
     return (
         take.take.name,

@@ -22,26 +22,28 @@ def print_rows(
     *,
     form: Form = "table",
     spare: Sequence[str] = (),
+    below: str | None = None,
     file: TextIO | None = None,
 ) -> None:
     """Print rows on stdout.
 
-    A terminal gets a table that fits: columns of `spare` are left out, the first one first, until
-    it does; what is still too wide is folded, but for the first column, which is there to be
-    copied. A pipe gets every column, one line a row.
+    A terminal gets a table that fits: the column `below` goes below the table, columns of `spare`
+    are left out, the first one first, until it does; what is still too wide is folded, but for the
+    first column, which is there to be copied. A pipe gets every column, one line a row.
 
     Args:
         headings: Of the columns.
         rows: Their cells.
         form: `csv` for CSV with the headings in the first line.
         spare: Headings of columns that may be left out.
+        below: Heading of a column of sentences.
         file: Where instead.
     """
     file = file or sys.stdout
     if form == "csv":
         csv.writer(file, lineterminator="\n").writerows((tuple(headings), *rows))
     elif file.isatty() and len(rows) <= MOST_FITTED:
-        _print_fitted(headings, rows, spare, Console(file=file))
+        _print_fitted(headings, rows, spare, below, Console(file=file))
     else:
         widths = _widths(headings, rows)
         for row in (tuple(headings), *rows):
@@ -54,15 +56,19 @@ def _widths(headings: Sequence[str], rows: Sequence[Row]) -> list[int]:
 
 
 def _print_fitted(
-    headings: Sequence[str], rows: Sequence[Row], spare: Sequence[str], console: Console
+    headings: Sequence[str],
+    rows: Sequence[Row],
+    spare: Sequence[str],
+    below: str | None,
+    console: Console,
 ) -> None:
     widths = dict(zip(headings, _widths(headings, rows), strict=True))
-    left_out: list[str] = []
-    for name in spare:
+    gone: list[str] = []
+    for name in filter(None, (below, *spare)):
         if sum(widths.values()) + _BETWEEN * (len(widths) - 1) <= console.width:
             break
         del widths[name]
-        left_out.append(name)
+        gone.append(name)
     table = Table(box=None, pad_edge=False, padding=(0, _BETWEEN, 0, 0))
     for heading in widths:
         first = heading == headings[0]
@@ -71,5 +77,9 @@ def _print_fitted(
     for row in rows:
         table.add_row(*(Text(row[n]) for n in kept))
     console.print(table)
-    if left_out:
-        console.print(f"[dim]without {', '.join(left_out)}: --format csv has all[/dim]")
+    if below in gone:
+        gone.remove(below)
+        for row in rows:
+            console.print(Text(f"{row[0]}: {row[headings.index(below)]}"), highlight=False)
+    if gone:
+        console.print(f"[dim]without {', '.join(gone)}: --format csv has all[/dim]")

@@ -36,14 +36,18 @@ def test_keys_are_listed_and_revoked(say: Say, tmp_path: Path) -> None:
         assert say("keys", "new", name, *more, "--file", file)[0] == 0
     last = datetime.now(UTC).date() + timedelta(30)
     code, out, _ = say("keys", "list", "--file", file)
-    assert (code, out.splitlines()) == (0, ["ann  read  no limit", f"bob  read  until {last}"])
+    assert (code, out.splitlines()) == (
+        0, ["name  scopes  accepted", "ann   read    no limit", f"bob   read    until {last}"]
+    )  # fmt: skip
+    code, out, _ = say("keys", "list", "--file", file, "--format", "csv")
+    assert out.splitlines()[1:] == ["ann,read,no limit", f"bob,read,until {last}"]
     listed = json.loads(say("keys", "list", "--file", file, "--json")[1])
     assert listed["keys"][1] == {
         "name": "bob", "scopes": ["read"], "expires": str(last), "expired": False
     }  # fmt: skip
     code, out, _ = say("keys", "revoke", "ann", "--file", file)
     assert (code, out.startswith("revoked ann")) == (0, True)
-    assert say("keys", "list", "--file", file)[1].startswith("bob")
+    assert say("keys", "list", "--file", file)[1].splitlines()[1].startswith("bob")
     code, _, err = say("keys", "revoke", "bop", "--file", file)
     assert code == 2
     assert "did you mean 'bob'" in err

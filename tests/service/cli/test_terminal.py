@@ -77,18 +77,60 @@ def test_every_help_has_an_example_and_its_defaults() -> None:
     assert set(named) == set(EXAMPLES)
     for name, parser in named.items():
         assert EXAMPLES[name] in parser.format_help(), name
-        assert max(map(len, parser.format_help().splitlines())) <= 100, name
+        assert max(map(len, parser.format_help().splitlines())) <= 80, name
+        assert "(default: )" not in parser.format_help(), name
         for action in options(parser):
             assert action.help, f"{name} {action.dest}"
     text = " ".join(named["extract"].format_help().split())
     for words in (
         "(default: efficientnet_lite)", "(default: float16)", "(default: auto)",
-        "(default: full)", "(default: the preset's)", "(default: Ray starts here)",
+        "(default: full)", "(default: the preset's)", "a Ray cluster (default: Ray starts here)",
         "(default: 4096)",
     ):  # fmt: skip
         assert words in text, words
     assert "Undefined" not in text
     assert "(default: 20)" in named["jobs"].format_help()
+
+
+def test_a_default_of_a_job_is_none_of_other_commands() -> None:
+    (commands,) = [a for a in build_parser()._actions if hasattr(a, "choices") and a.choices]
+    texts = {name: " ".join(p.format_help().split()) for name, p in commands.choices.items()}
+    for name in ("catalogue", "evaluate", "export", "facts", "ls", "segments"):
+        assert "--encoder NAME" in texts[name]
+        assert "(default: efficientnet_lite)" not in texts[name], name
+    for name in ("jobs", "logs", "stop", "submit"):
+        assert "--address" in texts[name]
+        assert "Ray starts here" not in texts[name], name
+    assert "(default: all)" in texts["ls"]
+
+
+def test_sentences_go_below_a_table_that_is_too_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    for width, whole in ((60, False), (200, True)):
+        monkeypatch.setenv("COLUMNS", str(width))
+        file = Terminal()
+        rows = [("a-1", "9", "what it is, in words " * 3), ("b-2", "7", "another")]
+        print_rows(("id", "clips", "words"), rows, spare=("clips",), below="words", file=file)
+        lines = [line.rstrip() for line in re.sub(r"\x1b\[\d*m", "", file.getvalue()).splitlines()]
+        assert (lines[0] == "id   clips") != whole
+        assert any(line.startswith("a-1: what it is") for line in lines) != whole
+        assert max(map(len, lines)) <= width
+        assert "without" not in file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("plan", "--clips-per-second", "0"), ("plan", "--clips-per-second", "nan"),
+     ("plan", "--price-per-hour", "-1"), ("prune", "x", "--min-age", "-1")],
+)  # fmt: skip
+def test_numbers_that_make_no_sense_are_refused(
+    flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(flags)
+    assert stop.value.code == 2
+    assert f"argument {flags[-2]}: '{flags[-1]}' is no number" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
