@@ -189,6 +189,7 @@ def evaluate_stores(
     samples, refused = usable(everything, settings.group_by)
     if refused and (gone := everything.count - samples.count):
         left_out["samples of classes that are left out"] = gone
+    del everything  # as large as what is kept of it
     if settings.folds == "official":
         folds = official_fold(samples, settings.test)
     else:

@@ -18,7 +18,8 @@ NEIGHBOURS = 20
 TEMPERATURE = 0.07
 # Ridge, times the samples that are learnt from: standardised features have variance 1.
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-_INNER = 3
+_INNER = 2
+_AT_ONCE = 1024
 
 
 def neighbour_scores(
@@ -34,14 +35,11 @@ def neighbour_scores(
     Returns:
         float32 [test, classes] for each of the labels.
     """
-    from sklearn.neighbors import NearestNeighbors
-
     train, test = fold
-    known = unit(vectors[train])
+    known, asked = unit(vectors[train]), unit(vectors[test])
     count = min(NEIGHBOURS, len(train))
-    search = NearestNeighbors(n_neighbors=count, metric="cosine", algorithm="brute").fit(known)
-    distance, near = search.kneighbors(unit(vectors[test]))
-    weight = np.exp(-distance / TEMPERATURE)
+    near, cosine = _nearest(known, asked, count)
+    weight = np.exp((cosine - 1) / TEMPERATURE)
     weight /= weight.sum(axis=1, keepdims=True)
     found = []
     for given in labels:
@@ -60,7 +58,7 @@ def linear_scores(
 ) -> list[Scores]:
     """A linear probe: regularised least squares to 0/1 labels on standardised features.
 
-    As scikit-learn's `RidgeClassifier`, but one eigendecomposition serves all strengths of the
+    As scikit-learn's `RidgeClassifier`, but one matrix of products serves all strengths of the
     ridge and all ways to label. The strength is the one that does best, by the first labels, over
     inner folds of the training samples, in which groups are kept apart too.
 
@@ -94,24 +92,58 @@ def linear_scores(
     return np.split(scores, cuts, axis=1)
 
 
+def _nearest(
+    known: Vectors, asked: Vectors, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Rows of `known` with the highest products, and those; [asked, count] each."""
+    import torch
+
+    near, best = [], []
+    for first in range(0, len(asked), _AT_ONCE):
+        # Ten times as fast as numpy's partition.
+        found = torch.from_numpy(asked[first : first + _AT_ONCE] @ known.T).topk(count, dim=1)
+        near.append(found.indices.numpy())
+        best.append(found.values.numpy())
+    return np.concatenate(near), np.concatenate(best)
+
+
 def _ridge(
     known: Vectors, labels: NDArray[np.float32], asked: Vectors, strengths: Sequence[float]
 ) -> list[Scores]:
-    """Scores of `asked` for each strength; float32 [asked, classes]."""
-    middle = known.mean(axis=0, dtype=np.float64).astype(np.float32)
-    spread = known.std(axis=0, dtype=np.float64).astype(np.float32)
-    spread[spread == 0] = 1
-    x, z = (known - middle) / spread, (asked - middle) / spread
+    """Scores of `asked` for each strength; float32 [asked, classes]. Overwrites both."""
+    from scipy.linalg import cho_solve
+    from sklearn.preprocessing import StandardScaler
+
+    # Both are copies already, and large.
+    scale = StandardScaler(copy=False)
+    x, z = scale.fit_transform(known), scale.transform(asked)
     base = labels.mean(axis=0)
     y = labels - base
     # Whichever is smaller: features by features, or samples by samples.
     tall = len(x) >= x.shape[1]
-    gram = x.T @ x if tall else x @ x.T
-    values, vectors = np.linalg.eigh(gram.astype(np.float64))
-    right = vectors.T @ (x.T @ y if tall else y)
-    left = (z if tall else z @ x.T) @ vectors.astype(np.float32)
-    values = np.maximum(values, 0)[:, None]
-    return [
-        (left @ (right / (values + strength * len(x))).astype(np.float32) + base).astype(np.float32)
-        for strength in strengths
-    ]
+    gram = (x.T @ x if tall else x @ x.T).astype(np.float64)
+    right = x.T @ y if tall else y
+    found = []
+    for strength in strengths:
+        factor = _factor(gram, strength * len(x))
+        weights = cho_solve(factor, right, check_finite=False).astype(np.float32)
+        found.append((z @ (weights if tall else x.T @ weights) + base).astype(np.float32))
+    return found
+
+
+def _factor(gram: NDArray[np.float64], ridge: float) -> tuple[NDArray[np.float64], bool]:
+    """Cholesky's of `gram` + `ridge`; for a handful of ridges cheaper than one of eigenvectors.
+
+    A ridge that is lost in the rounding of float32 products is raised until it counts.
+    """
+    from scipy.linalg import LinAlgError, cho_factor
+
+    ridge = max(ridge, float(np.finfo(np.float32).eps) * float(np.trace(gram)))
+    while True:
+        raised = gram.copy()
+        raised[np.diag_indices_from(raised)] += ridge
+        try:
+            factor, lower = cho_factor(raised, overwrite_a=True, check_finite=False)
+            return factor, lower
+        except LinAlgError:
+            ridge *= 4

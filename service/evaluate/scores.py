@@ -1,6 +1,7 @@
 """How good scores are, each figure with an interval: takes are drawn again, never clips."""
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -61,11 +62,17 @@ class Judged:
         return np.asarray(np.take_along_axis(self.labels, best, axis=1).any(axis=1))
 
 
-def drawn_weights(takes: NDArray[np.int64], seed: int, draws: int = DRAWS) -> Weights:
+def drawn_weights(takes: NDArray[np.int64], seed: int) -> Weights:
     """How often each take is drawn, with replacement; float64 [draws, takes]."""
-    count = len(np.unique(takes))
+    return _drawn(len(np.unique(takes)), seed)
+
+
+@lru_cache(maxsize=2)
+def _drawn(count: int, seed: int) -> Weights:
     random = np.random.default_rng(seed)
-    return random.multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64)
+    found = random.multinomial(count, np.full(count, 1 / count), size=DRAWS).astype(np.float64)
+    found.flags.writeable = False
+    return found
 
 
 def accuracy(judged: Judged, weights: Weights, top: int = 1) -> Figure:

@@ -8,7 +8,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from service.evaluate import probes
-from service.evaluate.probes import _ridge, linear_scores, neighbour_scores
+from service.evaluate.probes import RIDGES, _ridge, linear_scores, neighbour_scores
 from service.evaluate.scores import (
     Judged,
     accuracy,
@@ -33,9 +33,20 @@ def test_the_linear_map_is_ridge_regression_on_standardised_features(samples, di
     asked, _ = problem(samples + 1, dim)
     strengths = (1e-3, 1.0)
     scale = StandardScaler().fit(vectors)
-    for strength, found in zip(strengths, _ridge(vectors, labels, asked, strengths), strict=True):
+    ours = _ridge(vectors.copy(), labels, asked.copy(), strengths)
+    for strength, found in zip(strengths, ours, strict=True):
         theirs = Ridge(alpha=strength * samples).fit(scale.transform(vectors), labels)
         np.testing.assert_allclose(found, theirs.predict(scale.transform(asked)), atol=2e-4)
+
+
+@pytest.mark.parametrize(("samples", "dim"), [(600, 400), (300, 600)])
+def test_features_that_are_all_one_feature_can_be_learnt_from(samples, dim) -> None:
+    random = np.random.default_rng(3)
+    true = random.normal(size=(samples, 1))
+    vectors = (true + 1e-6 * random.normal(size=(samples, dim))).astype(np.float32)
+    labels = np.eye(2, dtype=np.float32)[(true[:, 0] > 0).astype(int)]
+    for found in _ridge(vectors.copy(), labels, vectors.copy(), RIDGES):
+        assert (found.argmax(axis=1) == labels.argmax(axis=1)).mean() > 0.9
 
 
 def test_neighbours_are_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> None:
