@@ -250,6 +250,7 @@ class JobSpec(Settings):
         are upright already.
     output_s3: how to reach the output when that differs from the data set's `s3`.
     strict: the job fails when a stream that was asked for is not wholly valid.
+    weight: of its part of the workers, beside the other jobs of a service or a cluster.
     """
 
     dataset: Annotated[str, Field(min_length=1)]
@@ -270,6 +271,7 @@ class JobSpec(Settings):
     s3: S3Options = S3Options()
     output_s3: S3Options | None = None
     strict: bool = False
+    weight: Annotated[float, Field(ge=0.1, le=10)] = 1.0
     run: RunSpec = RunSpec()
 
     @property

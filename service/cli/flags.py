@@ -52,6 +52,7 @@ SETTINGS = {
     **SELECTION_SETTINGS,
     **BUDGET_SETTINGS,
     "strict": "strict",
+    "weight": "weight",
 }
 
 DATASET = "the folder that holds takes.json, a table of cameras, or egoexo://v2"
@@ -226,6 +227,10 @@ def add_job(
     group.add_argument(
         "--max-wait", type=float, metavar="SECONDS",
         help="end when no worker came up for so long, as on a cluster without nodes",
+    )  # fmt: skip
+    group.add_argument(
+        "--weight", type=float, metavar="W",
+        help="of its part of the workers, beside other jobs: 0.1 to 10 (default: 1)",
     )  # fmt: skip
     group.add_argument(
         "--strict", action="store_true", default=None,

@@ -1,6 +1,5 @@
 """A job on machines that come, die and prove unfit; several raylets on this one."""
 
-import asyncio
 import contextlib
 import json
 import os
@@ -23,27 +22,18 @@ from ray.cluster_utils import Cluster
 
 from configs.load import load_job
 from service.jobs.choose import ChosenJob, choose
+from tests.support.clusters import raylets, run
 from workers.run import nodeproof
-from workers.run.job import run_job
 from workers.run.pool import Pool
-from workers.run.report import Progress, Report
-from workers.run.session import ray_session
+from workers.run.report import Progress
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A head without CPUs of its own."""
-    for name in [name for name in os.environ if name.startswith("RAY_A")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    try:
+    with raylets(monkeypatch) as cluster:
         yield cluster
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
 
 
 @pytest.fixture
@@ -69,24 +59,6 @@ def chosen(
             },
         )
     )
-
-
-def run(chosen: ChosenJob, happens: Callable[[Pool, Progress], None]) -> Report:
-    """Run a job; `happens` is called again and again meanwhile."""
-
-    async def go() -> Report:
-        async with Pool(chosen.recipe.job.run) as pool:
-            last = [Progress(0)]
-            job = asyncio.create_task(
-                run_job(pool, chosen.recipe, chosen.takes, lambda p, _: last.__setitem__(0, p))
-            )
-            while not job.done():
-                happens(pool, last[0])
-                await asyncio.sleep(0.2)
-            return job.result()
-
-    with ray_session(chosen.recipe.job.run):
-        return asyncio.run(asyncio.wait_for(go(), 240))
 
 
 def features(chosen: ChosenJob) -> dict[str, Any]:

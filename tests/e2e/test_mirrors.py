@@ -1,12 +1,10 @@
 """A release whose objects each machine of a cluster reads from what it has itself."""
 
-import asyncio
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import ray
 import s3fs
 import xarray as xr
 from ray.cluster_utils import Cluster
@@ -15,11 +13,8 @@ from configs.load import load_job
 from service.demo.s3server import ObjectStore
 from service.jobs.choose import choose
 from service.report.summary import report_facts
+from tests.support.clusters import raylets, run
 from tests.support.release import StandIn
-from workers.run.job import run_job
-from workers.run.pool import Pool
-from workers.run.report import Report
-from workers.run.session import ray_session
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 CAMERAS = {"gp01": {"0": "gp01"}, "gp02": {"0": "gp02"}}
@@ -28,18 +23,11 @@ FOLDER = "frame_aligned_videos"
 
 @pytest.fixture
 def cluster(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    for name in [name for name in os.environ if name.startswith("RAY_A")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     # Its machines have them from their environment.
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    try:
+    with raylets(monkeypatch) as cluster:
         yield cluster
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
 
 
 def test_each_machine_reads_what_its_label_says(
@@ -77,12 +65,7 @@ def test_each_machine_reads_what_its_label_says(
         cluster.add_node(num_cpus=1, labels={"zone": zone})
     cluster.add_node(num_cpus=1)
 
-    async def go() -> Report:
-        async with Pool(chosen.recipe.job.run) as pool:
-            return await run_job(pool, chosen.recipe, chosen.takes)
-
-    with ray_session(chosen.recipe.job.run):
-        report = asyncio.run(asyncio.wait_for(go(), 200))
+    report = run(chosen)
     assert report.ok, report.failures
     assert not report.left_out
     places = report_facts(chosen.recipe, report)["read_from"]

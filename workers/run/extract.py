@@ -118,7 +118,7 @@ class UnitExtractor:
 
         Args:
             take: whose units are done.
-            places: by stream, where its object was read, where that is to be kept.
+            places: by stream, where its object was read; kept where the job has mirrors.
         """
         finished, complete = [], True
         missing: Counter[str] = Counter()
@@ -128,7 +128,7 @@ class UnitExtractor:
             except StoreNotFound:
                 complete = False  # its grid has no clip of this take: a failure said so
                 continue
-            note_places(store, places)
+            note_places(store, places if self.recipe.job.mirrors else {})
             if not store.finish():
                 complete = False
                 for gap in store.missing():

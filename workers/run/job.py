@@ -288,7 +288,7 @@ class _Job:
         self.report.places.add(record)
         self._open[uid] -= clips
         if self._open[uid] == 0:
-            places = self.report.places.of(uid) if self._recipe.job.mirrors else {}
+            places = self.report.places.of(uid)
             self._submit([Finish(self._recipe, record.take, self._owner, places)])
 
     def _finished(self, record: FinishedTake) -> None:

@@ -11,10 +11,11 @@ import asyncio
 import contextvars
 import itertools
 import logging
+import time
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Self, TypeVar
 
 import ray
@@ -31,17 +32,15 @@ from workers.run.calls import (
     result,
     tell_cancelled,
 )
+from workers.run.fair import FairQueue, Queued
 from workers.run.health import Health
+from workers.run.neighbours import Neighbours
 from workers.run.recipe import Recipe
 from workers.run.session import node_lost
-from workers.run.shares import Shares, nodes_alive
-from workers.run.slots import Counts, Proofs, Slot, Slots
+from workers.run.shares import Shares, is_gone, nodes_alive
+from workers.run.slots import ALL, Counts, Proofs, Slot, Slots
 from workers.run.tasks import Query, Record, Task
-from workers.run.worker import (
-    URGENT_LANES,
-    crash_failure,
-    pool_failure,
-)
+from workers.run.worker import URGENT_LANES, crash_failure, pool_failure
 
 log = logging.getLogger(__name__)
 
@@ -50,16 +49,6 @@ POLL_SECONDS = 1.0
 PARTING_SECONDS = 3.0
 
 T = TypeVar("T")
-
-
-@dataclass(order=True)
-class _Queued:
-    priority: int
-    number: int
-    task: Task = field(compare=False)
-    sink: Sink = field(compare=False)
-    urgent: bool = field(compare=False)
-    deaths: int = field(default=0, compare=False)
 
 
 class Pool:
@@ -72,8 +61,8 @@ class Pool:
         self.run = run
         self._slots = Slots(run, nodes_alive())
         self._proofs = Proofs(run)
-        self._batch: asyncio.PriorityQueue[_Queued] = asyncio.PriorityQueue()
-        self._urgent: asyncio.PriorityQueue[_Queued] = asyncio.PriorityQueue()
+        self._batch = FairQueue()
+        self._urgent: asyncio.PriorityQueue[Queued] = asyncio.PriorityQueue()
         self._numbers = itertools.count()
         self._before: dict[str, Counts] = {}
         self._cancelled: set[str] = set()
@@ -81,6 +70,7 @@ class Pool:
         self._loops: list[asyncio.Task[None]] = []
         self._calls: set[asyncio.Task[Any]] = set()
         self._health = Health(run)
+        self._neighbours = Neighbours()
 
     async def __aenter__(self) -> Self:
         self._context = contextvars.copy_context()
@@ -99,6 +89,8 @@ class Pool:
                     await asyncio.sleep(0.05)
         for loop in self._loops:
             loop.cancel()
+        if self.run.address and not self._health.gone:
+            await asyncio.to_thread(self._neighbours.leave)
         for slot in self._slots:
             # Without its head Ray would wait for an answer, and the workers are gone anyway.
             if slot.worker is not None and not self._health.gone:
@@ -171,7 +163,7 @@ class Pool:
         for task in tasks:
             self._open[task.owner] += 1
             priority = URGENT_PRIORITY if urgent else task.priority
-            self._put(_Queued(priority, 0, task, sink, urgent))
+            self._put(Queued(priority, 0, task, sink, urgent))
 
     def cancel(self, owner: str) -> None:
         """Drop what is queued for `owner`; what runs ends at its next batch, as `stopped`.
@@ -206,66 +198,76 @@ class Pool:
         task.add_done_callback(self._calls.discard)
         return task
 
-    def _put(self, queued: _Queued) -> None:
-        queue = self._urgent if queued.urgent else self._batch
-        queue.put_nowait(replace(queued, number=next(self._numbers)))
+    def _put(self, queued: Queued) -> None:
+        if queued.urgent:
+            self._urgent.put_nowait(replace(queued, number=next(self._numbers)))
+        else:
+            self._batch.put_nowait(queued)
 
     def _open_up(self, slot: Slot) -> None:
-        queues = [self._batch, *[self._urgent] * URGENT_LANES]
-        self._loops += [asyncio.create_task(self._serve(slot, queue)) for queue in queues]
+        self._loops.append(asyncio.create_task(self._serve(slot, self._batch)))
+        for _ in range(URGENT_LANES):
+            self._loops.append(asyncio.create_task(self._serve(slot, self._urgent)))
 
-    async def _serve(self, slot: Slot, queue: "asyncio.PriorityQueue[_Queued]") -> None:
+    async def _serve(self, slot: Slot, queue: "FairQueue | asyncio.PriorityQueue[Queued]") -> None:
         while not slot.withdrawn:
             if self.run.address and not await self._has_come(slot):
                 continue  # what is queued is for those that are there
             queued = await queue.get()
-            owner = queued.task.owner
-            if self.run.address and slot.worker is None:
-                self._put(queued)  # another lane has lost it meanwhile
-                continue
-            if owner in self._cancelled:
-                self._close(owner)
-                continue
-            if queued.urgent and (why := self.lost):
-                self._tell(queued, queued.task.failed(pool_failure(queued.task, why)))
-                continue
+            began = time.monotonic()
+            slot.running += 1
             try:
-                worker = await self._ready(slot, queued.task)
-                if worker is None:
-                    self._put(queued)
-                    continue
-            except (RayError, TimeoutError) as error:
-                # It had begun nothing, so this is not the task's doing.
-                self._health.start_failed(error)
+                await self._take(slot, queued)
+            finally:
+                slot.running -= 1
+                if not queued.urgent:
+                    self._batch.ended(queued, time.monotonic() - began)
+
+    async def _take(self, slot: Slot, queued: Queued) -> None:
+        """Do a task with the worker of a slot, or put it back."""
+        owner = queued.task.owner
+        if slot.withdrawn or (self.run.address and slot.worker is None):
+            self._put(queued)  # another lane has lost it meanwhile
+            return
+        if owner in self._cancelled:
+            self._close(owner)
+            return
+        if queued.urgent and (why := self.lost):
+            self._tell(queued, queued.task.failed(pool_failure(queued.task, why)))
+            return
+        try:
+            worker = await self._ready(slot, queued.task)
+            if worker is None:
                 self._put(queued)
-                await asyncio.sleep(POLL_SECONDS)
-                continue
-            try:
-                if owner in self._cancelled:  # while the worker started
-                    self._close(owner)
-                    continue
-                slot.running += 1
-                try:
-                    record = await self._watched(slot, worker, queued)
-                finally:
-                    slot.running -= 1
-            except (RayError, TimeoutError) as error:
-                node = slot.node
-                self._retire(slot, worker, owner)
-                await self._retry(queued, error, node)
-            else:
-                if gave_up(record) and owner not in self._cancelled:
-                    self._put(queued)  # nobody asked for that
-                    continue
-                self._tell(queued, record)
-                if queued.urgent:  # nobody waits for its counts
-                    await self._poll(slot, worker)
+                return
+        except (RayError, TimeoutError) as error:
+            # It had begun nothing, so this is not the task's doing.
+            self._health.start_failed(error)
+            self._put(queued)
+            await asyncio.sleep(POLL_SECONDS)
+            return
+        try:
+            if owner in self._cancelled:  # while the worker started
+                self._close(owner)
+                return
+            record = await self._watched(slot, worker, queued)
+        except (RayError, TimeoutError) as error:
+            node = slot.node
+            self._retire(slot, worker, owner)
+            await self._retry(queued, error, node)
+        else:
+            if gave_up(record) and owner not in self._cancelled:
+                self._put(queued)  # nobody asked for that
+                return
+            self._tell(queued, record)
+            if queued.urgent:  # nobody waits for its counts
+                await self._poll(slot, worker)
 
     async def _has_come(self, slot: Slot) -> bool:
         try:
             await self._slots.hired(slot)
         except (RayError, TimeoutError) as error:
-            if not slot.recalled:
+            if not (slot.recalled or slot.withdrawn):
                 self._health.start_failed(error)
                 await asyncio.sleep(POLL_SECONDS)
             return False
@@ -313,12 +315,18 @@ class Pool:
             await asyncio.to_thread(self._health.look, self.alive, hiring)
             if self._health.gone:
                 continue
-            nodes = await asyncio.to_thread(nodes_alive)
-            for slot in self._slots.follow(nodes, sum(self._open.values())):
+            nodes, part = await asyncio.to_thread(nodes_alive), ALL
+            if self.run.address:
+                standing = self._batch.weight, self._slots.settled
+                part = await asyncio.to_thread(self._neighbours.look, *standing)
+            for slot in self._slots.follow(nodes, sum(self._open.values()), part):
                 self._open_up(slot)
+            for slot in self._slots.leaving():
+                self._retire(slot, slot.worker, "", lost=False)
+                self._slots.gone(slot)
             self._loops = [loop for loop in self._loops if not loop.done()]
 
-    async def _watched(self, slot: Slot, worker: Any, queued: _Queued) -> Record:
+    async def _watched(self, slot: Slot, worker: Any, queued: Queued) -> Record:
         """The record of a task. Raises TimeoutError when its worker makes no progress."""
         running = asyncio.ensure_future(
             record_of(worker, queued.task, queued.sink, urgent=queued.urgent)
@@ -357,11 +365,11 @@ class Pool:
             fold_in(self._before, name, counts)
         slot.worker, slot.counts, slot.loaded = None, {}, set()
 
-    async def _retry(self, queued: _Queued, error: Exception, node: str) -> None:
+    async def _retry(self, queued: Queued, error: Exception, node: str) -> None:
         if (isinstance(error, ActorDiedError) and error.preempted) or node_lost(ask=False):
             self._put(queued)
             return
-        if isinstance(error, RayError) and await self._is_gone(node):
+        if self.run.address and isinstance(error, RayError) and await is_gone(node):
             log.warning("a machine of the cluster is gone; %s is done elsewhere", queued.task.name)
             self._put(queued)
             return
@@ -379,16 +387,7 @@ class Pool:
             fold_in(self._before, counted_as(task.owner), {"units_quarantined": 1.0})
             self._tell(queued, task.failed(crash_failure(task, deaths, how)))
 
-    async def _is_gone(self, node: str) -> bool:
-        """Whether a task died with its machine, which is not the task's doing."""
-        if not self.run.address:
-            return False
-        # Ray takes half a minute to find that out; a machine's processes die one by one.
-        await asyncio.sleep(POLL_SECONDS)
-        alive = [one for one in await asyncio.to_thread(nodes_alive) if one.id == node]
-        return not alive or not await asyncio.to_thread(alive[0].answers)
-
-    def _tell(self, queued: _Queued, record: Record) -> None:
+    def _tell(self, queued: Queued, record: Record) -> None:
         self._close(queued.task.owner)
         queued.sink(record)
 
@@ -397,4 +396,5 @@ class Pool:
         if not self._open[owner]:
             # Owners come and go for as long as a service runs.
             del self._open[owner]
+            self._batch.forget(owner)
             self._cancelled.discard(owner)

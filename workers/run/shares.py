@@ -1,5 +1,6 @@
 """How the workers of a pool share the machines of a Ray cluster."""
 
+import asyncio
 import math
 import socket
 from collections.abc import Sequence
@@ -86,6 +87,14 @@ def nodes_alive() -> list[Node]:
         for one in found
         if one["Alive"]
     ]
+
+
+async def is_gone(node: str) -> bool:
+    """Whether a machine died, or is about to: a task that died with it did nothing wrong."""
+    # Ray takes half a minute to find that out; a machine's processes die one by one.
+    await asyncio.sleep(1)
+    alive = [one for one in await asyncio.to_thread(nodes_alive) if one.id == node]
+    return not alive or not await asyncio.to_thread(alive[0].answers)
 
 
 def shares_of(run: RunSpec, nodes: Sequence[Node]) -> Shares:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from ray.exceptions import RayError
 
 from configs.run import RunSpec
 from workers.dataset.take import Take
+from workers.run.neighbours import Part
 from workers.run.nodeproof import Sight, look, new_key, why_not
 from workers.run.shares import Node, shares_of
 from workers.run.tasks import Task
@@ -20,6 +22,8 @@ from workers.run.worker import Worker
 log = logging.getLogger(__name__)
 
 Counts = dict[str, float]
+ALL = Part()
+HALF = 0.5
 
 
 @dataclass(eq=False)
@@ -78,11 +82,13 @@ class Slots:
         self.shares = shares_of(run, nodes)
         self.left_out: dict[str, str] = {}
         self._all = [Slot() for _ in range(max(1, self.shares.workers))]
+        self._leaving: list[Slot] = []
+        self._part = len(self._all)
         if self._elastic and run.device == "auto" and self.shares.device == "cpu":
             log.warning("the cluster has no GPU now, so the job runs on CPU; --device cuda waits")
 
     def __iter__(self) -> Any:
-        return iter(list(self._all))
+        return iter([*self._all, *self._leaving])
 
     def __len__(self) -> int:
         return len(self._all)
@@ -101,12 +107,27 @@ class Slots:
         self.left_out[slot.node] = f"{slot.host}: {why}"
         log.warning("machine %s is left out: %s", slot.host, why)
 
-    def follow(self, nodes: Sequence[Node], outstanding: int) -> list[Slot]:
+    @property
+    def settled(self) -> bool:
+        """Whether there are as many workers as are wanted, and none that has to leave."""
+        alive = sum(slot.worker is not None for slot in self._all)
+        return not self._leaving and alive >= min(self._part, len(self._all))
+
+    def leaving(self) -> list[Slot]:
+        """Slots that another job's worker is to have, and that nothing runs in any more."""
+        return [slot for slot in self._leaving if not slot.running]
+
+    def gone(self, slot: Slot) -> None:
+        """The worker of a slot that was leaving has ended."""
+        self._leaving.remove(slot)
+
+    def follow(self, nodes: Sequence[Node], outstanding: int, part: Part = ALL) -> list[Slot]:
         """See which machines there are; the slots that are new.
 
         Args:
             nodes: the machines there are now.
             outstanding: tasks queued or under way.
+            part: of the workers there is room for that this pool may have.
         """
         if not nodes:
             return []  # the head is away for a moment
@@ -121,12 +142,16 @@ class Slots:
             self.shares, room = shares, shares.workers
             for slot in self._all if changed else ():
                 self._recall(slot)  # it asks for what the machines of before had
-        wanted = self._wanted(room, outstanding)
+        wanted = self._wanted(room, outstanding, part)
         for slot in reversed(self._all):
             if len(self._all) > wanted and slot.worker is None:
                 slot.withdrawn = True
                 self._all.remove(slot)
                 self._recall(slot)
+        while part.crowded and len(self._all) > wanted:
+            slot = self._all.pop()
+            slot.withdrawn = True
+            self._leaving.append(slot)
         new = [Slot() for _ in range(wanted - len(self._all))]
         self._all += new
         return new
@@ -134,6 +159,9 @@ class Slots:
     async def hired(self, slot: Slot) -> Any:
         """The worker of a slot. Raises RayError when it does not come up, or is not wanted."""
         async with slot.hiring:
+            if slot.withdrawn and slot.worker is None:
+                # Another lane of it waited here too, and must not ask for an actor once more.
+                raise RayError("its place for a worker is not wanted any more")
             if slot.worker is None:
                 shares, slot.recalled = self.shares, False
                 avoid = {"ray.io/node-id": f"!in({','.join(self.left_out)})"}
@@ -153,10 +181,17 @@ class Slots:
                 slot.worker = worker
             return slot.worker
 
-    def _wanted(self, room: int, outstanding: int) -> int:
+    def _wanted(self, room: int, outstanding: int, part: Part) -> int:
         asked = self._run.workers
         if not self._elastic:
             return max(1, room if asked == "auto" else asked)
+        self._part = room
+        if part.crowded:
+            # At least one, whatever it weighs: what it has in the end it waits for.
+            self._part = max(1, math.floor(room * part.share + HALF))
+            more = 1 if part.settled and outstanding > self._part else 0
+            most = self._part + more
+            return max(1, min(outstanding, most if asked == "auto" else min(asked, most)))
         most = room + max(1, room) if asked == "auto" else asked
         return max(1, min(most, max(room, 1) if outstanding <= room else outstanding))
 

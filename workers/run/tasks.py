@@ -306,7 +306,7 @@ class Finish(_Task):
     """Mark a take's stores complete if they are.
 
     Attributes:
-        places: by stream, where its object was read, where the stores are to keep that.
+        places: by stream, where its object was read.
     """
 
     priority: ClassVar[int] = 1

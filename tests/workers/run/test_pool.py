@@ -14,7 +14,8 @@ from configs.load import load_job
 from configs.run import RunSpec
 from takestream.errors import ErrorKind
 from workers.dataset.take import Take
-from workers.run.pool import Pool, _Queued
+from workers.run.fair import Queued
+from workers.run.pool import Pool
 from workers.run.recipe import Recipe, make_recipe
 from workers.run.session import ray_session
 from workers.run.tasks import Prepare
@@ -66,11 +67,11 @@ def test_what_takes_workers_down_is_counted_once_it_is_left_out(tmp_path: Path) 
     async def go() -> dict[str, float]:
         async with Pool(RunSpec(device="cpu", workers=1, attempts=2)) as pool:
             pool._open["job"] += 1
-            queued = _Queued(0, 0, task, told.append, urgent=False)
+            queued = Queued(0, 0, task, told.append, urgent=False)
             await pool._retry(queued, RayError("died"), "")
             assert "units_quarantined" not in pool.counts("job")
             assert not told
-            pool._batch.get_nowait()
+            await pool._batch.get()
             await pool._retry(replace(queued, deaths=1), RayError("died"), "")
             return pool.counts("job")
 
