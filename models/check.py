@@ -39,7 +39,7 @@ MOST_LIGHT = 0.4
 # Films whose vectors lie closer than this part of their length are the same vector.
 LEAST_SPREAD = 1e-5
 # How far a clip's vector may be, as a part of its length, from the same clip's in a batch.
-MOST_BATCH = {"float32": 1e-4, "bfloat16": 2e-2}
+MOST_BATCH = {"float32": 1e-4, "bfloat16": 2e-2, "float16": 5e-3}
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def examine(encoder: Encoder, clips: Tensor, films: Sequence[str]) -> tuple[Find
 
     Args:
         encoder: a loaded one.
-        clips: uint8 [N, T, 3, H, W] on its device, as `Encoder.encode` takes them.
+        clips: [N, T, 3, H, W] on its device, as `Encoder.encode` takes them.
         films: N names: the film that each clip is from; at least two films. With one clip of each
             film the shares depend on which that is: `light` of a network with random weights was
             0.32. Give four.
@@ -154,4 +154,4 @@ def _differ(films: Sequence[str]) -> Tensor:
 
 
 def _lit(clips: Tensor, gain: float, offset: float) -> Tensor:
-    return (clips.float() * gain + offset).round().clamp(0, 255).to(torch.uint8)
+    return (clips.float() * gain + offset).round().clamp(0, 255).to(clips.dtype)

@@ -15,11 +15,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from configs.preprocess import PreprocessSpec
 from configs.run import Runtime
-from configs.schema import EncoderSpec, PreprocessSpec
+from configs.schema import EncoderSpec
 from models.errors import ModelError
 from models.memory import few_arenas, keep_freed_memory
-from models.preprocess import normalise
+from models.preprocess import normalise, picture_dtype
 from models.resolve import FAMILIES, resolve, resolve_encoder
 from models.runtime import OpenVinoNetwork, Unusable, openvino_network
 from takestream.storage import S3Options
@@ -45,7 +46,8 @@ class Encoder(Protocol):
         """Clips uint8 [B, T, 3, H, W] on the encoder's device → float32 [B, D] there.
 
         T is `spec.frames`, (H, W) is `spec.preprocess.size`, D is `spec.dim`. Any memory layout
-        will do. Raises ValueError for another shape, dtype or device.
+        will do. Where `spec.preprocess` rounds nothing, clips are float32 of the same range.
+        Raises ValueError for another shape, dtype or device.
         """
         ...
 
@@ -123,7 +125,10 @@ class _LoadedEncoder:
         self._device = device
         # An encoder of single images is given those that clips share as clips of one frame.
         self._clip_shape = (1 if spec.shares_frames else spec.frames, 3, *self._preprocess.size)
+        self._pictures = picture_dtype(self._preprocess)
         self._half = spec.precision == "bfloat16"
+        # As the makers of such networks run them: the whole network in float16.
+        self._pixels = torch.float16 if spec.precision == "float16" else torch.float32
         self.runtime = f"pytorch {torch.__version__}"
         if device.type == "cuda":
             self.runtime += f" on {torch.cuda.get_device_name(device)}"
@@ -135,14 +140,16 @@ class _LoadedEncoder:
             return
         if self._half:
             _hold_matrices_in_bfloat16(network)
-        network = network.to(device)
+        network = network.to(device, self._pixels if spec.precision == "float16" else None)
         _move_plain_tensors(network, device)
         self._network: Callable[[Tensor], Tensor] = network
         if compiled_for:
             if device.type == "cuda":
                 self._network = torch.compile(network, dynamic=False)
                 self._warm_up(compiled_for)
-                self._graph = _Graph.of(self._forward, (compiled_for, *self._clip_shape), device)
+                self._graph = _Graph.of(
+                    self._forward, (compiled_for, *self._clip_shape), self._pictures, device
+                )
             else:
                 self._network = torch.compile(network)
                 self._warm_up(1)
@@ -150,10 +157,10 @@ class _LoadedEncoder:
     def encode(self, clips: Tensor) -> Tensor:
         """As `Encoder.encode` says."""
         sizes = (self._clip_shape, (self.spec.frames, *self._clip_shape[1:]))
-        if clips.dtype != torch.uint8 or clips.ndim != 5 or clips.shape[1:] not in sizes:
+        if clips.dtype != self._pictures or clips.ndim != 5 or clips.shape[1:] not in sizes:
             got = f"{clips.dtype} {list(clips.shape)}"
-            want = ["B", *sizes[1]]
-            raise ValueError(f"encoder '{self.spec.name}' takes uint8 {want}, got {got}")
+            want = f"{self._pictures} {['B', *sizes[1]]}".removeprefix("torch.")
+            raise ValueError(f"encoder '{self.spec.name}' takes {want}, got {got}")
         if clips.device.type != self._device.type:
             raise ValueError(f"clips are on {clips.device}, encoder on {self._device}")
         if len(clips) == 0:
@@ -177,13 +184,13 @@ class _LoadedEncoder:
         return features[:count].clone()
 
     def _forward(self, clips: Tensor) -> Tensor:
-        pixels = normalise(clips, self._preprocess)
+        pixels = normalise(clips, self._preprocess, self._pixels)
         half = torch.autocast(pixels.device.type, torch.bfloat16) if self._half else nullcontext()
         with half:
             return self._network(pixels).float()
 
     def _warm_up(self, clips: int) -> None:
-        clip = torch.zeros(clips, *self._clip_shape, dtype=torch.uint8, device=self._device)
+        clip = torch.zeros(clips, *self._clip_shape, dtype=self._pictures, device=self._device)
         try:
             self.encode(clip)
         except Exception as error:
@@ -214,24 +221,32 @@ class _Graph:
     """
 
     def __init__(
-        self, forward: Callable[[Tensor], Tensor], shape: tuple[int, ...], device: torch.device
+        self,
+        forward: Callable[[Tensor], Tensor],
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
         self.clips = shape[0]
         self._lock = threading.Lock()
         self._idle = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._graph = torch.cuda.CUDAGraph()
         with torch.inference_mode():
-            self._into = torch.zeros(shape, dtype=torch.uint8, device=device)
+            self._into = torch.zeros(shape, dtype=dtype, device=device)
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._out = forward(self._into)
 
     @classmethod
     def of(
-        cls, forward: Callable[[Tensor], Tensor], shape: tuple[int, ...], device: torch.device
+        cls,
+        forward: Callable[[Tensor], Tensor],
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> "_Graph | None":
         """The graph of a pass over clips of `shape`; None, with a warning, if it fails."""
         try:
-            return cls(forward, shape, device)
+            return cls(forward, shape, dtype, device)
         except RuntimeError as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             _log.warning("no CUDA graph of the encoder (%s); its kernels start one by one", reason)

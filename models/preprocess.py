@@ -7,11 +7,13 @@ frames four times smaller.
 The geometry is that of the processors in `transformers` 5 (`image_processing_backends.py`, the
 torchvision backend, which is the one that runs by default there): the long side of a shortest-edge
 resize is truncated, crop offsets are truncated, and a picture smaller than the crop is padded with
-zeros.
+zeros. A preset may follow the makers of a network instead (`PreprocessSpec.method`), who resized
+float tensors; such pictures are float32, and four times as large.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
-from math import ceil, gcd
+from math import ceil, floor, gcd
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs.schema import PreprocessSpec
+from configs.preprocess import PreprocessSpec
 from models.fixed_resize import fixed_resize
 
 
@@ -52,7 +54,8 @@ def resize_and_crop(frames: Tensor, spec: PreprocessSpec) -> Tensor:
     On CPU give channels-last frames (`frame_to_tensor`), which resize two to three times faster.
     One picture is resized by one thread without the GIL, so one Python thread per stream uses the
     cores well. Every device gives the values of torch's fixed-point CPU kernel
-    (`models.fixed_resize`), which stay within one level of PIL.
+    (`models.fixed_resize`), which stay within one level of PIL. What is not rounded is computed in
+    float32, and devices differ by its rounding.
 
     Args:
         frames: uint8 [N, 3, H, W], on any device.
@@ -60,7 +63,8 @@ def resize_and_crop(frames: Tensor, spec: PreprocessSpec) -> Tensor:
 
     Returns:
         uint8 [N, 3, h, w], (h, w) being `spec.size`, on the device of `frames`. It owns its memory;
-        on CPU it keeps the layout of `frames`.
+        on CPU it keeps the layout of `frames`. Where `spec` rounds nothing it is float32 of the
+        same range, contiguous.
 
     Raises:
         ValueError: another shape or dtype.
@@ -68,6 +72,8 @@ def resize_and_crop(frames: Tensor, spec: PreprocessSpec) -> Tensor:
     if frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype != torch.uint8:
         raise ValueError(f"expected uint8 [N, 3, H, W], got {frames.dtype} {list(frames.shape)}")
     shape = resized_shape(frames.shape[2], frames.shape[3], spec)
+    if not spec.rounded:
+        return _in_float(frames, shape, spec)
     if frames.device.type != "cpu":
         return _on_device(frames, shape, spec)
     same = shape == tuple(frames.shape[2:])
@@ -82,12 +88,12 @@ def resize_and_crop(frames: Tensor, spec: PreprocessSpec) -> Tensor:
 
 
 def normalise(clips: Tensor, spec: PreprocessSpec, dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 [..., 3, H, W] → (x * scale - mean) / std as `dtype`, on the device of `clips`.
+    """uint8 or float [..., 3, H, W] → (x * scale - mean) / std as `dtype`, on the same device.
 
     Computed in float32 whatever `dtype`, so that bfloat16 rounds once.
     """
     gain, offset = _gain_and_offset(spec.scale, spec.mean, spec.std, clips.device)
-    return clips.to(torch.float32).mul_(gain).add_(offset).to(dtype)
+    return clips.to(torch.float32, copy=True).mul_(gain).add_(offset).to(dtype)
 
 
 @lru_cache(maxsize=16)
@@ -100,6 +106,21 @@ def _gain_and_offset(
         gain = (scale / deviation).to(device, torch.float32)
         offset = (-torch.tensor(mean, dtype=torch.float64) / deviation).to(device, torch.float32)
         return gain.view(3, 1, 1), offset.view(3, 1, 1)
+
+
+def picture_dtype(spec: PreprocessSpec) -> torch.dtype:
+    """Of the pictures that `resize_and_crop` makes."""
+    return torch.uint8 if spec.rounded else torch.float32
+
+
+def _in_float(frames: Tensor, shape: tuple[int, int], spec: PreprocessSpec) -> Tensor:
+    # Channel by channel: a whole 4K picture in float32 would take 100 MB.
+    channels = [
+        F.interpolate(frames[:, n : n + 1].float(), shape, mode=spec.interpolation)
+        for n in range(3)
+    ]
+    resized = torch.cat(channels, dim=1)
+    return resized if spec.crop is None else _centre_crop(resized, spec.crop, round).contiguous()
 
 
 def _resize(frames: Tensor, shape: tuple[int, int], spec: PreprocessSpec) -> Tensor:
@@ -188,10 +209,14 @@ def _shares(one: Tensor, other: Tensor) -> bool:
     return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
-def _centre_crop(frames: Tensor, crop: tuple[int, int]) -> Tensor:
+def _centre_crop(
+    frames: Tensor, crop: tuple[int, int], whole: Callable[[float], int] = floor
+) -> Tensor:
     missing = [max(0, want - have) for want, have in zip(crop, frames.shape[2:], strict=True)]
     if any(missing):
         (down, right) = missing
         frames = F.pad(frames, (right // 2, right - right // 2, down // 2, down - down // 2))
-    top, left = ((have - want) // 2 for have, want in zip(frames.shape[2:], crop, strict=True))
+    top, left = (
+        whole((have - want) / 2) for have, want in zip(frames.shape[2:], crop, strict=True)
+    )
     return frames[:, :, top : top + crop[0], left : left + crop[1]]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from configs.schema import EncoderSpec
 from models.errors import ModelError
-from models.families import efficientnet_lite, huggingface
-from models.weights import Checkpoint, fetch, is_remote
+from models.families import efficientnet_lite, huggingface, maws, omnivore
+from models.weights import Checkpoint, fetch, is_elsewhere, is_remote
 from takestream.storage import S3Options
 
 if TYPE_CHECKING:
@@ -24,15 +24,20 @@ class Family:
 
     resolve: fills dim and preprocess in.
     build: a module in eval mode, float [B, T, 3, H, W] → float [B, D].
+    wants_digest: weights of it that lie elsewhere are not used without `sha256`: their makers
+        publish files without a digest or a version.
     """
 
     resolve: Callable[[EncoderSpec, Checkpoint], EncoderSpec]
     build: Callable[[EncoderSpec, Checkpoint], "nn.Module"]
+    wants_digest: bool = False
 
 
 FAMILIES = {
     "efficientnet_lite": Family(efficientnet_lite.resolve, efficientnet_lite.build),
     "huggingface": Family(huggingface.resolve, huggingface.build),
+    "maws": Family(maws.resolve, maws.build, wants_digest=True),
+    "omnivore": Family(omnivore.resolve, omnivore.build, wants_digest=True),
 }
 
 
@@ -52,6 +57,14 @@ def resolve_encoder(spec: EncoderSpec, s3: S3Options | None = None) -> EncoderSp
 
 def resolve(spec: EncoderSpec, s3: S3Options | None) -> tuple[EncoderSpec, Checkpoint]:
     """`spec` resolved, and its checkpoint. Raises ModelError as `resolve_encoder` does."""
+    family = FAMILIES[spec.family]
+    if family.wants_digest and spec.sha256 is None and is_elsewhere(spec.weights):
+        raise ModelError(
+            f"encoder '{spec.name}': the makers of '{spec.weights}' publish no digest of it, so"
+            " none is known here, and without one other weights could come under the same name."
+            " Download it once, look at it, and give what `sha256sum` says of it as `sha256`"
+            " (--sha256), or give your copy as `weights` (--weights)"
+        )
     checkpoint = fetch(spec.weights, spec.revision, s3)
     if spec.sha256 not in (None, checkpoint.sha256):
         raise ModelError(
@@ -60,5 +73,4 @@ def resolve(spec: EncoderSpec, s3: S3Options | None) -> tuple[EncoderSpec, Check
             " change is meant"
         )
     found = {"sha256": checkpoint.sha256, "revision": checkpoint.revision or spec.revision}
-    family = FAMILIES[spec.family]
     return family.resolve(spec.model_copy(update=found), checkpoint), checkpoint

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from configs.schema import EncoderSpec
 from models.cache import cache_root
-from models.preprocess import normalise
+from models.preprocess import normalise, picture_dtype
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class OpenVinoNetwork:
         self._lock = threading.Lock()
 
     def __call__(self, clips: Tensor) -> Tensor:
-        """Clips uint8 [B, T, 3, H, W] → float32 [B, D]."""
+        """Clips uint8 (float32 where pictures are not rounded) [B, T, 3, H, W] → float32 [B, D]."""
         pictures = np.ascontiguousarray(clips.movedim(2, -1).numpy())
         features = np.empty((len(clips), self._dim), dtype=np.float32)
         with self._lock:
@@ -100,6 +100,8 @@ def openvino_network(
     Raises:
         Unusable: OpenVINO is not installed, cannot convert the network, or gives another vector.
     """
+    if spec.precision == "float16":
+        raise Unusable("float16 is not kept exactly by OpenVINO on a CPU")
     if find_spec("openvino") is None:
         raise Unusable("OpenVINO is not installed")
     try:
@@ -157,14 +159,14 @@ def _checked(
 
 
 def _probe(spec: EncoderSpec, frames: int) -> Tensor:
-    """One clip, uint8 [1, T, 3, H, W]: coarse shapes with a little noise."""
+    """One clip [1, T, 3, H, W], as the encoder takes it: coarse shapes with a little noise."""
     assert spec.preprocess is not None
     height, width = spec.preprocess.size
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 240, (frames, -(-height // 16), -(-width // 16), 3), dtype=np.uint8)
     whole = coarse.repeat(16, axis=1).repeat(16, axis=2)[:, :height, :width]
     whole = whole + rng.integers(0, 16, whole.shape, dtype=np.uint8)
-    return torch.from_numpy(whole).movedim(-1, 1)[None]
+    return torch.from_numpy(whole).movedim(-1, 1)[None].to(picture_dtype(spec.preprocess))
 
 
 def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
@@ -174,7 +176,7 @@ def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
 
 class _OfPictures(nn.Module):
-    """The network from the pictures of one clip, uint8 [T, H, W, 3], as decode threads lay them."""
+    """The network from the pictures of one clip [T, H, W, 3], as decode threads lay them."""
 
     def __init__(self, network: nn.Module, spec: EncoderSpec) -> None:
         super().__init__()

@@ -22,7 +22,8 @@ import importlib.util
 import json
 import pickle
 import re
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ CONFIGS = (
     "processor_config.json",
 )
 SAFETENSORS, INDEX, BIN = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
-FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".torch", ".bin")
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 
 
@@ -95,7 +96,7 @@ def fetch(uri: str, revision: str | None = None, s3: S3Options | None = None) ->
         return _checkpoint(uri, _package_file(uri))
     if uri.startswith("hf://"):
         return _from_hub(uri, uri.removeprefix("hf://").strip("/"), revision)
-    if "://" in uri and not uri.startswith("file://"):
+    if is_elsewhere(uri):
         return _checkpoint(uri, _from_filesystem(uri, s3))
     path = Path(uri.removeprefix("file://")).expanduser()
     if path.exists():
@@ -129,6 +130,11 @@ def is_here(uri: str) -> bool:
 
     names = (SAFETENSORS, INDEX, BIN)
     return any(isinstance(try_to_load_from_cache(repo, name), str) for name in names)
+
+
+def is_elsewhere(uri: str) -> bool:
+    """Whether `uri` names an object of another storage than this machine's disks."""
+    return "://" in uri and not uri.startswith("file://")
 
 
 def is_remote(uri: str) -> bool:
@@ -269,7 +275,9 @@ def _read_tensors(path: Path, uri: str) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        # Of a file of several networks only what is used is read.
+        mmap = zipfile.is_zipfile(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"weights '{uri}': {path.name} is damaged or holds more than tensors, and is not"
@@ -277,6 +285,16 @@ def _read_tensors(path: Path, uri: str) -> dict[str, Tensor]:
         ) from error
     except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
         raise ModelError(f"weights '{uri}': {path.name} is damaged: {error}") from error
-    if not isinstance(loaded, dict) or not all(isinstance(t, Tensor) for t in loaded.values()):
+    tensors = dict(_named(loaded)) if isinstance(loaded, dict) else {}
+    if not tensors or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise ModelError(f"weights '{uri}': {path.name} is not a plain dictionary of tensors")
-    return loaded
+    return tensors
+
+
+def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What a dictionary holds, and dictionaries in it: `{"trunk": {"norm": x}}` as `trunk.norm`."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{inner}", held) for inner, held in value.items())
+        else:
+            yield str(name), value

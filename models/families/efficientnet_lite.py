@@ -15,7 +15,8 @@ evaluates `tf_efficientnet_lite0` (crop_pct 0.875, bicubic). For Lite2 it is 260
 
 from typing import TYPE_CHECKING
 
-from configs.schema import EncoderSpec, PreprocessSpec
+from configs.preprocess import PreprocessSpec
+from configs.schema import EncoderSpec
 from models.errors import ModelError
 from models.weights import Checkpoint
 

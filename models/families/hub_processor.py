@@ -11,7 +11,7 @@ uint8 in between, which moves a pixel by at most half a level.
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from configs.schema import PreprocessSpec
+from configs.preprocess import PreprocessSpec
 from models.errors import ModelError
 from models.weights import Checkpoint
 

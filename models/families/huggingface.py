@@ -19,7 +19,8 @@ tensors are read by `models.weights`.
 import logging
 from typing import TYPE_CHECKING, Any
 
-from configs.schema import EncoderSpec, PreprocessSpec
+from configs.preprocess import PreprocessSpec
+from configs.schema import EncoderSpec
 from models.errors import ModelError
 from models.families.hub_kinds import Kind, describe, refusal
 from models.families.hub_processor import read_preprocess

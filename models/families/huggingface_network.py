@@ -61,7 +61,7 @@ class _Network(nn.Module):
 def load_model(spec: EncoderSpec, name: str, config: Any, checkpoint: Checkpoint) -> Any:
     options: dict[str, Any] = {"add_pooling_layer": False} if name == "VivitModel" else {}
     try:
-        with _quiet():
+        with quiet():
             model, info = class_named(name).from_pretrained(
                 None,
                 config=config,
@@ -86,7 +86,7 @@ def load_model(spec: EncoderSpec, name: str, config: Any, checkpoint: Checkpoint
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' progress bar and its report on weights, which is checked here."""
     from transformers.utils import logging as theirs
 

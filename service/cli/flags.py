@@ -171,7 +171,9 @@ def add_job(
     group.add_argument("--weights", metavar="URI", help="other weights for that encoder")
     group.add_argument("--revision", metavar="REV", help="revision on the hub")
     group.add_argument("--sha256", metavar="HEX", help="refuse weights with another digest")
-    group.add_argument("--precision", choices=("float32", "bfloat16"), help="of the encoder")
+    group.add_argument(
+        "--precision", choices=("float32", "bfloat16", "float16"), help="of the encoder"
+    )
     group.add_argument(
         "--pool", choices=("cls", "mean", "pooled"), help="which vector; default: the preset's"
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from configs.schema import PreprocessSpec
+from configs.preprocess import PreprocessSpec
 from models.fixed_resize import fixed_resize
 from models.preprocess import frame_to_tensor, resize_and_crop
 from takestream.schema import Reason

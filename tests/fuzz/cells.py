@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from configs.schema import EncoderSpec, GridSpec, PreprocessSpec
+from configs.preprocess import PreprocessSpec
+from configs.schema import EncoderSpec, GridSpec
 from models.preprocess import frame_to_tensor, resize_and_crop
 from service.demo.footage import read_frame_number
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.schema import PreprocessSpec
+from configs.preprocess import PreprocessSpec
 from models import preprocess
 from models.fixed_resize import fixed_resize
 from models.preprocess import resize_and_crop

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers.image_transforms import center_crop, get_resize_output_image_size
 
-from configs.schema import PreprocessSpec
+from configs.preprocess import PreprocessSpec
 from models import preprocess
 from models.preprocess import frame_to_tensor, normalise, resize_and_crop, resized_shape
 

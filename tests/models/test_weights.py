@@ -96,8 +96,17 @@ def test_code_in_a_checkpoint_is_refused_and_does_not_run(tmp_path, name):
     assert trace.exists()
 
 
-def test_what_is_no_dictionary_of_tensors_is_refused(tmp_path):
-    torch.save({"state_dict": {"a": torch.ones(1)}}, tmp_path / "x.pth")
+def test_a_dictionary_in_another_gives_its_name_to_the_tensors(tmp_path):
+    torch.save({"trunk": {"a": torch.ones(1)}, "b": torch.zeros(1)}, tmp_path / "x.torch")
+    assert fetch(str(tmp_path / "x.torch")).state_dict() == {
+        "trunk.a": torch.ones(1),
+        "b": torch.zeros(1),
+    }
+
+
+@pytest.mark.parametrize("held", [{}, {"epoch": 3}, {"a": {"b": {"c": torch.ones(1)}}}, [1.0]])
+def test_what_is_no_dictionary_of_tensors_is_refused(tmp_path, held):
+    torch.save(held, tmp_path / "x.pth")
     with pytest.raises(ModelError, match="not a plain dictionary of tensors"):
         fetch(str(tmp_path / "x.pth")).state_dict()
 

@@ -12,7 +12,8 @@ import torch
 import transformers
 from PIL import Image
 
-from configs.schema import EncoderSpec, PreprocessSpec
+from configs.preprocess import PreprocessSpec
+from configs.schema import EncoderSpec
 from models.preprocess import frame_to_tensor, resize_and_crop
 
 CPU = torch.device("cpu")

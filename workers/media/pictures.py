@@ -24,7 +24,7 @@ from av.video.plane import VideoPlane
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs.schema import PreprocessSpec
+from configs.preprocess import PreprocessSpec
 from models.preprocess import frame_to_tensor, resize_and_crop
 from workers.media.counters import Counters
 from workers.media.decode import rgb

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from av.video.frame import VideoFrame
 
-from configs.schema import PreprocessSpec
+from configs.preprocess import PreprocessSpec
 from models.preprocess import frame_to_tensor, resize_and_crop
 from workers.clock.clips import Decode
 from workers.media.decode import rgb

@@ -11,12 +11,12 @@ from functools import cached_property
 from pathlib import Path
 
 from configs.load import SettingsError, choose_encoder
+from configs.preprocess import PreprocessSpec
 from configs.schema import (
     EncoderChoice,
     EncoderSpec,
     GridSpec,
     JobSpec,
-    PreprocessSpec,
     SegmentGridSpec,
 )
 from models.resolve import PREPROCESSING_VERSION, resolve_encoder
@@ -52,7 +52,7 @@ class Target:
         """How pictures are resized and cropped; how they are normalised is the encoder's step."""
         spec = self.encoder.preprocess
         assert spec is not None
-        return PreprocessSpec(resize=spec.resize, interpolation=spec.interpolation, crop=spec.crop)
+        return spec.sizing
 
 
 @dataclass(frozen=True)

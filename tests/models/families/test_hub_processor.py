@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import transformers
 
-from configs.schema import PreprocessSpec
+from configs.preprocess import PreprocessSpec
 from models.errors import ModelError
 from models.families.hub_processor import parse_preprocess, read_preprocess
 from models.weights import Checkpoint

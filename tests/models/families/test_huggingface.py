@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import PreprocessSpec
+from configs.preprocess import PreprocessSpec
 from models.encoder import load_encoder, resolve_encoder
 from models.errors import ModelError
 from models.families import huggingface_network

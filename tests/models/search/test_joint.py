@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from configs.load import encoder_presets
-from configs.schema import PreprocessSpec
+from configs.preprocess import PreprocessSpec
 from models.encoder import load_encoder
 from models.errors import ModelError
 from models.search import joint

@@ -128,10 +128,10 @@ def test_encoders_lists_what_one_has_to_know(say: Say) -> None:
     assert presets["efficientnet_lite"]["dim"] == 1280
     assert presets["efficientnet_lite"]["licence"] == "Apache-2.0"
     assert {name for name, spec in presets.items() if spec["non_commercial"]} == {
-        "timesformer-base", "videomae-base", "videomae-large",
+        "maws-clip-2b", "omnivore-swin-l", "timesformer-base", "videomae-base", "videomae-large",
     }  # fmt: skip
     _, _, err = say("encoders")
-    assert "non-commercial: timesformer-base (CC-BY-NC-4.0), videomae-base (CC-BY-NC-4.0)" in err
+    assert "timesformer-base (CC-BY-NC-4.0), videomae-base (CC-BY-NC-4.0)" in err
     assert {"videomae-base", "vjepa2-vitl", "timesformer-base", "dinov2-base"} <= set(presets)
 
 

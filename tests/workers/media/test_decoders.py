@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from configs.schema import PreprocessSpec
+from configs.preprocess import PreprocessSpec
 from models.preprocess import frame_to_tensor, resize_and_crop
 from takestream.schema import Reason
 from tests.support.muxer import joined, mux, track_of

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from configs.schema import PreprocessSpec
+from configs.preprocess import PreprocessSpec
 from models.preprocess import frame_to_tensor, resize_and_crop
 from takestream.schema import Reason
 from tests.support.muxer import mux, track_of
@@ -16,6 +16,7 @@ from workers.media.pictures import TOGETHER, DevicePictures
 CPU = torch.device("cpu")
 SPEC = PreprocessSpec(resize=64, crop=(56, 56), interpolation="bicubic")
 OTHER = PreprocessSpec(resize=(40, 50), interpolation="bilinear")
+FLOATS = PreprocessSpec(resize=64, crop=(56, 56), interpolation="bicubic", method="float")
 ONE = 1 << 16
 MIRRORED = {"mirrored": (-1, 0, 0, 1), "transposed": (0, 1, 1, 0), "turned": (0, 1, -1, 0)}
 
@@ -84,13 +85,14 @@ def test_mirrors_are_shown_as_mirrors(encode, stored, name, turns):
     assert not torch.equal(as_stored[0].picture[0], shown[0].picture[0])
 
 
-def test_each_frame_is_made_in_the_sizes_that_it_is_wanted_in(film, stored):
+@pytest.mark.parametrize("second", [OTHER, FLOATS])
+def test_each_frame_is_made_in_the_sizes_that_it_is_wanted_in(film, stored, second):
     source = stored(film("large").data)
     index = read_index(source)
     wanted = [frozenset(range(0, 250, 3)), frozenset(range(100, 250, 2))]
     anywhere = wanted[0] | wanted[1]
     # A third sizing is none of this stream's: nothing names frames for it.
-    pictures = DevicePictures([SPEC, OTHER, SPEC], CPU, 0, source.counters)
+    pictures = DevicePictures([SPEC, second, SPEC], CPU, 0, source.counters)
     frames = decode(source, index, 0, index.frames, anywhere.__contains__, held)
     made = list(pictures.made(frames, wanted))
     assert [frame.frame for frame in made] == list(range(250))
@@ -99,7 +101,7 @@ def test_each_frame_is_made_in_the_sizes_that_it_is_wanted_in(film, stored):
     def convert(number, frame):
         return [
             expected(frame, spec=spec) if number in seen else None
-            for spec, seen in zip((SPEC, OTHER), wanted, strict=True)
+            for spec, seen in zip((SPEC, second), wanted, strict=True)
         ]
 
     for one, other in zip(made, decode(source, index, 0, 250, everything, convert), strict=True):
@@ -111,6 +113,7 @@ def test_each_frame_is_made_in_the_sizes_that_it_is_wanted_in(film, stored):
         for picture, want in zip(sizes, other.picture, strict=True):
             assert (picture is None) == (want is None)
             assert picture is None or torch.equal(picture, want)
+            assert picture is None or picture.dtype == want.dtype
 
 
 def test_a_frame_waits_for_few_others(film, stored):
