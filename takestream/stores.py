@@ -141,6 +141,11 @@ class StoredTake:
         """Of the features."""
         return self.sizes.dtype
 
+    @property
+    def weight(self) -> int:
+        """Bytes of the features of one clip, of all streams."""
+        return len(self.streams) * self.dim * {"float16": 2}.get(self.dtype, 4)
+
 
 def choose_streams(takes: Sequence[StoredTake], patterns: Sequence[str] | None) -> tuple[str, ...]:
     """The names over all takes: sorted, or in the order of the patterns that match them.

@@ -30,7 +30,8 @@ class Section:
 
     features: float [rows, streams, D], 0 where invalid. mask: bool [rows, streams].
     start_time, end_time: float64 [rows], seconds. columns: where its streams are in the data set's.
-    labels: of the segments that clips show, where they were asked for.
+    labels: of the segments that clips show, where they were asked for. beside: the same clips by
+    other encoders.
     """
 
     take: StoredTake
@@ -41,6 +42,7 @@ class Section:
     end_time: NDArray[np.float64]
     columns: tuple[int, ...]
     labels: tuple[str, ...] = ()
+    beside: tuple["Section", ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class Plan:
             clips = take.clips
             if cut is not None:
                 clips = cut.stop(end - 1, clips) - cut.start(begin, clips)
-            sizes.append(clips * len(take.streams) * take.dim * np.dtype(take.dtype).itemsize)
+            sizes.append(clips * take.weight)
         return max(sizes)
 
 

@@ -5,20 +5,22 @@ loader = torch.utils.data.DataLoader(windows, batch_size=32, num_workers=4)
 """
 
 import contextlib
+import itertools
 import os
 import random
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from takestream import schema
 from takestream.access import asked
 from takestream.storage import S3Options, as_uri
-from takestream.stores import StoredTake, choose_streams
-from takestream.takes import find_takes
-from takestream.training import sections, selection, sharing
+from takestream.stores import StoredTake, choose_streams, encoder_id_of
+from takestream.training import aligned, sections, selection, sharing
+from takestream.training.padding import FILL, padded
 from takestream.training.sections import Cut, Plan, Section
 
 if TYPE_CHECKING:
@@ -44,12 +46,17 @@ Sample = dict[str, Any]
 
 
 class Windows(IterableDataset[Sample]):
-    """An iterable data set of windows over the takes of one encoder, each once per epoch.
+    """An iterable data set of windows over takes, by one encoder or several, each once per epoch.
 
     A sample is a dict: `features` float [length, S, D], 0 where invalid; `mask` bool [length, S],
     True where valid; `clip` int64 [length], numbers in the take; `start_time`, `end_time` float64
     [length], seconds on the take's clock; `take`, its uid. A take shorter than a window is padded:
     mask False, clip -1, times NaN, label "". Streams a take does not have are masked out.
+
+    With several encoders `features` and `mask` are dicts by the name of the encoder as it was
+    given. The clips are those of the first one. Of each other, the clip stands beside it whose
+    middle is nearest to its middle, masked out where that lies outside of it: encoders of one grid
+    see the same clips, one of single images gives the frame in the middle.
 
     With `shuffle`, sections of takes are read in random order, each chunk once, and windows are
     drawn from as many sections as `memory` holds. The order depends on `seed`, the epoch and the
@@ -58,7 +65,9 @@ class Windows(IterableDataset[Sample]):
 
     Args:
         output: URI under which `takestream extract` wrote.
-        encoder: An `encoder_id` or the preset it begins with; needed when several wrote there.
+        encoder: An `encoder_id` or the preset it begins with; needed when several wrote there. A
+            list for several in one sample: takes that one of them lacks are left out with a
+            warning.
         length: Clips of a window.
         step: Clips from one window to the next, `length` by default; the last window of a take ends
             with its last clip.
@@ -71,8 +80,8 @@ class Windows(IterableDataset[Sample]):
         group_by: A fact of takes, such as `participant_uid`: samples carry it as `group`, a text,
             so that what belongs together can be kept on one side of a split. Takes that do not say
             it are left out with a warning.
-        streams: Names or patterns, all by default. Takes with none of them are left out with a
-            warning.
+        streams: Names or patterns, all by default. Takes of which the (first) encoder has none of
+            them are left out with a warning.
         shuffle: Draw windows at random; otherwise take by take, in order.
         seed: Of the order.
         dtype: Of the features.
@@ -94,6 +103,8 @@ class Windows(IterableDataset[Sample]):
         anon: Without keys: of a bucket that anybody may read.
 
     Attributes:
+        dims: By name of an encoder, the length of its vectors; by its encoder_id where no name was
+            given.
         streams: The streams of every sample, in their order: the same over the whole data set.
         groups: By uid of a take, its group; empty without `group_by`.
 
@@ -110,7 +121,7 @@ class Windows(IterableDataset[Sample]):
         self,
         output: str | os.PathLike[str],
         *,
-        encoder: str | None = None,
+        encoder: str | Sequence[str] | None = None,
         length: int = 16,
         step: int | None = None,
         whole_takes: bool = False,
@@ -159,8 +170,10 @@ class Windows(IterableDataset[Sample]):
         patterns = [streams] if isinstance(streams, str) else streams
         wanted = [takes] if isinstance(takes, str) else takes
         where = as_uri(output)
-        found = asked(
-            where, self._s3, lambda: find_takes(where, encoder, wanted, partial, self._s3)
+        names = [encoder] if encoder is None or isinstance(encoder, str) else list(encoder)
+        self._several = () if encoder is None or isinstance(encoder, str) else tuple(encoder)
+        found, beside = asked(
+            where, self._s3, lambda: aligned.find(where, names, wanted, partial, self._s3)
         )
         if split is not None:
             splits = [split] if isinstance(split, str) else split
@@ -170,7 +183,7 @@ class Windows(IterableDataset[Sample]):
             found, self.groups = selection.by_group(found, group_by, where)
         if span == "task":
             found = asked(where, self._s3, lambda: selection.in_task(found, where, self._s3))
-        self.streams = choose_streams(found, patterns)
+        self.streams = choose_streams([*found, *itertools.chain(*beside.values())], patterns)
         without = [take.name for take in found if set(self.streams).isdisjoint(take.streams)]
         if without:
             warnings.warn(
@@ -189,10 +202,17 @@ class Windows(IterableDataset[Sample]):
                 f" {bare[0]}); only jobs with segments write them"
             )
         self._labels = labels
-        #: The length of a feature vector.
-        self.dim = self.takes[0].dim
+        self._beside = {take.uid: beside[take.uid] for take in self.takes}
+        first, *others = self.takes[0], *self._beside[self.takes[0].uid]
+        #: The length of a feature vector, of the first encoder.
+        self.dim = first.dim
+        self.dims = {
+            name or encoder_id_of(one.uri): one.dim
+            for name, one in zip(names, (first, *others), strict=True)
+        }
         self._plan = Plan(self.takes, self._cut)
         largest = max(1, self._plan.largest(self.takes, self._cut))
+        largest += sum(round(largest * one.weight / first.weight) for one in others)
         self._ahead = max(1, min(_AHEAD, memory // largest // 4))
         self._mixed = max(1, memory // largest - self._ahead) if shuffle else 1
         self._epoch = torch.zeros(1, dtype=torch.int64)
@@ -204,9 +224,10 @@ class Windows(IterableDataset[Sample]):
             cut = f"windows of {self._cut.length} clips, one every {self._cut.step}"
         (rank, ranks), names = self._rank(), ", ".join(self.streams)
         part = f" for rank {rank} of {ranks}" if ranks > 1 else ""
+        numbers = " and ".join(f"{dim} by {name}" for name, dim in self.dims.items())
         return (
             f"<takestream Windows: {len(self)} {cut}{part}, of {len(self.takes)} takes;"
-            f" {len(self.streams)} streams ({names}), {self.dim} numbers a clip>"
+            f" {len(self.streams)} streams ({names}), numbers a clip: {numbers}>"
         )
 
     def __len__(self) -> int:
@@ -247,18 +268,7 @@ class Windows(IterableDataset[Sample]):
         As DataLoader's own, with `length` int64 [B]: the clips of each. Padding is 0 in features,
         False in mask, -1 in clip and NaN in times. Labels are lists, without padding.
         """
-        lengths = [len(sample["clip"]) for sample in samples]
-        batch: dict[str, Any] = {"length": torch.tensor(lengths)}
-        for name, fill in _FILL.items():
-            first = samples[0][name]
-            shape = (len(samples), max(lengths), *first.shape[1:])
-            batch[name] = torch.full(shape, fill, dtype=first.dtype)
-            for row, sample in enumerate(samples):
-                batch[name][row, : lengths[row]] = sample[name]
-        for name in ("take", "group", schema.SEGMENT_LABEL):
-            if name in samples[0]:
-                batch[name] = [sample[name] for sample in samples]
-        return batch
+        return padded(samples)
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker that is spawned by a rank is in no process group, so it is told here. What is
@@ -316,7 +326,9 @@ class Windows(IterableDataset[Sample]):
                 stop = self._cut.stop(end - 1, take.clips)
             first, stop = first + take.first, stop + take.first
             found = sections.read(take, first, stop, self.streams, self._s3, self._labels)
-            return found, begin, end
+            others = self._beside[take.uid]
+            more = tuple(aligned.beside(found, one, self.streams, self._s3) for one in others)
+            return replace(found, beside=more), begin, end
 
         sections.zarr_store(self.takes[0].uri, self._s3)  # once, before there are threads
         pool = ThreadPoolExecutor(self._ahead, thread_name_prefix="takestream-windows")
@@ -331,6 +343,20 @@ class Windows(IterableDataset[Sample]):
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
+    def _placed(self, section: Section, rows: slice, length: int) -> tuple[Any, Any]:
+        """Features [length, S, D] and mask [length, S] of some rows, at the data set's streams."""
+        values = torch.from_numpy(section.features[rows])
+        mask = torch.from_numpy(section.mask[rows])
+        n, streams = len(values), len(self.streams)
+        if n == length and section.columns == tuple(range(streams)):
+            return values.to(self._dtype, copy=True), mask.clone()
+        columns = list(section.columns)
+        features = torch.zeros(length, streams, section.take.dim, dtype=self._dtype)
+        valid = torch.zeros(length, streams, dtype=torch.bool)
+        features[:n, columns] = values.to(self._dtype)
+        valid[:n, columns] = mask
+        return features, valid
+
     def _sample(self, section: Section, window: int) -> Sample:
         take = section.take
         start, stop = 0, take.clips
@@ -340,22 +366,17 @@ class Windows(IterableDataset[Sample]):
             length = self._cut.length
         start, stop = start + take.first, stop + take.first
         n, rows = stop - start, slice(start - section.first, stop - section.first)
-        values = torch.from_numpy(section.features[rows])
-        mask = torch.from_numpy(section.mask[rows])
-        streams = len(self.streams)
-        if n == length and section.columns == tuple(range(streams)):
-            features, valid = values.to(self._dtype, copy=True), mask.clone()
-        else:
-            columns = list(section.columns)
-            features = torch.zeros(length, streams, self.dim, dtype=self._dtype)
-            valid = torch.zeros(length, streams, dtype=torch.bool)
-            features[:n, columns] = values.to(self._dtype)
-            valid[:n, columns] = mask
-        clip = torch.full((length,), _FILL["clip"], dtype=torch.int64)
+        every = [self._placed(one, rows, length) for one in (section, *section.beside)]
+        features: Any = every[0][0]
+        valid: Any = every[0][1]
+        if self._several:
+            features = {name: one[0] for name, one in zip(self._several, every, strict=True)}
+            valid = {name: one[1] for name, one in zip(self._several, every, strict=True)}
+        clip = torch.full((length,), FILL["clip"], dtype=torch.int64)
         clip[:n] = torch.arange(start, stop)
         times = {}
         for name in ("start_time", "end_time"):
-            times[name] = torch.full((length,), _FILL[name], dtype=torch.float64)
+            times[name] = torch.full((length,), FILL[name], dtype=torch.float64)
             times[name][:n] = torch.from_numpy(getattr(section, name)[rows])
         sample = {"features": features, "mask": valid, "clip": clip, **times, "take": take.uid}
         if self.groups:
@@ -372,12 +393,3 @@ def _of_group() -> tuple[int, int] | None:
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return None
-
-
-_FILL = {
-    "features": 0,
-    "mask": False,
-    "clip": -1,
-    "start_time": float("nan"),
-    "end_time": float("nan"),
-}

@@ -109,6 +109,6 @@ def test_windows_say_what_they_are(output: str) -> None:
     said = repr(takestream.Windows(output, length=8, step=4, rank=1, world_size=2))
     assert said == (
         "<takestream Windows: 12 windows of 8 clips, one every 4 for rank 1 of 2, of 3 takes;"
-        " 3 streams (aria01_rgb, cam01_0, cam02_0), 16 numbers a clip>"
+        " 3 streams (aria01_rgb, cam01_0, cam02_0), numbers a clip: 16 by encoder-0123456789>"
     )
     assert "3 whole takes, of 3 takes" in repr(takestream.Windows(output, whole_takes=True))
