@@ -3,6 +3,7 @@
 import takestream
 ds = takestream.open("s3://bucket/features", take="cmu_bike01_2")  # a store
 takes = takestream.ls("s3://bucket/features")  # which there are, as a table
+takestream.plot(ds)  # its streams along time
 windows = takestream.Windows("s3://bucket/features")  # all of them, for PyTorch
 client = takestream.Client("http://127.0.0.1:8000")  # the service
 """
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
     from takestream.catalogue import ls
     from takestream.client.client import Client
     from takestream.combine import concat, mean
+    from takestream.drawing import plot
     from takestream.errors import TakestreamError
     from takestream.glance import overview
+    from takestream.likeness import similarity
     from takestream.netcdf import to_netcdf
     from takestream.reader import open
     from takestream.training.windows import Windows
@@ -29,6 +32,8 @@ __all__ = [
     "mean",
     "open",
     "overview",
+    "plot",
+    "similarity",
     "to_netcdf",
 ]
 
@@ -43,6 +48,8 @@ _HOMES = {
     "mean": "takestream.combine",
     "open": "takestream.reader",
     "overview": "takestream.glance",
+    "plot": "takestream.drawing",
+    "similarity": "takestream.likeness",
     "to_netcdf": "takestream.netcdf",
 }
 

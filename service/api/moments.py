@@ -26,6 +26,7 @@ from service.api.problems import Problem, responses
 from service.errors import Unknown
 from service.features import analysis
 from service.features.request import FeaturePlan, check_within, chosen_streams
+from takestream.likeness import mean_cosines
 from takestream.schema import Reason
 from takestream.sync import TakeSync
 
@@ -154,7 +155,7 @@ async def timeline(
     """Per stream: which clips are valid and why not, how like the other cameras, how far off."""
     plan = await _stored(context, take, query.encoder)
     clips, block = plan.clips, plan.block
-    likeness = await asyncio.to_thread(analysis.similarity, block.features, block.valid)
+    likeness = await asyncio.to_thread(mean_cosines, block.features, block.valid)
     facts = plan.attributes["provenance"]["streams"]
     ego = {stream.key: stream.is_ego for stream in plan.request.take.streams}
     sync = TakeSync.of(plan.attributes)

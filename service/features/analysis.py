@@ -1,21 +1,19 @@
-"""What a take's features say about its cameras and moments: likeness, a map, nearest moments.
+"""What a take's features say about its moments: a map, and the nearest ones.
 
-Pure arithmetic over the arrays of one store. `service.report.similarity` compares cameras
-pair by pair, for the picture of `inspect`; here each is compared to the others together, by the
-same measure.
+Pure arithmetic over the arrays of one store. How alike its cameras see a moment is said by
+`takestream.likeness`.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from takestream.likeness import blocks, directions
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-# Numbers in float32 at a time: a take with a clip per frame has a gigabyte of features.
-_BLOCK = 2**24
 # Of the iteration that finds the principal components.
 _SMALL, _SUBSPACE, _ITERATIONS = 128, 10, 30
 
@@ -31,37 +29,6 @@ class Map(NamedTuple):
     x: Floats
     y: Floats
     explained: tuple[float, float]
-
-
-def directions(features: ArrayLike, valid: ArrayLike) -> Floats:
-    """Features [..., D] as float32 of length 1; zeros where invalid or without direction.
-
-    valid: [...]. What is not finite has no direction.
-    """
-    values = np.where(np.asarray(valid)[..., None], np.asarray(features, np.float32), 0)
-    # By the largest number first: squares of large or tiny ones leave float32's range.
-    largest = np.abs(values).max(axis=-1, keepdims=True, initial=0)
-    scaled = _divided(values, largest)
-    return _divided(scaled, np.linalg.norm(scaled, axis=-1, keepdims=True))
-
-
-def similarity(features: ArrayLike, valid: ArrayLike) -> Floats:
-    """Mean cosine of each clip to the same clip in the other valid streams.
-
-    features [n, S, D], valid [n, S] → float32 [n, S] in [-1, 1], NaN where there is nothing to
-    compare: invalid clips, no other valid stream.
-    """
-    features, valid = np.asarray(features), np.asarray(valid)
-    result = np.full(valid.shape, np.nan, dtype=np.float32)
-    for rows in _blocks(features):
-        unit = directions(features[rows], valid[rows])
-        there = unit.any(axis=-1)
-        others = unit.sum(axis=1, keepdims=True) - unit
-        count = there.sum(axis=1, keepdims=True) - there
-        # The mean of the cosines is the product with the mean of the other directions.
-        cosines = np.einsum("nsd,nsd->ns", unit, others)
-        np.divide(cosines, count, out=result[rows], where=there & (count > 0))
-    return np.clip(result, -1, 1)
 
 
 def project(features: ArrayLike, valid: ArrayLike, limit: int = 4000) -> Map:
@@ -93,7 +60,7 @@ def cosines(features: ArrayLike, valid: ArrayLike, query: ArrayLike) -> Floats:
     features, valid = np.asarray(features), np.asarray(valid)
     wanted = directions(query, True)
     result = np.zeros(valid.shape, dtype=np.float32)
-    for rows in _blocks(features):
+    for rows in blocks(features):
         result[rows] = directions(features[rows], valid[rows]) @ wanted
     return np.clip(result, -1, 1)
 
@@ -145,14 +112,3 @@ def _principal(centred: Floats) -> tuple[NDArray[np.float64], Floats]:
     variance, axes = variance[some], axes[:, some]
     signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
     return np.minimum(variance / max(total, 1e-300), 1), (axes * signs).astype(np.float32)
-
-
-def _divided(values: Floats, by: Floats) -> Floats:
-    return np.divide(values, by, out=np.zeros_like(values), where=np.isfinite(by) & (by > 0))
-
-
-def _blocks(features: NDArray[np.floating]) -> Iterator[slice]:
-    count, *rest = features.shape
-    step = max(1, _BLOCK // max(1, int(np.prod(rest))))
-    for start in range(0, count, step):
-        yield slice(start, min(start + step, count))

@@ -27,6 +27,7 @@ from service.report.similarity import (
     runs,
 )
 from service.report.sync import shift_words
+from takestream.drawing import LOOKS
 from takestream.schema import Reason
 from takestream.storage import S3Options
 from takestream.sync import REFERENCE, TakeSync, offset_words
@@ -47,16 +48,6 @@ _LONGEST_NAME = 24
 
 # Okabe and Ito's colours, told apart by every kind of colour vision; hatches for print.
 _TO_REFERENCE, _TO_OTHERS = "#0072B2", "#D55E00"
-# Face, hatch lines, hatch.
-_LOOKS = {
-    Reason.VALID: ("#EEF4EF", "#EEF4EF", ""),
-    Reason.NOT_EXTRACTED: ("#FFFFFF", "#A8A8A8", "..."),
-    Reason.STREAM_ABSENT: ("#C8C8C8", "#C8C8C8", ""),
-    Reason.STREAM_UNREADABLE: ("#5A5A5A", "#D0D0D0", "xx"),
-    Reason.PAST_END: ("#B9DFF5", "#3A8FC2", "//"),
-    Reason.MISSING_FRAME: ("#F7D588", "#B57A00", "\\\\"),
-    Reason.DAMAGED_FRAME: ("#E9BAD3", "#A63F78", "xx"),
-}
 _INK, _MUTED, _FAINT = "#1A1A1A", "#666666", "#D9D9D9"
 
 _MARKED_POINTS = 60
@@ -212,7 +203,7 @@ class _Page:
 
 def _draw_lane(axes: Axes, clips: Clips, index: int, reference: int, pixels: float) -> None:
     span = (clips.right[-1] - clips.left[0]) if len(clips.middle) else 1.0
-    for reason, (face, lines, hatch) in _LOOKS.items():
+    for reason, (face, lines, hatch) in LOOKS.items():
         mask = clips.reasons[:, index] == reason
         least = span * _LEAST_PIXELS / pixels
         spans = runs(clips, mask, 0)
@@ -357,7 +348,7 @@ def _legend(clips: Clips, reference: int) -> list[Line2D | Patch]:
             (_TO_OTHERS, 1.8, "to all other streams, on average"),
         ):
             handles.append(Line2D([], [], color=color, linewidth=width, label=to))
-    for reason, (face, lines, hatch) in _LOOKS.items():
+    for reason, (face, lines, hatch) in LOOKS.items():
         if n := int((clips.reasons == reason).sum()):
             words = f"{reason_words(reason.name)} ({n})"
             look = Patch(facecolor=face, edgecolor=lines, hatch=hatch, linewidth=0, label=words)

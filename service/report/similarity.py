@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from service.report.inspect import clip_reasons
 from takestream import schema
+from takestream.drawing import limits as tenths
+from takestream.drawing import spans
 from takestream.schema import Reason
 from workers.store.errors import StoreError
 from workers.store.metadata import UNDECODABLE, read_whole
@@ -39,13 +41,7 @@ def read_clips(store: TakeStore) -> Clips:
     end = read_whole(store.array(schema.END_TIME), store.uri)
     reasons = clip_reasons(store)
     alike = similarity(store, reasons)
-    order = np.argsort(begin + end, kind="stable")
-    begin, end = begin[order], end[order]
-    middle = (begin + end) / 2
-    # Windows overlap: each clip gets the time around its middle, up to halfway to the next.
-    halfway = (middle[1:] + middle[:-1]) / 2
-    left = np.maximum(begin, np.concatenate([begin[:1], halfway]))
-    right = np.minimum(end, np.concatenate([halfway, end[-1:]]))
+    order, left, middle, right = spans(begin, end)
     return Clips(store.streams, middle, left, right, reasons[order], alike[order])
 
 
@@ -93,12 +89,7 @@ def limits(clips: Clips, reference: int) -> tuple[float, float]:
     drawn = np.concatenate(
         [np.concatenate(curves(clips, i, reference)) for i in range(len(clips.streams))]
     )
-    finite = drawn[np.isfinite(drawn)]
-    if not len(finite):
-        return 0.0, 1.0
-    low = np.floor(finite.min() * 10) / 10
-    high = np.ceil(finite.max() * 10 - 1e-3) / 10
-    return float(low), float(max(high, low + 0.1))
+    return tenths(drawn)
 
 
 def runs(clips: Clips, mask: NDArray[np.bool_], least: float) -> list[tuple[float, float]]:

@@ -1,12 +1,15 @@
 """What `examples/` holds runs, on stores that a job of the service wrote over S3."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 import s3fs
@@ -81,6 +84,20 @@ def test_read_and_plot(made: Made, tmp_path: Path) -> None:
     assert "take beta_meadow01_2" in said
     with Image.open(picture) as drawn:
         assert len(drawn.convert("RGB").getcolors(10**6)) > 50
+
+
+def test_the_first_lines_for_a_notebook(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the README has them."""
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    (lines,) = [block for block in blocks if "takestream.plot(" in block]
+    assert "takestream.ls(" in lines
+    assert lines.count('"demo/features"') == 2
+    mpl.use("Agg")
+    exec(lines.replace("demo/features", made.output), {})
+    assert len(plt.get_fignums()) >= 1
+    plt.close("all")
 
 
 def test_train(made: Made) -> None:

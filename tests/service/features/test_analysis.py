@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from service.features import analysis
+from takestream import likeness
+from takestream.likeness import mean_cosines
 
 
 @st.composite
@@ -33,8 +35,8 @@ def test_similarity_is_the_mean_cosine_to_the_others(
     store: tuple[np.ndarray, np.ndarray], block: int
 ) -> None:
     features, valid = store
-    with patch.object(analysis, "_BLOCK", block):
-        found = analysis.similarity(features, valid)
+    with patch.object(likeness, "_BLOCK", block):
+        found = mean_cosines(features, valid)
     assert found.dtype == np.float32
     assert found.shape == valid.shape
     for clip in range(valid.shape[0]):
@@ -50,13 +52,13 @@ def test_similarity_is_the_mean_cosine_to_the_others(
 
 def test_large_and_tiny_features_have_their_direction() -> None:
     features = np.array([[[6e4] * 2000, [6e-8] * 2000]], dtype=np.float16)
-    assert analysis.similarity(features, np.ones((1, 2), bool)) == pytest.approx(1, abs=1e-5)
+    assert mean_cosines(features, np.ones((1, 2), bool)) == pytest.approx(1, abs=1e-5)
 
 
 def test_damaged_numbers_make_no_number() -> None:
     features = np.array([[[np.inf, 1], [1, 1], [1, 1]]], dtype=np.float32)
     valid = np.ones((1, 3), dtype=bool)
-    found = analysis.similarity(features, valid)
+    found = mean_cosines(features, valid)
     assert np.isnan(found[0, 0])
     assert found[0, 1:] == pytest.approx(1)
     assert analysis.project(features, valid).columns.tolist() == [1, 2]
@@ -119,7 +121,7 @@ def test_nearest_moments_are_the_best_ones_apart(
 ) -> None:
     features, valid = store
     query = np.ones(features.shape[2])
-    with patch.object(analysis, "_BLOCK", block):
+    with patch.object(likeness, "_BLOCK", block):
         scored = analysis.cosines(features, valid, query)
     found = analysis.best(scored, valid, top=top, gap=gap)
     assert len(found) == valid.shape[1]

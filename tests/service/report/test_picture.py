@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.features import analysis
 from service.report import picture
 from service.report.picture import WIDTH, draw_store
 from service.report.similarity import curves, mean_of, read_clips, similarity
+from takestream.likeness import mean_cosines
 from takestream.schema import Reason
 from workers.store.errors import StoreError, StoreNotFound
 from workers.store.layout import StoreLayout
@@ -272,7 +272,7 @@ def test_the_page_has_the_picture_s_similarity(tmp_path: Path) -> None:
     clips = read_clips(store)
     drawn = np.stack([mean_of(np.delete(clips.similarity[:, i], i, 1), 1) for i in range(3)], 1)
     valid = clips.reasons == Reason.VALID
-    shown = analysis.similarity(store.array("features")[:], valid)
+    shown = mean_cosines(store.array("features")[:], valid)
     np.testing.assert_allclose(shown, drawn, atol=1e-5)
     for i in range(1, 3):
         np.testing.assert_array_equal(curves(clips, i, 0)[1], drawn[:, i])
