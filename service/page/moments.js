@@ -63,7 +63,8 @@ export function momentsPanel({ take, encoder, joint, streams, player, onFound, s
       const list = others.map((moment, n) => h("li", {}, entry(moment, n, stream)));
       return h("div", { class: "moment-group" }, h("h3", { title: stream }, stream, stream === origin?.stream ? " (itself, at other times)" : ""), list.length ? h("ol", {}, list) : h("p", { class: "hint" }, "no other valid clip"));
     });
-    results.replaceChildren(h("p", { class: "asked" }, "Most like ", h("b", {}, words)), ...groups);
+    const says = h("p", { class: "hint" }, "Score: cosine of a clip's features to what is looked for.");
+    results.replaceChildren(h("p", { class: "asked" }, "Most like ", h("b", {}, words)), says, ...groups);
     announce(`${marks.length - (origin ? 1 : 0)} moments found, like ${words}`);
     onFound(marks);
   }

@@ -149,6 +149,10 @@ def test_a_moment_is_found_in_the_other_cameras(extracted: Page) -> None:
     assert track.get_attribute("role") == "slider"
     assert "similarity" in (track.get_attribute("aria-valuetext") or "")
     assert "clip" in page.texts(".tip")[0]
+    # Each number says what it is.
+    assert "Score: cosine of a clip's features" in page.texts(".moments")[0]
+    legend = page.texts(".legend")[0]
+    assert "similarity: mean cosine to the same clip in the other cameras, 0." in legend
     before = page.js(f"{PLAYER}.time")
     page.click(".moment-group:last-child .moment")
     assert page.js(f"{PLAYER}.time") != before
