@@ -9,18 +9,22 @@ from configs.load import SettingsError, choose_encoder, encoder_presets
 from configs.recorded import RECORDED, Recorded, difference, positions, record, recorded_vectors
 from configs.schema import EncoderChoice
 from models.check import examine, faults_of
-from models.encoder import load_encoder
+from models.encoder import Encoder, load_encoder
 from models.errors import ModelError
-from models.weights import is_here
+from models.search.captions import caption_ranks
+from models.search.joint import has_joint_space, load_joint
+from models.weights import fetch, is_here
+from service.demo.captioned import captioned_pictures, package_of, packages_not_here
 from service.demo.clips import footage_clips
 from service.report.console import print_json
 from service.report.encoders import (
     CHECKED,
-    MEANING,
     SPARE,
+    CaptionFound,
     Checked,
     checked_facts,
     checked_row,
+    meaning,
 )
 from service.report.table import print_rows
 
@@ -60,7 +64,7 @@ def check_encoders(found: Namespace) -> int:
         rows = [checked_row(result) for result in results]
         print_rows(CHECKED, rows, form=found.form, spare=SPARE)
         if found.form == "table":
-            print(MEANING, file=sys.stderr)
+            print(meaning(results, packages_not_here()), file=sys.stderr)
     for result in results:
         for fault in result.faults:
             print(f"takestream: {result.encoder}: {fault}", file=sys.stderr)
@@ -72,11 +76,19 @@ def _check(choice: EncoderChoice, device: torch.device, *, to_record: bool) -> C
     here = is_here(spec.weights)
     try:
         encoder = load_encoder(spec, device)
+        tensors = fetch(spec.weights, spec.revision).state_dict()
     except ModelError as error:
         return Checked(spec.name, here, faults=(str(error),))
     clips, films = footage_clips(encoder.spec)
-    found, vectors = examine(encoder, clips.to(device), films)
+    found, vectors = examine(encoder, clips.to(device), films, tensors)
     faults = faults_of(found)
+    captions: tuple[CaptionFound, ...] = ()
+    if has_joint_space(encoder.spec):
+        try:
+            captions = _captions(encoder, device)
+        except ModelError as error:
+            faults += (f"it cannot be asked with text: {error}",)
+        faults += _unfound(captions)
     vector = vectors[0].tolist()
     line = None if to_record else recorded_vectors().get(spec.name)
     recorded = None if line is None else difference(line, vector)
@@ -95,4 +107,31 @@ def _check(choice: EncoderChoice, device: torch.device, *, to_record: bool) -> C
             )
         )  # fmt: skip
         recorded = 0.0
-    return Checked(spec.name, here=True, found=found, recorded=recorded, faults=faults)
+    return Checked(
+        spec.name, here=True, found=found, recorded=recorded, captions=captions, faults=faults
+    )
+
+
+def _captions(encoder: Encoder, device: torch.device) -> tuple[CaptionFound, ...]:
+    """Where the captions of the bundled pictures come. Raises ModelError without a text side."""
+    joint = load_joint(encoder.spec, device, encoder=encoder)
+    pictures = captioned_pictures()
+    entries = [entry for entry, _ in pictures]
+    ranks = caption_ranks(
+        joint, [data for _, data in pictures], [entry.caption for entry in entries]
+    )
+    return tuple(
+        CaptionFound(package_of(entry), entry.file, entry.caption, rank)
+        for entry, rank in zip(entries, ranks, strict=True)
+    )
+
+
+def _unfound(captions: tuple[CaptionFound, ...]) -> tuple[str, ...]:
+    first = sum(found.rank == 1 for found in captions)
+    if first * 2 >= len(captions):
+        return ()
+    return (
+        f"its texts do not fit its pictures: {first} of {len(captions)} bundled pictures find their"
+        " caption first (1 by chance, half at least if it is trained); look whether its tokenizer"
+        " and both towers are of one checkpoint",
+    )

@@ -22,20 +22,20 @@ ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 KINDS = ("clip", "siglip")
 
 
-def save_clip(folder):
-    """A CLIPModel whose towers are of different widths, and its tokenizer."""
+def save_clip(folder, length=LENGTH):
+    """A CLIPModel whose towers are of different widths, and its tokenizer of `length` tokens."""
     vocabulary = [*ALPHABET, *(letter + "</w>" for letter in ALPHABET), "cu", "cup</w>"]
     words = {word: i for i, word in enumerate([*vocabulary, "<|startoftext|>", "<|endoftext|>"])}
     text = {
         **VISION,
         "hidden_size": 48,
         "vocab_size": len(words),
-        "max_position_embeddings": LENGTH,
+        "max_position_embeddings": length,
         "bos_token_id": words["<|startoftext|>"],
         "eos_token_id": words["<|endoftext|>"],
     }
     merges = [("c", "u"), ("cu", "p</w>")]
-    transformers.CLIPTokenizer(words, merges, model_max_length=LENGTH).save_pretrained(folder)
+    transformers.CLIPTokenizer(words, merges, model_max_length=length).save_pretrained(folder)
     config = transformers.CLIPConfig(text_config=text, vision_config=VISION, projection_dim=24)
     settings = {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}}
     transformers.CLIPImageProcessorPil(**settings).save_pretrained(folder)
@@ -65,6 +65,32 @@ def save_siglip(folder):
     processor = transformers.SiglipImageProcessorPil(size={"height": 32, "width": 32})
     processor.save_pretrained(folder)
     return save(transformers.SiglipModel(config), folder)
+
+
+def save_trained_clip(folder, pictures, captions, steps=100):
+    """A small CLIPModel that has learnt which caption belongs to which picture, in any light.
+
+    pictures: PNG files; captions: one for each.
+    """
+    # Its layers are so small that threads only wait for each other.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    model = save_clip(folder, length=64).train()
+    processor = transformers.CLIPImageProcessorPil.from_pretrained(folder)
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(folder)
+    shown = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures]
+    pixels = processor(shown, return_tensors="pt")["pixel_values"]
+    texts = tokenizer(list(captions), padding=True, return_tensors="pt")
+    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
+    torch.manual_seed(2)
+    for _ in range(steps):
+        light = 0.7 + 0.6 * torch.rand(len(pixels), 1, 1, 1)
+        loss = model(**texts, pixel_values=pixels * light, return_loss=True).loss
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    torch.set_num_threads(threads)
+    model.eval().save_pretrained(folder)
 
 
 def save(model, folder):

