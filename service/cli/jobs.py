@@ -115,6 +115,8 @@ def _watch(backend: Backend, found: Namespace) -> int:
     shown: dict[str, tuple[str, str, str]] = {}
     for _ in pauses():
         listed = backend.list(found.limit)
+        if not listed:
+            print("no jobs", file=sys.stderr)
         for facts in reversed(listed):
             takes, clips = _progress(facts)
             now = (facts["status"], takes, clips)

@@ -28,6 +28,7 @@ from service.report.similarity import (
 )
 from service.report.sync import shift_words
 from takestream.drawing import LOOKS
+from takestream.likeness import NAME
 from takestream.schema import Reason
 from takestream.storage import S3Options
 from takestream.sync import REFERENCE, TakeSync, offset_words
@@ -67,9 +68,9 @@ def draw_store(
 ) -> None:
     """Draw a store as a PNG at `path`, `WIDTH` pixels wide; the height grows with the streams.
 
-    Each stream has a lane along time: the cosine similarity of its clips to the same clips of
-    `reference` (default: the first ego stream with valid clips) and on average to all other
-    streams, and its invalid clips by reason. Beside it, its mean similarity to each stream.
+    Each stream has a lane along time: the cosine of its clips to the same clips of `reference`
+    (default: the first ego stream with valid clips), their similarity (the mean cosine to all other
+    streams), and its invalid clips by reason. Beside it, its mean cosine to each stream.
 
     Raises StoreError (or one of its kinds), also for a `reference` that the store does not have,
     and OSError when `path` cannot be written.
@@ -119,11 +120,11 @@ def _draw(store: TakeStore, clips: Clips, reference: int) -> Figure:
     left, matrix = int(right) + 14, WIDTH - _MARGIN - cell * count
     bottom = 66.0
     if count > 1:
-        heading = "Mean similarity" if count < 5 else "Mean similarity of clips valid in both"
+        heading = "Mean cosine" if count < 5 else "Mean cosine of clips valid in both"
         page.say(matrix, top - 27, heading, 11, _INK)
         axes = page.place(matrix, top, cell * count, lane * count - _LANE_GAP)
         bottom = max(bottom, _draw_matrix(axes, clips.similarity, names, cell))
-    heading = "Cosine similarity along time" if count > 1 else "Clips along time"
+    heading = "Along time" if count > 1 else "Clips along time"
     if count > 1 and len(clips.middle) > MOST_POINTS:
         heading += f": mean and range of every {round(len(clips.middle) / BINS)} clips"
     page.say(left, top - 27, heading, 11, _INK)
@@ -344,8 +345,8 @@ def _legend(clips: Clips, reference: int) -> list[Line2D | Patch]:
     if len(clips.streams) > 1:
         name = _shortened(clips.streams[reference])
         for color, width, to in (
-            (_TO_REFERENCE, 2.2, f"to {name}, the reference"),
-            (_TO_OTHERS, 1.8, "to all other streams, on average"),
+            (_TO_REFERENCE, 2.2, f"cosine to {name}, the reference"),
+            (_TO_OTHERS, 1.8, NAME),
         ):
             handles.append(Line2D([], [], color=color, linewidth=width, label=to))
     for reason, (face, lines, hatch) in LOOKS.items():

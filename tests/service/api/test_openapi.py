@@ -1,5 +1,6 @@
 """The OpenAPI document says what is answered: for readers of /docs, and for generated clients."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,19 @@ def document(client: TestClient) -> dict[str, Any]:
 
 def check(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
     Draft202012Validator({**schema, "components": document["components"]}).validate(value)
+
+
+def test_the_documentation_names_routes_that_there_are(document: dict[str, Any]) -> None:
+    known = [re.compile(re.sub(r"\{[^}]*\}", "[^/]+", path)) for path in document["paths"]]
+    root = Path(__file__).parents[3]
+    named = {}
+    for path in (*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("deploy/**/*.md")):
+        text = re.sub(r"\{[^}]*\}", "X", path.read_text())
+        for route in re.findall(r"/(?:v1/[\w./*-]+|healthz|readyz|metrics)", text):
+            named[route.rstrip("./")] = path.name
+    assert len(named) > 10
+    wrong = {r: file for r, file in named.items() if not any(k.fullmatch(r) for k in known)}
+    assert not wrong
 
 
 def test_every_route_says_what_it_is_and_what_it_answers(document: dict[str, Any]) -> None:

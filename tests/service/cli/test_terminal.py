@@ -177,6 +177,8 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_jobs_are_listed_by_short_ids_and_watched(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert run(["jobs", "--output", str(tmp_path), "--watch"]) == 0
+    assert capsys.readouterr().err == "no jobs\n"
     records = Records(str(tmp_path))
     progress = {"clips": 9, "clips_reached": 4, "clips_asked": 12, "takes": 2, "takes_done": 1}
     records.save(make_record(status="failed").model_copy(update={"progress": progress}))

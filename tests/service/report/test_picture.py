@@ -13,7 +13,7 @@ from PIL import Image
 from service.report import picture
 from service.report.picture import WIDTH, draw_store
 from service.report.similarity import curves, mean_of, read_clips, similarity
-from takestream.likeness import mean_cosines
+from takestream.likeness import NAME, mean_cosines
 from takestream.schema import Reason
 from workers.store.errors import StoreError, StoreNotFound
 from workers.store.layout import StoreLayout
@@ -245,6 +245,12 @@ def test_many_cameras_have_a_scale_and_no_numbers(tmp_path: Path) -> None:
     few = make_store(tmp_path, streams[:12], clips=20, name="few")
     numbered = picture._draw(few, read_clips(few), 0).axes[0]
     assert (len(numbered.texts), numbered.get_xlabel()) == (144, "")
+
+
+def test_each_curve_says_what_it_is(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    labels = [one.get_label() for one in picture._legend(read_clips(store), 0)]
+    assert labels[:2] == [f"cosine to {store.streams[0]}, the reference", NAME]
 
 
 def test_the_users_matplotlib_is_no_concern(tmp_path: Path) -> None:
