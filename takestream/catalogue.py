@@ -81,6 +81,11 @@ COLUMNS: Final[Mapping[str, str]] = {
     "schema_version": TEXT,
     "store": TEXT,
 }
+# Of a row, what is looked for first.
+FIRST: Final = (
+    "take_name", "encoder_id", "status", "clips", "valid_clips", "problems", "task", "university",
+    "split", "duration_sec",
+)  # fmt: skip
 _DTYPES = {TEXT: "string", WHOLE: "Int64", REAL: "Float64", FLAG: "boolean"}
 
 Row = dict[str, Any]
@@ -104,7 +109,8 @@ def ls(
         anon: Without keys: of a bucket that anybody may read.
 
     Returns:
-        The columns of `takestream.catalogue.COLUMNS`. `valid_clips` and `invalid_clips` count clips
+        The columns of `takestream.catalogue.COLUMNS`, in front those that say most: a notebook
+        shows the first ten and the last. `valid_clips` and `invalid_clips` count clips
         times streams, `valid` the valid clips of each stream: unknown (`NA`, None) where `status`
         is `partial` or `damaged`. `bytes` is known where a catalogue has it. Columns of lists run
         along `streams`: `ls(output).explode(["streams", "valid"])` has a row for each stream.
@@ -120,7 +126,7 @@ def ls(
     rows = asked(
         where, s3, lambda: [r for folder in folders_of(where, encoder, s3) for r in folder.rows(s3)]
     )
-    found = pandas.DataFrame(rows, columns=list(COLUMNS))
+    found = pandas.DataFrame(rows, columns=list(dict.fromkeys((*FIRST, *COLUMNS))))
     return found.astype({name: _DTYPES[kind] for name, kind in COLUMNS.items() if kind in _DTYPES})
 
 

@@ -85,6 +85,8 @@ def test_windows_of_a_split_a_span_and_groups(output: str) -> None:
 def test_a_listing_has_a_column_for_each_fact(output: str) -> None:
     table = takestream.ls(output)
     assert set(COLUMNS) <= set(table.columns)
+    assert list(table.columns[:5]) == ["take_name", "encoder_id", "status", "clips", "valid_clips"]
+    assert table.columns.is_unique
     assert table.split.tolist()[:2] == ["train", "val"]
     assert table.split.isna().tolist() == [False, False, True]
     assert table.benchmarks.tolist() == [None, None, ["keystep", "relations"]]
