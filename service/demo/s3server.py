@@ -276,6 +276,11 @@ class ObjectStore:
 
     def _died(self) -> ObjectStoreError:
         log = self._log()
+        if "store open dir" in log and "temporarily unavailable" in log:
+            return ObjectStoreError(
+                f"{self.directory}: another S3 server runs in this folder; end the command that"
+                " started it, or choose another folder (--dir)"
+            )
         kind = _PortTaken if "address already in use" in log else ObjectStoreError
         return kind(f"the S3 server ended while starting; the end of its log:\n{_tail(log)}")
 

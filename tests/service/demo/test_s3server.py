@@ -257,6 +257,13 @@ def program(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
 
 
 @on_linux
+def test_a_folder_is_served_once_at_a_time(tmp_path: Path) -> None:
+    with ObjectStore(tmp_path), pytest.raises(ObjectStoreError) as raised:
+        ObjectStore(tmp_path).__enter__()
+    assert str(raised.value).startswith(f"{tmp_path}: another S3 server runs in this folder")
+    assert len(str(raised.value).splitlines()) == 1
+
+
 def test_a_killed_parent_takes_the_server_with_it(
     tmp_path: Path, program: Callable[[str], subprocess.Popen[str]]
 ) -> None:
