@@ -39,13 +39,17 @@ def add_outputs(commands: Any) -> tuple[Parser, ...]:
     for command in (ls, facts):
         add_where(command)
 
-    diff = commands.add_parser("diff", help="how near two extractions are, and where they part")
+    diff = commands.add_parser(
+        "diff", aliases=["compare"], help="how near two extractions are, and where they part"
+    )
+    diff.set_defaults(command="diff")
     for name in ("a", "b"):
         diff.add_argument(
-            name, metavar=name.upper(), help="a .zarr store, or an encoder's folder of them"
-        )
+            name, metavar=name.upper(),
+            help="a .zarr store, an encoder's folder of them, or official .pt, .npy or HDF5 files",
+        )  # fmt: skip
     diff.add_argument(
-        "--cosine", type=_cosine, metavar="X",
+        "--cosine", "--min-cosine", dest="cosine", type=_cosine, metavar="X",
         help="clips less alike than that part (default: 0.999)",
     )  # fmt: skip
 

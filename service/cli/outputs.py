@@ -87,7 +87,8 @@ def diff(found: Namespace) -> int:
     bound = ALIKE if found.cosine is None else found.cosine
     takes = [difference(a, b, s3, bound) for a, b in pairing.pairs.values()]
     settings, sources = _settings(takes)
-    alike = all(take.alike for take in takes) and not (pairing.only_a or pairing.only_b)
+    apart = pairing.stored and (pairing.only_a or pairing.only_b)
+    alike = all(take.alike for take in takes) and not apart
     if found.form == "json":
         print_json(
             {
@@ -103,7 +104,7 @@ def diff(found: Namespace) -> int:
         (
             take.take, one.stream, str(one.clips), str(one.both), _cell(one.equal),
             _cell(one.cosine_min, 6), _cell(one.parted),
-            "" if one.first is None else f"clip {one.first[0]} at {one.first[1]:.2f} s",
+            "" if one.first is None else str(one.first),
             _cell(one.cka, 4),
         )
         for take in takes
@@ -124,7 +125,7 @@ def diff(found: Namespace) -> int:
         for words, names in (("A", take.only_a), ("B", take.only_b)):
             if names:
                 say(f"{take.take}: only {words} has {', '.join(names)}")
-        if not take.same_clips:
+        if not take.same_clips and take.stored:
             say(f"{take.take}: cut into other clips; those of the same times are compared")
         for one in take.streams:
             if one.only_a or one.only_b:
@@ -132,6 +133,14 @@ def diff(found: Namespace) -> int:
                     f"{take.take} {one.stream}: {one.only_a} clips are valid in A alone,"
                     f" {one.only_b} in B alone"
                 )
+            if not take.stored and one.clips_a != one.clips_b:
+                say(
+                    f"{take.take} {one.stream}: A has {one.clips_a} clips and B {one.clips_b};"
+                    f" the first {one.clips} are compared"
+                )
+            if one.worst:
+                least = ", ".join(f"{clip} ({clip.cosine:.4f})" for clip in one.worst)
+                say(f"{take.take} {one.stream}: least alike {least}")
     for path, (left, right) in list(settings.items())[:_MOST_SETTINGS]:
         say(f"{path}: {_cell(left)} in A, {_cell(right)} in B")
     if len(settings) > _MOST_SETTINGS:
@@ -143,8 +152,13 @@ def diff(found: Namespace) -> int:
         say(f"alike: no clip has a cosine below {bound:g}")
     elif any(one.parted is None for take in takes for one in take.streams):
         say("features of other dims: cka and the nearest clips say how alike they are (--json)")
-    else:
+    elif parted:
         say(f"they part: {parted} clips have a cosine below {bound:g}")
+    else:
+        say(
+            f"no clip that both have has a cosine below {bound:g}, but they have not the same"
+            " takes, streams or clips"
+        )
     return 0 if alike else 1
 
 

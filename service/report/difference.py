@@ -7,30 +7,54 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.load import SettingsError
 from service.report.compare import cosines, linear_cka, neighbour_overlap
-from takestream import schema
+from service.report.sides import (
+    Floats,
+    Place,
+    Rows,
+    Side,
+    StoredSide,
+    common_rows,
+    opened,
+    places,
+)
 from takestream.errors import StorageNotFound
 from takestream.storage import S3Options
-from takestream.stores import encoder_id_of, find_stores, uid_of
-from workers.store.errors import StoreError
-from workers.store.metadata import UNDECODABLE, read_whole
-from workers.store.takestore import TakeStore
 
 # Clips whose vectors are less alike than that part. Two runtimes of one network stay above it.
 ALIKE = 0.999
 # More clips are thinned out for what compares each with each.
 MOST_COMPARED = 2000
+# Clips that are named, the least alike first.
+WORST = 5
 
-Floats = NDArray[np.floating]
+
+@dataclass(frozen=True)
+class Parting:
+    """A clip whose vectors part.
+
+    Attributes:
+        clip: Its number in A.
+        seconds: When it begins; None where neither side says.
+        cosine: Of its vectors.
+    """
+
+    clip: int
+    seconds: float | None
+    cosine: float
+
+    def __str__(self) -> str:
+        when = "" if self.seconds is None else f" at {self.seconds:.2f} s"
+        return f"clip {self.clip}{when}"
 
 
 @dataclass(frozen=True)
 class StreamDifference:
-    """A stream of a take in two stores.
+    """A stream of a take in two extractions.
 
     Attributes:
         clips: That both have, by time.
+        clips_a, clips_b: That each has.
         both: Of them, valid in both.
         only_a, only_b: Valid in one alone.
         equal: Of `both`, those whose vectors are the same number by number; None where the dims
@@ -38,14 +62,16 @@ class StreamDifference:
         cosine_min, cosine_median: Over `both`.
         largest: The largest absolute difference of two numbers.
         parted: Clips of `both` whose cosine is below the bound.
-        first: Of them, the first: its number in A and its start in seconds.
-        worst: The least alike one, likewise.
+        first: Of them, the first.
+        worst: Of them, the least alike ones.
         cka: Linear CKA over `both`.
         neighbours: Overlap of the ten nearest clips.
     """
 
     stream: str
     clips: int
+    clips_a: int
+    clips_b: int
     both: int
     only_a: int
     only_b: int
@@ -54,8 +80,8 @@ class StreamDifference:
     cosine_median: float | None = None
     largest: float | None = None
     parted: int | None = None
-    first: tuple[int, float] | None = None
-    worst: tuple[int, float] | None = None
+    first: Parting | None = None
+    worst: tuple[Parting, ...] = ()
     cka: float | None = None
     neighbours: float | None = None
 
@@ -67,15 +93,17 @@ class StreamDifference:
 
 @dataclass(frozen=True)
 class TakeDifference:
-    """A take in two stores.
+    """A take in two extractions.
 
     Attributes:
         take: Its name.
         take_uid: Its uid.
-        streams: That both stores have.
-        only_a, only_b: Streams that one store alone has.
+        streams: That both have.
+        only_a, only_b: Streams that one alone has.
         same_clips: Whether both are cut into the same clips.
         settings: What their attributes say differently: by path, what A and B say.
+        stored: Whether both are stores. A folder of files holds what somebody chose to download, so
+            streams that it lacks do not count as a difference.
     """
 
     take: str
@@ -85,36 +113,46 @@ class TakeDifference:
     only_b: tuple[str, ...]
     same_clips: bool
     settings: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    stored: bool = True
 
     @property
     def alike(self) -> bool:
         """Whether nothing but settings differs."""
-        whole = self.same_clips and not (self.only_a or self.only_b)
-        return whole and all(stream.alike for stream in self.streams)
+        apart = (self.only_a or self.only_b) if self.stored else not self.streams
+        return self.same_clips and not apart and all(stream.alike for stream in self.streams)
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """The stores of two extractions, take by take.
+    """Two extractions, take by take.
 
     Attributes:
-        pairs: By uid of the take, the stores of A and B.
+        pairs: By uid of the take, where A and B have it.
         only_a, only_b: Uids of takes that one alone has.
     """
 
-    pairs: Mapping[str, tuple[str, str]]
+    pairs: Mapping[str, tuple[Place, Place]]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
 
+    @property
+    def stored(self) -> bool:
+        """Whether both are stores."""
+        return all(isinstance(place, str) for pair in self.pairs.values() for place in pair)
+
 
 def paired(a: str, b: str, s3: S3Options) -> Pairing:
-    """The stores at A and B, each a store or the folder of one encoder.
+    """What there is at A and B: a store, the folder of one encoder, or official feature files.
 
     Raises:
-        StorageNotFound: No store, or no take that both have.
+        StorageNotFound: Nothing of that, or no take that both have.
         SettingsError: Several encoders at one of them.
     """
-    left, right = _by_take(a, s3), _by_take(b, s3)
+    left = places(a, s3)
+    right = places(b, s3, left)
+    if not any(isinstance(place, str) for place in left.values()):
+        # Its names end where the takes of B say, where B knows them.
+        left = places(a, s3, right)
     both = sorted(set(left) & set(right))
     if not both:
         raise StorageNotFound(f"{a} and {b} have no take in common")
@@ -125,30 +163,38 @@ def paired(a: str, b: str, s3: S3Options) -> Pairing:
     )
 
 
-def difference(a: str, b: str, s3: S3Options, bound: float = ALIKE) -> TakeDifference:
-    """What differs between two stores of a take.
+def difference(a: Place, b: Place, s3: S3Options, bound: float = ALIKE) -> TakeDifference:
+    """What differs between two extractions of a take.
 
     Args:
-        a: One store.
+        a: One, as `paired` has it.
         b: The other.
         s3: How to reach both.
         bound: The cosine below which two clips part.
 
     Raises:
         StorageError: One of them is no store, or cannot be reached.
+        SettingsError: Files that hold no features, or were made of other clips.
     """
-    left, right = TakeStore.open(a, s3), TakeStore.open(b, s3)
-    rows = _common(left, right)
+    left, right = opened(a, s3), opened(b, s3)
     names = [name for name in left.streams if name in right.streams]
-    take = left.attributes.get("take", {})
+    streams = tuple(_stream(left, right, name, bound) for name in names)
+    take = left.attributes.get("take") or right.attributes.get("take") or {}
+    stored = left.spans is not None and right.spans is not None
+    if stored:
+        same = left.attributes.get("clips_sha256") == right.attributes.get("clips_sha256")
+    else:
+        same = all(one.clips_a == one.clips_b for one in streams)
     return TakeDifference(
-        str(take.get("take_name") or uid_of(a)),
-        uid_of(a),
-        tuple(_stream(left, right, name, rows, bound) for name in names),
+        str(take.get("take_name") or left.uid),
+        left.uid,
+        streams,
         tuple(sorted(set(left.streams) - set(right.streams))),
         tuple(sorted(set(right.streams) - set(left.streams))),
-        left.attributes.get("clips_sha256") == right.attributes.get("clips_sha256"),
-        dict(settings_apart(left.attributes, right.attributes)),
+        same,
+        # Files say nothing of how they were made.
+        dict(settings_apart(left.attributes, right.attributes)) if stored else {},
+        stored,
     )
 
 
@@ -173,10 +219,9 @@ def common_features(
 
     Of all streams that both have; thinned out to `MOST_COMPARED`.
     """
-    left, right = TakeStore.open(a, s3), TakeStore.open(b, s3_of_b or s3)
-    rows = _common(left, right)
+    left, right = StoredSide(a, s3), StoredSide(b, s3_of_b or s3)
     names = [name for name in left.streams if name in right.streams]
-    found = [_both(left, right, name, rows)[2:] for name in names]
+    found = [_both(left, right, name)[3:] for name in names]
     if not found:
         return np.empty((0, left.dim), np.float32), np.empty((0, right.dim), np.float32)
     ours, theirs = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -184,76 +229,31 @@ def common_features(
     return ours[kept], theirs[kept]
 
 
-def _by_take(where: str, s3: S3Options) -> dict[str, str]:
-    stores = find_stores(where, s3)
-    if len(ids := sorted({encoder_id_of(uri) for uri in stores})) > 1:
-        raise SettingsError(
-            f"{where} holds features of several encoders: name one, {where}/{ids[0]}"
-        )
-    return {uid_of(uri): uri for uri in stores}
-
-
-def _common(a: TakeStore, b: TakeStore) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Numbers of the clips that both have: of the same times, to a microsecond."""
-    spans = []
-    for store in (a, b):
-        begin, end = (
-            read_whole(store.array(name), store.uri)
-            for name in (schema.START_TIME, schema.END_TIME)
-        )
-        spans.append(np.round(np.stack([begin, end], axis=1) * 1e6).astype(np.int64))
-    if np.array_equal(spans[0], spans[1]):
-        every = np.arange(len(spans[0]))
-        return every, every
-    there = {tuple(span): number for number, span in enumerate(spans[1].tolist())}
-    pairs = [
-        (number, there[tuple(span)])
-        for number, span in enumerate(spans[0].tolist())
-        if tuple(span) in there
-    ]
-    found = np.array(pairs, np.intp).reshape(-1, 2)
-    return found[:, 0], found[:, 1]
-
-
 def _both(
-    a: TakeStore, b: TakeStore, stream: str, rows: tuple[NDArray[np.intp], NDArray[np.intp]]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Floats, Floats]:
-    """Valid in A, valid in B, bool [common clip]; features of clips valid in both, float32."""
-    valid, features = [], []
-    for store, numbers in zip((a, b), rows, strict=True):
-        index = store.streams.index(stream)
-        valid.append(_column(store, schema.VALID, index)[numbers])
-        values = _column(store, schema.FEATURES, index)[numbers]
-        features.append(values)
-        # Of a store that is not complete, clips may be valid before their features are there.
-        valid[-1] = valid[-1] & np.isfinite(values).all(axis=1)
-    both = valid[0] & valid[1]
-    ours, theirs = (values[both].astype(np.float32) for values in features)
-    return valid[0], valid[1], ours, theirs
+    a: Side, b: Side, stream: str
+) -> tuple[Rows, NDArray[np.bool_], NDArray[np.bool_], Floats, Floats]:
+    """Of the clips that both have: their numbers in A, bool whether valid in A and in B.
+
+    And the features of those that are valid in both, float32 [n, D].
+    """
+    rows = common_rows(a, b, stream)
+    found = []
+    for side, numbers in zip((a, b), rows, strict=True):
+        valid, values = side.read(stream)
+        found.append((valid[numbers], values[numbers]))
+    (valid_a, ours), (valid_b, theirs) = found
+    both = valid_a & valid_b
+    return rows[0], valid_a, valid_b, ours[both].astype(np.float32), theirs[both].astype(np.float32)
 
 
-def _column(store: TakeStore, name: str, index: int) -> NDArray[Any]:
-    try:
-        return np.asarray(store.array(name)[:, index])
-    except UNDECODABLE as error:
-        where = f"{name} of {store.streams[index]}"
-        raise StoreError(
-            f"{store.uri}: {where} is damaged ({error}); `takestream verify --repair` mends it"
-        ) from error
-
-
-def _stream(
-    a: TakeStore,
-    b: TakeStore,
-    stream: str,
-    rows: tuple[NDArray[np.intp], NDArray[np.intp]],
-    bound: float,
-) -> StreamDifference:
-    valid_a, valid_b, ours, theirs = _both(a, b, stream, rows)
+def _stream(a: Side, b: Side, stream: str, bound: float) -> StreamDifference:
+    rows, valid_a, valid_b, ours, theirs = _both(a, b, stream)
     both = np.flatnonzero(valid_a & valid_b)
     kept = _thinned(len(ours))
     counts: dict[str, Any] = {
-        "clips": len(rows[0]),
+        "clips": len(rows),
+        "clips_a": a.clips(stream),
+        "clips_b": b.clips(stream),
         "both": len(both),
         "only_a": int((valid_a & ~valid_b).sum()),
         "only_b": int((valid_b & ~valid_a).sum()),
@@ -264,12 +264,14 @@ def _stream(
         return StreamDifference(stream, **counts)
     alike = cosines(ours, theirs)
     parted = np.flatnonzero(alike < bound)
-    begin = read_whole(a.array(schema.START_TIME), a.uri)
+    times = a.spans if a.spans is not None else b.spans
 
-    def at(position: int) -> tuple[int, float]:
-        number = int(rows[0][both[position]])
-        return number, float(begin[number])
+    def at(position: int) -> Parting:
+        number = int(rows[both[position]])
+        seconds = None if times is None else float(times[number, 0]) / 1e6
+        return Parting(number, seconds, float(alike[position]))
 
+    least = parted[np.argsort(alike[parted], kind="stable")[:WORST]]
     return StreamDifference(
         stream,
         **counts,
@@ -279,7 +281,7 @@ def _stream(
         largest=float(np.abs(ours - theirs).max(initial=0.0)),
         parted=len(parted),
         first=at(parted[0]) if len(parted) else None,
-        worst=at(int(alike.argmin())) if len(parted) else None,
+        worst=tuple(at(position) for position in least),
     )
 
 

@@ -100,7 +100,8 @@ def test_diff_names_the_clip_where_two_part(
     (take,) = found["takes"]
     part = next(one for one in take["streams"] if one["stream"] == "cam01_0")
     clip = 8 + number
-    assert (code, part["parted"], part["first"]) == (1, 1, [clip, pytest.approx(clip * CLIP)])
+    where = {"clip": clip, "seconds": pytest.approx(clip * CLIP), "cosine": part["cosine_min"]}
+    assert (code, part["parted"], part["first"], part["worst"]) == (1, 1, where, [where])
     assert part["cosine_min"] == pytest.approx(-1, abs=1e-3)
     assert part["equal"] == part["both"] - 1
     assert found["settings"]["provenance.resolution"] == ["448", "full"]
