@@ -9,6 +9,7 @@ from service.report.console import print_json
 from service.transfer.exports import Exported, ExportJob, export_to, licences_in
 from service.transfer.imports import Imported, ImportJob, import_to
 from service.transfer.official import HDF5, SUFFIXES
+from service.transfer.rule import OFFICIAL, PER_FRAME, ClipRule, rule_beside
 from service.transfer.segments import Pooled, PoolingJob, pool_to
 from service.transfer.stored import Chosen, choose_stores
 from takestream.licence import Licence, in_short
@@ -94,6 +95,7 @@ def import_(found: Namespace) -> int:
         found.dataset,
         _licence("--dataset-licence", found.dataset_licence),
         _licence("--encoder-licence", found.encoder_licence),
+        _rule(found),
     )
 
     def tell(result: Imported) -> None:
@@ -118,6 +120,15 @@ def import_(found: Namespace) -> int:
         for name, why in result.left_out.items():
             print(f"left out: {name}: {why}")
     return 1 if any(name.endswith((*SUFFIXES, *HDF5)) for name in result.left_out) else 0
+
+
+def _rule(found: Namespace) -> ClipRule:
+    """By which the clips were cut: as the flag says, else the settings beside the files."""
+    if found.per_frame:
+        return PER_FRAME
+    if found.source.lower().endswith(HDF5):
+        return OFFICIAL
+    return rule_beside(absolute(found.source), _s3(found)) or OFFICIAL
 
 
 def _licence(flag: str, text: str | None) -> Licence | None:

@@ -47,6 +47,12 @@ def add_import(parser: argparse.ArgumentParser) -> None:
         metavar="'NAME URL'",
         help="of the encoder's weights, where it is known",
     )
+    parser.add_argument(
+        "--per-frame",
+        action="store_true",
+        help="a vector for each frame, as maws_clip_2b has (default: as config.yaml beside the"
+        " files says, else 32 frames every 16)",
+    )
     add_storage(parser)
     add_output_storage(parser)
 

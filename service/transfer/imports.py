@@ -23,6 +23,7 @@ from service.transfer.official import (
     parse_file,
     split_name,
 )
+from service.transfer.rule import OFFICIAL, ClipRule
 from takestream.licence import ATTRIBUTE, Licence
 from takestream.schema import COMPLETE, Reason
 from takestream.storage import S3Options, join
@@ -35,8 +36,7 @@ from workers.store.layout import StoreLayout, unit_clips
 from workers.store.takestore import TakeStore
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-# The official grid.
-FPS, WINDOW, STRIDE, UNIT_FRAMES = 30, 32, 16, 4096
+UNIT_FRAMES = 4096
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class ImportJob:
         dataset: URI of that data set.
         licence, encoder_licence: of the videos and of the encoder, where somebody says them; the
             videos' is the data set's own otherwise.
+        rule: by which the clips were cut.
     """
 
     source: str
@@ -60,6 +61,7 @@ class ImportJob:
     dataset: str | None = None
     licence: Licence | None = None
     encoder_licence: Licence | None = None
+    rule: ClipRule = OFFICIAL
 
     def attributes(self, take: Take | None) -> dict[str, Any]:
         """The licence of a take's videos, as an attribute of its store; empty if not known."""
@@ -105,14 +107,14 @@ def import_to(
         tell: called after every take.
 
     Raises:
-        SettingsError: the encoder's name cannot name a folder.
+        SettingsError: the encoder's name cannot name a folder, or the files are of other clips.
         DatasetError: there is no feature file.
         StorageError: files or output cannot be read or written.
     """
     if not _NAME.fullmatch(job.name):
         raise SettingsError(f"--name: '{job.name}' cannot name a folder; letters, digits, . _ -")
     result = Imported()
-    encoder_id = _encoder_id(job.name)
+    encoder_id = _encoder_id(job.name, job.rule)
     for uid, files in _grouped(job, result).items():
         result.takes += 1
         uri = store_uri(output, encoder_id, uid)
@@ -211,8 +213,8 @@ def _read(files: Mapping[str, _File], job: ImportJob) -> Iterator[tuple[str, Arr
             yield key, error
 
 
-def _encoder_id(name: str) -> str:
-    facts = {"imported": name, "fps": FPS, "window": WINDOW, "stride": STRIDE}
+def _encoder_id(name: str, rule: ClipRule) -> str:
+    facts = {"imported": name, "fps": rule.fps, "window": rule.window, "stride": rule.stride}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return make_encoder_id(name, digest)
 
@@ -242,13 +244,21 @@ def _write(
 ) -> None:
     clips = max(len(array) for array in arrays.values())
     take = job.takes.get(uid)
-    frames = _frames(clips, take)
-    start = np.arange(clips, dtype=np.int64) * STRIDE
-    stop = start + WINDOW
+    rule = job.rule
+    frames = _frames(clips, take, rule)
+    start = np.arange(clips, dtype=np.int64) * rule.stride
+    stop = start + rule.window
     if frames is not None:
-        start[-1], stop[-1] = max(0, frames - WINDOW), frames
-    result.uncertain += frames is None
-    unsure = "" if frames is not None else (
+        start[-1], stop[-1] = max(0, frames - rule.window), frames
+    if frames is None and rule.window > 1 and _one_for_each_frame(clips, take, rule):
+        raise SettingsError(
+            f"take {uid}: {clips} vectors, as many as it has frames: these files hold one for each"
+            " frame, not clips; say --per-frame"
+        )
+    # Where each frame has a clip of its own, the last one is where it is.
+    sure = frames is not None or rule.window == 1
+    result.uncertain += not sure
+    unsure = "" if sure else (
         "where its last clip lies is not known: the files do not say how long the take is"
     )  # fmt: skip
     streams = {stream.key: stream for stream in take.streams} if take else {}
@@ -258,11 +268,11 @@ def _write(
         streams=tuple(arrays),
         dim=next(iter(arrays.values())).shape[1],
         dtype="float16" if all(a.dtype == np.float16 for a in arrays.values()) else "float32",
-        unit_clips=unit_clips(UNIT_FRAMES, STRIDE),
+        unit_clips=unit_clips(UNIT_FRAMES, rule.stride),
         start_frame=start,
         stop_frame=stop,
-        start_time=start / FPS,
-        end_time=stop / FPS,
+        start_time=start / rule.fps,
+        end_time=stop / rule.fps,
         attributes={
             "take": {
                 "take_uid": uid, "take_name": take.name if take else uid,
@@ -271,9 +281,10 @@ def _write(
                 "capture_name": take.capture if take else None,
             },
             "grid": {
-                "fps": float(FPS), "fps_fraction": str(FPS), "take_fps_fraction": str(FPS),
-                "window": WINDOW, "stride": STRIDE, "tail": "backpad", "frames": int(stop[-1]),
-                "clips": clips, "padded": bool(frames is not None and frames < WINDOW),
+                "fps": float(rule.fps), "fps_fraction": str(rule.fps),
+                "take_fps_fraction": str(rule.fps), "window": rule.window,
+                "stride": rule.stride, "tail": "backpad", "frames": int(stop[-1]),
+                "clips": clips, "padded": bool(frames is not None and frames < rule.window),
             },
             "encoder": {"name": job.name, "encoder_id": encoder_id, "family": "imported", **known},
             "provenance": {
@@ -322,23 +333,23 @@ def _write_stream(
         )
 
 
-def _frames(clips: int, take: Take | None) -> int | None:
-    """Frames of a take that have so many clips by the official rule, near its listed length.
+def _frames(clips: int, take: Take | None, rule: ClipRule) -> int | None:
+    """Frames of a take that have so many clips by the rule, near its listed length.
 
     The extractor counts one frame less than `duration_sec` says, and some files have that one.
     """
     if take is None or take.duration is None:
         return None
-    listed = round(take.duration * FPS)
-    return next((n for n in (listed - 1, listed) if n > 0 and official_clips(n) == clips), None)
+    listed = round(take.duration * rule.fps)
+    return next((n for n in (listed - 1, listed) if n > 0 and rule.clips(n) == clips), None)
 
 
-def official_clips(frames: int) -> int:
-    """Clips of the official rule."""
-    if frames < WINDOW:
-        return 1
-    more, rest = divmod(frames - WINDOW, STRIDE)
-    return more + 1 + bool(rest)
+def _one_for_each_frame(clips: int, take: Take | None, rule: ClipRule) -> bool:
+    return (
+        take is not None
+        and take.duration is not None
+        and abs(clips - round(take.duration * rule.fps)) <= 2
+    )
 
 
 def _stream_facts(key: str, stream: Stream | None, file: _File) -> dict[str, Any]:

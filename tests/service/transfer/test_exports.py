@@ -19,8 +19,9 @@ from configs.load import SettingsError
 from service.cli.main import run
 from service.transfer import exports
 from service.transfer.exports import ExportJob, export_to
-from service.transfer.imports import Imported, ImportJob, import_to, official_clips
+from service.transfer.imports import Imported, ImportJob, import_to
 from service.transfer.official import NoFeatures, as_features, parse_file, split_name
+from service.transfer.rule import OFFICIAL
 from service.transfer.stored import choose_stores
 from takestream.licence import ATTRIBUTE, Licence, Licences
 from takestream.storage import S3Options
@@ -315,7 +316,7 @@ def test_shapes_and_the_official_rule() -> None:
     assert as_features(np.ones((1, 1, 4), np.float64)).shape == (1, 4)
     assert as_features(np.ones((1, 4), np.float32)).dtype == np.float32
     for frames in range(1, 200):
-        assert official_clips(frames) == len(official_starts(frames))
+        assert OFFICIAL.clips(frames) == len(official_starts(frames))
 
 
 def test_the_commands_over_s3_like_storage(output: str, capsys: Any, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from configs.load import load_job
 from models.encoder import load_encoder
 from models.families import maws, omnivore
 from models.weights import fetch
+from service.cli.main import run
 from service.demo.footage import encode_video
 from tests.support import official
 from tests.support.brightness import Job
@@ -102,6 +103,14 @@ def test_stores_hold_what_the_makers_steps_give(recipe: Recipe) -> None:
         # One column further is another vector.
         assert np.abs(ours - elsewhere[name]).max() > 10 * apart
         assert store.attrs["encoder"]["preprocess"]["method"] == "float"
+    files = Path(recipe.job.output).parent / "omnivore_video"
+    files.mkdir()
+    for vectors, code in ((expected, 0), (elsewhere, 1)):
+        # As the extractor leaves them.
+        tensor = torch.from_numpy(vectors["omnivore-swin-l"])[:, None]
+        torch.save(tensor, files / f"{take.uid}_{STREAM}.pt")
+        ours = f"{recipe.job.output}/{recipe.encoder_ids[0]}"
+        assert run(["compare", str(files), ours, "--min-cosine", "0.9999999"]) == code
     plain = xr.open_zarr(recipe.store_uri(take.uid, recipe.targets[2]))
     assert "method" not in plain.attrs["encoder"]["preprocess"]
 
