@@ -28,6 +28,7 @@ class RunSpec(Settings):
     stall_seconds: a unit without any progress for so long counts as hung.
     budget: what it may cost, and by when it has to end.
     keys: how long the data set's keys live, and what to do when they have run out.
+    region: of AWS, that the workers are in; without it, what their Ray nodes or machines say.
     max_wait: seconds to wait for a first worker, as while a cluster has no node; None: for ever.
     """
 
@@ -39,6 +40,7 @@ class RunSpec(Settings):
     address: str | None = None
     attempts: Annotated[int, Field(ge=1, le=10)] = 2
     stall_seconds: Annotated[float, Field(ge=5)] = 300.0
+    region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None = None
     max_wait: Annotated[float, Field(gt=0)] | None = None
     budget: BudgetSpec = BudgetSpec()
     keys: KeysSpec = KeysSpec()

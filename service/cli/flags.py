@@ -49,6 +49,7 @@ SETTINGS = {
     "runtime": "run.runtime",
     "address": "run.address",
     "max_wait": "run.max_wait",
+    "region": "run.region",
     **SELECTION_SETTINGS,
     **BUDGET_SETTINGS,
     "strict": "strict",
@@ -226,6 +227,9 @@ def add_job(
         "--runtime", choices=("auto", "openvino", "pytorch"), help="what runs the network on CPU"
     )
     group.add_argument("--address", metavar="RAY", help=address)
+    group.add_argument(
+        "--region", metavar="NAME", help="of AWS, where the workers are (default: as they say)"
+    )
     group.add_argument(
         "--max-wait", type=float, metavar="SECONDS",
         help="end when no worker came up for so long, as on a cluster without nodes",

@@ -25,6 +25,7 @@ from workers.run.plan import PlannedTake
 from workers.run.plan import plan as make_plan
 from workers.run.recipe import Recipe, make_recipe
 from workers.run.stale import State, TakeState, modified_since, only_changed, states
+from workers.run.transfer import machine_region, transfers
 
 _STATES: tuple[State, ...] = ("current", "stale", "partial", "missing")
 STALE = ("take", "encoder_id", "state", "reasons")
@@ -46,6 +47,9 @@ def plan(found: Namespace) -> int:
     facts["estimate"] = None if costs is None else costs.facts()
     keys = key_life(job)
     facts["keys"] = None if keys is None else keys.facts()
+    here = job.run.region or machine_region()
+    moved = transfers(recipe, chosen, [here] if here else [])
+    facts["transfer"] = [one.facts() for one in moved]
     facts["licences"] = job_licences(recipe, chosen)
     facts["memory_mib"] = {**asdict(memory), "warning": memory.warning}
     if found.form == "json":
@@ -77,6 +81,8 @@ def plan(found: Namespace) -> int:
     if keys is not None:
         needed = None if costs is None else costs.hours[2]
         console.print(keys.words(needed), highlight=False, markup=False, soft_wrap=True)
+    for transfer in moved:
+        console.print(transfer.words, highlight=False, markup=False, soft_wrap=True)
     for line in licence_lines(facts["licences"]):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if job.run.address is None and facts["clips_left"]:

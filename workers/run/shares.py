@@ -3,7 +3,7 @@
 import asyncio
 import math
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ MOST_ON_A_GPU, CORES_ON_A_GPU = 4, 5
 # CPUs that Ray sets aside for a worker with a GPU, at most.
 CPUS_WITH_A_GPU = 4
 ANSWER_SECONDS = 3.0
+# Where Ray, and Kubernetes by way of Ray, say in which region a node is.
+REGION_LABELS = ("ray.io/availability-region", "topology.kubernetes.io/region")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Node:
         cpus: CPUs that Ray gives away there.
         gpus: the same of GPUs.
         address: of its raylet, host and port.
+        region: of its provider, where the node's labels say it.
     """
 
     id: str
@@ -39,6 +42,7 @@ class Node:
     cpus: float
     gpus: float
     address: tuple[str, int] = ("", 0)
+    region: str | None = None
 
     def answers(self) -> bool:
         """Whether its raylet takes connections; may block for `ANSWER_SECONDS`."""
@@ -83,10 +87,15 @@ def nodes_alive() -> list[Node]:
             float(one["Resources"].get("CPU", 0)),
             float(one["Resources"].get("GPU", 0)),
             (str(one["NodeManagerAddress"]), int(one["NodeManagerPort"])),
+            _region(one.get("Labels") or {}),
         )
         for one in found
         if one["Alive"]
     ]
+
+
+def _region(labels: Mapping[str, str]) -> str | None:
+    return next((labels[name] for name in REGION_LABELS if labels.get(name)), None)
 
 
 async def is_gone(node: str) -> bool:
