@@ -184,6 +184,9 @@ def open_filesystem(
     with translated(uri, "open", s3):
         try:
             found = (s3 or S3Options()).for_uri(uri, tries=tries, silent=silent)
+            # Whoever tries by himself is a job or a service, which may outlive keys.
+            if found and tries is not None and not found.get("anon"):
+                found |= _renewing(found.get("profile"))
             fs, path = fsspec.core.url_to_fs(uri, **(found | options if found else {}))
         except (ValueError, ImportError) as error:
             raise InvalidStorage(f"cannot open {uri}: {error}") from error
@@ -191,6 +194,13 @@ def open_filesystem(
         # s3fs's own tries come on top of its client's; one layer of them is enough.
         fs.retries = 1
     return fs, str(path)
+
+
+def _renewing(profile: str | None) -> dict[str, Any]:
+    from takestream.renewed import renewing_session  # slow to import
+
+    session = renewing_session(profile)
+    return {} if session is None else {"session": session}
 
 
 def as_uri(given: str | os.PathLike[str]) -> str:

@@ -78,7 +78,9 @@ class Shares:
 
 
 def nodes_alive() -> list[Node]:
-    """The machines of the cluster that this process has joined."""
+    """The machines of the cluster that this process has joined; none where it has joined none."""
+    if not ray.is_initialized():
+        return []
     found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return [
         Node(
