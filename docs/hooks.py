@@ -25,8 +25,8 @@ REFERENCE = {
     "takestream.modules": [
         f"takestream.{name}"
         for name in (
-            "schema", "sync", "root", "protocol", "storage", "renewed", "errors", "stores", "reader",
-            "dataset", "tree", "facts", "catalogue", "client", "training",
+            "schema", "sync", "root", "protocol", "storage", "renewed", "errors", "stores",
+            "reader", "dataset", "tree", "facts", "catalogue", "client", "training",
         )
     ],
     "service": ["service.app", "service.serve", "service.errors"],

@@ -89,7 +89,7 @@ class Pool:
                     await asyncio.sleep(0.05)
         for loop in self._loops:
             loop.cancel()
-        if self.run.address and not self._health.gone:
+        if not self._health.gone:
             await asyncio.to_thread(self._neighbours.leave)
         for slot in self._slots:
             # Without its head Ray would wait for an answer, and the workers are gone anyway.
@@ -162,8 +162,7 @@ class Pool:
             self._health.renew()
         for task in tasks:
             self._open[task.owner] += 1
-            priority = URGENT_PRIORITY if urgent else task.priority
-            self._put(Queued(priority, 0, task, sink, urgent))
+            self._put(Queued(URGENT_PRIORITY if urgent else task.priority, 0, task, sink, urgent))
 
     def cancel(self, owner: str) -> None:
         """Drop what is queued for `owner`; what runs ends at its next batch, as `stopped`.
@@ -321,9 +320,10 @@ class Pool:
                 part = await asyncio.to_thread(self._neighbours.look, *standing)
             for slot in self._slots.follow(nodes, sum(self._open.values()), part):
                 self._open_up(slot)
-            for slot in self._slots.leaving():
+            for slot, owner in itertools.product(self._slots.hurried(), self._open):
+                self._call(tell_cancelled(slot.worker, owner))
+            for slot in self._slots.left():
                 self._retire(slot, slot.worker, "", lost=False)
-                self._slots.gone(slot)
             self._loops = [loop for loop in self._loops if not loop.done()]
 
     async def _watched(self, slot: Slot, worker: Any, queued: Queued) -> Record:

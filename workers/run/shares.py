@@ -3,11 +3,13 @@
 import asyncio
 import math
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._private.state import state as ray_state
 
 from configs.run import RunSpec
 from workers.run.memory import CORES_PER_WORKER
@@ -35,6 +37,7 @@ class Node:
         gpus: the same of GPUs.
         address: of its raylet, host and port.
         region: of its provider, where the node's labels say it.
+        leaves_in: seconds until it is taken back, where Ray was told so; None where it stays.
     """
 
     id: str
@@ -43,6 +46,7 @@ class Node:
     gpus: float
     address: tuple[str, int] = ("", 0)
     region: str | None = None
+    leaves_in: float | None = None
 
     def answers(self) -> bool:
         """Whether its raylet takes connections; may block for `ANSWER_SECONDS`."""
@@ -82,6 +86,9 @@ def nodes_alive() -> list[Node]:
     if not ray.is_initialized():
         return []
     found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    # By node, when it goes, in milliseconds since 1970; 0 where nobody said when.
+    drained: dict[str, int] = ray_state.get_draining_nodes()
+    now = time.time()
     return [
         Node(
             str(one["NodeID"]),
@@ -90,10 +97,17 @@ def nodes_alive() -> list[Node]:
             float(one["Resources"].get("GPU", 0)),
             (str(one["NodeManagerAddress"]), int(one["NodeManagerPort"])),
             _region(one.get("Labels") or {}),
+            _left(drained.get(str(one["NodeID"])), now),
         )
         for one in found
         if one["Alive"]
     ]
+
+
+def _left(deadline: int | None, now: float) -> float | None:
+    if deadline is None:
+        return None
+    return deadline / 1000 - now if deadline else math.inf
 
 
 def _region(labels: Mapping[str, str]) -> str | None:

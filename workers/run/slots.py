@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 Counts = dict[str, float]
 ALL = Part()
 HALF = 0.5
+# A worker gives its unit back, between two batches, so many seconds before its machine goes.
+HURRY_SECONDS = 15.0
 
 
 @dataclass(eq=False)
@@ -36,6 +38,7 @@ class Slot:
         host: name of that machine.
         running: tasks under way.
         withdrawn: whether it is not wanted any more.
+        hurried: whether its worker was told to give back what it runs.
         recalled: whether the actor that it waits for was ended, because the pool asks for fewer or
             others now.
         hiring: held while it waits for an actor.
@@ -49,6 +52,7 @@ class Slot:
     host: str = ""
     running: int = 0
     withdrawn: bool = False
+    hurried: bool = False
     recalled: bool = False
     hiring: asyncio.Lock = field(default_factory=asyncio.Lock)
     coming: Any = None
@@ -113,13 +117,35 @@ class Slots:
         alive = sum(slot.worker is not None for slot in self._all)
         return not self._leaving and alive >= min(self._part, len(self._all))
 
-    def leaving(self) -> list[Slot]:
-        """Slots that another job's worker is to have, and that nothing runs in any more."""
-        return [slot for slot in self._leaving if not slot.running]
+    def left(self) -> list[Slot]:
+        """Slots that were given up and that nothing runs in any more; each comes once."""
+        idle = [slot for slot in self._leaving if not slot.running]
+        self._leaving = [slot for slot in self._leaving if slot.running]
+        return idle
 
-    def gone(self, slot: Slot) -> None:
-        """The worker of a slot that was leaving has ended."""
-        self._leaving.remove(slot)
+    def hurried(self) -> list[Slot]:
+        """Slots whose machine goes before a unit may end: what runs there is to be given back."""
+        soon = {
+            n.id for n in self._nodes if n.leaves_in is not None and n.leaves_in < HURRY_SECONDS
+        }
+        found = [slot for slot in self._leaving if slot.node in soon and not slot.hurried]
+        for slot in found:
+            slot.hurried = True
+        return found
+
+    def _vacate(self) -> None:
+        """Have nothing more begun on machines that are about to be taken back."""
+        going = {one.id: one for one in self._nodes if one.leaves_in is not None}
+        for slot in [one for one in self._all if one.worker is not None and one.node in going]:
+            self._all.remove(slot)
+            self._withdraw(slot)
+            left = going[slot.node].leaves_in
+            when = f" in {left:.0f} s" if left != math.inf else ""
+            log.warning("machine %s is taken back%s: its work goes elsewhere", slot.host, when)
+
+    def _withdraw(self, slot: Slot) -> None:
+        slot.withdrawn = True
+        self._leaving.append(slot)
 
     def follow(self, nodes: Sequence[Node], outstanding: int, part: Part = ALL) -> list[Slot]:
         """See which machines there are; the slots that are new.
@@ -132,7 +158,8 @@ class Slots:
         if not nodes:
             return []  # the head is away for a moment
         self._nodes = list(nodes)
-        usable = [one for one in nodes if one.id not in self.left_out]
+        self._vacate()
+        usable = [one for one in nodes if one.id not in self.left_out and one.leaves_in is None]
         if self.shares.device == "cuda" and not any(one.gpus >= 1 for one in usable):
             room = 0
         else:
@@ -149,9 +176,7 @@ class Slots:
                 self._all.remove(slot)
                 self._recall(slot)
         while part.crowded and len(self._all) > wanted:
-            slot = self._all.pop()
-            slot.withdrawn = True
-            self._leaving.append(slot)
+            self._withdraw(self._all.pop())
         new = [Slot() for _ in range(wanted - len(self._all))]
         self._all += new
         return new

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from workers.run.fair import FairQueue, Queued
 from workers.run.neighbours import GONE_SECONDS, Neighbours, Part
 from workers.run.recipe import Recipe
 from workers.run.shares import Node
-from workers.run.slots import Slots
+from workers.run.slots import HURRY_SECONDS, Slot, Slots
 from workers.run.tasks import Extract, Finish, Prepare, Task, Unit
 
 TAKE = Take("u", "one", None, None, None, None, ())
@@ -161,13 +162,12 @@ def test_a_pool_keeps_its_part_and_gives_the_rest_when_its_tasks_have_ended() ->
     assert len(slots) == 2
     assert not slots.settled
     assert sum(slot.withdrawn for slot in everyone) == 6
-    assert slots.leaving() == []
+    assert slots.left() == []
     everyone[3].running = 0
-    assert slots.leaving() == [everyone[3]]
-    slots.gone(everyone[3])
+    assert slots.left() == [everyone[3]]
     assert len(list(slots)) == 3
     everyone[2].running = 0
-    slots.gone(everyone[2])
+    assert slots.left() == [everyone[2]]
     assert slots.settled
     # All have their part: one more may be asked of an autoscaler. Then it is alone again.
     assert len(slots.follow(machines, 100, Part(0.5, True, True))) == 1
@@ -178,3 +178,25 @@ def test_a_pool_keeps_its_part_and_gives_the_rest_when_its_tasks_have_ended() ->
     assert len(slots) == 2
     slots.follow(machines, 0, half)
     assert len(slots) == 1
+
+
+def test_a_machine_that_is_taken_back_begins_nothing_and_gives_up_late_what_it_has() -> None:
+    machines = [Node(str(n), f"m{n}", 4, 0) for n in range(2)]
+    slots = Slots(RunSpec(address="h:1", device="cpu"), machines)
+    slots.follow(machines, 100)
+    stays, goes = list(slots)[:2]
+    for slot, node in ((stays, "0"), (goes, "1")):
+        slot.worker, slot.node, slot.host, slot.running = object(), node, f"m{node}", 1
+
+    def told(seconds: float) -> list[Slot]:
+        slots.follow([machines[0], replace(machines[1], leaves_in=seconds)], 100)
+        return slots.hurried()
+
+    assert told(90.0) == []
+    assert (goes.withdrawn, stays.withdrawn) == (True, False)
+    assert len(slots) == 2  # the one that stays, and one more to be asked for
+    assert told(HURRY_SECONDS - 1) == [goes]
+    assert told(5.0) == []  # once is enough
+    assert slots.left() == []
+    goes.running = 0
+    assert slots.left() == [goes]
