@@ -30,11 +30,15 @@ SERVE_FLAGS = (
 
 
 def run_service(
-    spec: ServeSpec, say: Callable[[str], None], *, until: threading.Event | None = None
+    spec: ServeSpec,
+    say: Callable[[str], None],
+    *,
+    until: threading.Event | None = None,
+    ready: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Start the service, say where it is, and keep it until SIGINT or SIGTERM. The exit code.
 
-    Port 0 is one that is free.
+    Port 0 is one that is free; `ready` is called with the URL once the service answers.
 
     Raises SettingsError, RayUnavailable.
     """
@@ -56,6 +60,7 @@ def run_service(
             say(f"takestream serves {url} (page), {url}/docs (API); Ctrl-C stops it")
             if folder := logs_folder():
                 say(f"its logs are in {folder}")
+            ready(url)
             (until or _forever()).wait()
         finally:
             with suppress(Exception):

@@ -26,6 +26,8 @@ ON_DEMAND = "on-demand"
 
 Stores lie one folder deeper than others, so that whoever lists an output's stores passes over them.
 """
+THUMBNAILS = "thumbnails"
+"""Folder of an output with small pictures for the service's page."""
 _DIGITS = 10
 _CONSOLIDATED = re.compile(rb'"consolidated_metadata"\s*:\s*\{')
 _ENCODER_ID = re.compile(rf"[A-Za-z0-9._-]+-[0-9a-f]{{{_DIGITS}}}")

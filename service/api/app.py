@@ -12,7 +12,17 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 from starlette.staticfiles import StaticFiles
 
-from service.api import features, jobs, moments, openapi, operation, problems, takes, videos
+from service.api import (
+    features,
+    jobs,
+    moments,
+    openapi,
+    operation,
+    problems,
+    takes,
+    thumbnails,
+    videos,
+)
 from service.api.context import ApiContext
 from service.api.middleware import RequestMiddleware
 from service.api.prefix import WithoutPrefix, WithPrefix
@@ -82,7 +92,7 @@ def create_app(context: ApiContext) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.context = context
-    for module in (takes, videos, features, moments, jobs):
+    for module in (takes, videos, thumbnails, features, moments, jobs):
         app.include_router(module.router, dependencies=[Depends(problems.known_parameters)])
     app.include_router(operation.router)
     if operation.PAGE.is_dir():

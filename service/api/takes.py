@@ -3,7 +3,7 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -13,9 +13,10 @@ from models.search.joint import has_joint_space
 from service.api.answers import EncoderList, TakesPage
 from service.api.context import ApiContext, Context, Reader
 from service.api.fields import ShortName, TakeName
+from service.api.keys import Key
 from service.api.paging import next_page
 from service.api.problems import headers, responses
-from service.api.videos import video_url
+from service.api.videos import media_url
 from takestream.client.records import Encoder, Store, TakeDetails, TakeSummary
 from takestream.client.records import Stream as StreamFacts
 from takestream.errors import StorageError
@@ -33,6 +34,12 @@ router = APIRouter(tags=["takes"])
 DAMAGED = "damaged"
 
 
+Sort = Literal[
+    "name", "task", "university", "streams", "duration",
+    "-name", "-task", "-university", "-streams", "-duration",
+]  # fmt: skip
+
+
 class TakesQuery(BaseModel):
     """Which takes to list."""
 
@@ -45,6 +52,7 @@ class TakesQuery(BaseModel):
     where: Annotated[list[ShortName], Field(max_length=20)] = Field(
         [], description="`FACT=VALUE` by what the data set says: `split=train`, `task=Cook*`"
     )
+    sort: Sort | None = Field(None, description="`-` before it: the last ones first")
     limit: Annotated[int, Field(ge=1, le=TAKES_PER_PAGE, description="takes on a page")] = 50
     offset: Annotated[int, Field(ge=0, le=10**9, description="takes before this page")] = 0
 
@@ -102,6 +110,8 @@ async def takes(
         for take in found
         if _matches(take, ids[take.uid], query) and (not where or fits(take.facts(), where))
     ]
+    if query.sort:
+        kept = _sorted(kept, query.sort)
     page = kept[query.offset : query.offset + query.limit]
     after = query.offset + len(page)
     if page and after < len(kept):
@@ -111,6 +121,7 @@ async def takes(
             **_facts(take),
             streams=[stream.key for stream in take.streams],
             encoders=ids[take.uid],
+            thumbnail=_thumbnail(context, caller, take),
         )
         for take in page
     ]
@@ -128,7 +139,8 @@ async def take_detail(take: TakeName, context: Context, caller: Reader) -> TakeD
             key=stream.key,
             cam_id=stream.cam_id,
             is_ego=stream.is_ego,
-            video=video_url(context, caller, found, stream),
+            video=media_url(context, caller, found, stream, "video"),
+            thumbnail=media_url(context, caller, found, stream, "thumbnail"),
         )
         for stream in found.streams
     ]
@@ -147,6 +159,32 @@ async def take_detail(take: TakeName, context: Context, caller: Reader) -> TakeD
 def _facts(take: Take) -> dict[str, Any]:
     facts = take.facts()
     return {**facts, "notes": notes_of(facts)}
+
+
+def _sorted(takes: list[Take], sort: Sort) -> list[Take]:
+    """By one thing, those alike in the data set's order; those that do not say it come last."""
+    by, down = sort.removeprefix("-"), sort.startswith("-")
+
+    def value(take: Take) -> Any:
+        found = {
+            "name": take.name, "task": take.task, "university": take.university,
+            "streams": len(take.streams), "duration": take.duration,
+        }[by]  # fmt: skip
+        return found.casefold() if isinstance(found, str) else found
+
+    said = [take for take in takes if value(take) is not None]
+    rest = [take for take in takes if value(take) is None]
+    return [*sorted(said, key=value, reverse=down), *rest]
+
+
+def _thumbnail(context: ApiContext, caller: Key, take: Take) -> str | None:
+    """The worn camera, or the first one, in the middle of the task or of the take."""
+    there = [stream for stream in take.streams if stream.uri is not None]
+    shown = min(there, key=lambda stream: not stream.is_ego, default=None)
+    if shown is None:
+        return None
+    start, end = take.task_span or (0.0, take.duration or 0.0)
+    return media_url(context, caller, take, shown, "thumbnail", time=round((start + end) / 2, 1))
 
 
 def _matches(take: Take, encoder_ids: list[str], query: TakesQuery) -> bool:

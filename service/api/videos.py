@@ -5,8 +5,8 @@ import re
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Annotated, TypeVar
-from urllib.parse import quote
+from typing import Annotated, Any, TypeVar
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -65,12 +65,7 @@ async def video(
     take: TakeName, stream: StreamName, request: Request, context: Context, viewer: Viewer
 ) -> Response:
     """A stream's video by range, as the data set has it; 403 where videos are switched off."""
-    if not context.spec.videos:
-        raise Problem(403, "videos are switched off at this service (serve --no-video)")
-    found = await asyncio.to_thread(context.catalogue.take, take)
-    one = next((s for s in found.streams if s.key == stream), None)
-    if one is None or one.uri is None:
-        raise Unknown(f"take {found.name} has no video of a stream '{stream[:100]}'")
+    found, one = await stream_with_video(context, take, stream)
     source = source_of(context.catalogue.dataset, one)
     try:
         return await _answer(source, request)
@@ -99,14 +94,36 @@ async def _answer(source: Source, request: Request) -> Response:
     return StreamingResponse(_all(begun, pieces), status, sent, media_type="video/mp4")
 
 
-def video_url(context: ApiContext, caller: Key, take: Take, stream: Stream) -> str | None:
-    """Where a video is, with what a browser needs to be let in; None when none can be played."""
+def media_url(
+    context: ApiContext, caller: Key, take: Take, stream: Stream, what: str, **more: float
+) -> str | None:
+    """Where a stream's `video` or `thumbnail` is, with what a browser needs to be let in.
+
+    None when none can be shown.
+    """
     if stream.uri is None or not context.spec.videos:
         return None
-    url = f"/v1/takes/{quote(take.uid)}/streams/{quote(stream.key)}/video"
-    if context.keys is None:
-        return url
-    return f"{url}?token={context.link_token(caller, f'{take.uid}/{stream.key}')}"
+    url = f"/v1/takes/{quote(take.uid)}/streams/{quote(stream.key)}/{what}"
+    query: dict[str, Any] = dict(more)
+    if context.keys is not None:
+        query["token"] = context.link_token(caller, f"{take.uid}/{stream.key}")
+    return f"{url}?{urlencode(query)}" if query else url
+
+
+async def stream_with_video(context: ApiContext, take: str, stream: str) -> tuple[Take, Stream]:
+    """A stream whose video may be looked at.
+
+    Raises:
+        Problem: 403 where videos are switched off.
+        Unknown: There is no such take or stream, or it has no object.
+    """
+    if not context.spec.videos:
+        raise Problem(403, "videos are switched off at this service (serve --no-video)")
+    found = await asyncio.to_thread(context.catalogue.take, take)
+    one = next((s for s in found.streams if s.key == stream), None)
+    if one is None or one.uri is None:
+        raise Unknown(f"take {found.name} has no video of a stream '{stream[:100]}'")
+    return found, one
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int, bool]:

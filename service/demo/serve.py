@@ -11,6 +11,7 @@ from service.demo.example import make_example
 from service.demo.run import in_environment
 from service.demo.s3server import ObjectStore
 from service.serve import run_service
+from takestream.client.client import Client
 from takestream.storage import join
 
 
@@ -27,4 +28,14 @@ def serve_example(folder: Path, port: int, say: Callable[[str], None]) -> int:
             f"{example}/", f"{dataset}/", recursive=True
         )
         job = load_job(None, {"dataset": dataset, "output": output})
-        return run_service(parse(ServeSpec, {"job": job.model_dump(), "port": port}, "serve"), say)
+        spec = parse(ServeSpec, {"job": job.model_dump(), "port": port}, "serve")
+        return run_service(spec, say, ready=lambda url: _extract(url, say))
+
+
+def _extract(url: str, say: Callable[[str], None]) -> None:
+    """Launch a job for the takes without features, so that the page has some to show."""
+    with Client(url) as client:
+        without = [take.take_uid for take in client.takes() if not take.encoders]
+        if without:
+            job = client.submit(select={"uids": without})
+            say(f"extracting the features of {len(without)} takes: {url}/#/jobs/{job.id}")

@@ -1,6 +1,6 @@
 // Jobs: the list, one job, live progress.
 
-import { followJob, getJson, hasEnded, request } from "./api.js";
+import { followJob, getJson, hasEnded, postJson, request } from "./api.js";
 import { announce, confirmed, count, duration, h, notice, when } from "./dom.js";
 import { failure } from "./trouble.js";
 
@@ -144,10 +144,11 @@ export async function jobPage(place, { parameter, signal }) {
   const [progress, problem, refused] = [h("div"), h("div"), h("div")];
   const log = h("pre", { class: "log", tabIndex: 0, "aria-label": "Log" });
   const stop = h("button", { type: "button", class: "danger", hidden: true, onclick: ask }, "Stop this job");
+  const again = h("button", { type: "button", hidden: true, title: "What is there already is not computed again", onclick: repeat }, "Run again");
   const first = await getJson(path, {}, signal);
   document.title = `Job ${first.job_id} · takestream`;
   place.append(
-    h("div", { class: "headline" }, h("div", { class: "grow" }, h("h1", {}, h("a", { class: "crumb", href: "#/jobs" }, "Jobs"), " ", h("span", { class: "mono" }, first.job_id)), live), stop),
+    h("div", { class: "headline" }, h("div", { class: "grow" }, h("h1", {}, h("a", { class: "crumb", href: "#/jobs" }, "Jobs"), " ", h("span", { class: "mono" }, first.job_id)), live), again, stop),
     h("section", { class: "panel", "aria-label": "Progress" }, progress, refused, problem, facts),
     failures,
     h("section", { class: "panel spaced", "aria-labelledby": "log-title" }, h("h2", { id: "log-title" }, "Log"), log),
@@ -167,6 +168,17 @@ export async function jobPage(place, { parameter, signal }) {
       else refused.replaceChildren(failure(error));
     } finally {
       stop.disabled = false;
+    }
+  }
+
+  async function repeat() {
+    again.disabled = true;
+    try {
+      const job = await postJson("v1/jobs", sameJob(first), signal, { once: true });
+      location.hash = `#/jobs/${encodeURIComponent(job.job_id)}`;
+    } catch (error) {
+      if (!signal.aborted) refused.replaceChildren(failure(error));
+      again.disabled = false;
     }
   }
 
@@ -194,6 +206,7 @@ export async function jobPage(place, { parameter, signal }) {
   function draw(job) {
     const p = job.progress;
     stop.hidden = hasEnded(job) || job.status === "stopping";
+    again.hidden = !hasEnded(job) || !sameJob(job);
     if (hasEnded(job)) live.textContent = "";
     if (job.status !== said && said) announce(`The job ${job.status === "running" ? "is running" : `is now ${job.status}`}`);
     said = job.status;
@@ -247,6 +260,15 @@ export async function jobPage(place, { parameter, signal }) {
     clearInterval(timer);
     if (!signal.aborted) readLog();
   });
+}
+
+// What a job was asked for, as a new one is: null where that cannot be said from outside.
+function sameJob({ spec }) {
+  const encoders = spec?.encoders || (spec?.encoder ? [spec.encoder] : []);
+  if (encoders.length !== 1 || spec.segments) return null;
+  const { select, grid, rotate, store, strict } = spec;
+  const body = { encoder: encoders[0], select, grid, rotate, store, strict };
+  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== null && value !== undefined));
 }
 
 function failureTable(rows) {

@@ -1,12 +1,17 @@
 // The map: clips in two dimensions; near points look alike to the encoder.
 
 import { clock, crisp, h, momentOf, notice, onResize, onTheme, themeColors } from "./dom.js";
+import { picture, pictureUrl } from "./pictures.js";
 import { drawShape, STREAM_COLORS, streamColor } from "./marks.js";
 
 const PAD = 16;
+const REST = 200; // milliseconds on a point before its picture is asked for
 
-/** The map of `data` (GET projection); `streams` in the order of the timeline. */
-export function clipMap(data, streams, player, { clipAt, signal }) {
+// The colour of a moment, from blue at the beginning to yellow at the end.
+const timeColor = (share) => `hsl(${Math.round(250 - 200 * share)} 75% ${Math.round(45 + 12 * share)}%)`;
+
+/** The map of `data` (GET projection); `streams` in the order of the timeline, `cameras` by name. */
+export function clipMap(data, streams, player, { cameras, clipAt, signal }) {
   const points = data.points.filter((p) => Number.isFinite(p.x) && Number.isFinite(p.y));
   if (!points.length) return h("div", {}, notice("No map", "There is no valid clip to draw."));
   const base = h("canvas", { "aria-hidden": "true" });
@@ -15,9 +20,11 @@ export function clipMap(data, streams, player, { clipAt, signal }) {
   const words = `Map of ${points.length} clips of ${streams.length} streams; near points look alike to the encoder.`;
   const plot = h("div", { class: "plot", role: "img", "aria-label": words }, base, top, tip);
   const hidden = new Set();
+  const by = h("select", { id: "map-color", onchange: () => draw() }, h("option", { value: "camera" }, "by camera"), h("option", { value: "time" }, "by time"));
+  const scale = h("p", { class: "hint time-scale", hidden: true }, "first clip", h("span", { class: "ramp", "aria-hidden": "true" }), "last clip");
   const legend = h("ul", { class: "legend" });
   const shares = (data.explained || []).map((share) => `${Math.round(share * 100)} %`);
-  const element = h("div", { class: "map" }, plot, legend, h("p", { class: "hint" }, `${data.method || "PCA"}; the axes hold ${shares.join(" and ")} of the variance. Click a point to go there.`));
+  const element = h("div", { class: "map" }, h("div", { class: "field inline" }, h("label", { for: "map-color" }, "Coloured"), by), plot, scale, legend, h("p", { class: "hint" }, `${data.method || "PCA"}; the axes hold ${shares.join(" and ")} of the variance. Click a point to go there.`));
   const span = (name) => [Math.min(...points.map((p) => p[name])), Math.max(...points.map((p) => p[name]))];
   const [[x0, x1], [y0, y1]] = [span("x"), span("y")];
   const order = new Map(streams.map((stream, index) => [stream, index]));
@@ -36,9 +43,12 @@ export function clipMap(data, streams, player, { clipAt, signal }) {
     const c = crisp(base, width, height);
     const size = points.length > 1500 ? 2 : points.length > 300 ? 2.8 : 4;
     c.globalAlpha = points.length > 300 ? 0.65 : 0.85;
+    const timed = by.value === "time";
+    scale.hidden = !timed;
+    const [first, last] = [Math.min(...points.map(momentOf)), Math.max(...points.map(momentOf))];
     for (const p of seen()) {
       const index = order.get(p.stream) ?? 0;
-      c.fillStyle = c.strokeStyle = colors[streamColor(index)];
+      c.fillStyle = c.strokeStyle = timed ? timeColor(last > first ? (momentOf(p) - first) / (last - first) : 0) : colors[streamColor(index)];
       drawShape(c, index, px(p), py(p), size);
     }
     legend.replaceChildren(...streams.map(entry));
@@ -89,8 +99,13 @@ export function clipMap(data, streams, player, { clipAt, signal }) {
   }
 
   const on = (name, callback) => plot.addEventListener(name, callback, { signal });
+  let rest = null;
   on("pointermove", (event) => {
+    const before = hover;
     hover = near(event);
+    if (hover && hover === before) return;
+    clearTimeout(rest);
+    if (hover) rest = setTimeout((p) => p === hover && tip.append(picture(pictureUrl(cameras.get(p.stream), momentOf(p))) || ""), REST, hover);
     tip.hidden = !hover;
     plot.classList.toggle("pointing", Boolean(hover));
     if (hover) {
@@ -102,6 +117,7 @@ export function clipMap(data, streams, player, { clipAt, signal }) {
     drawTop();
   });
   on("pointerleave", () => {
+    clearTimeout(rest);
     hover = null;
     tip.hidden = true;
     drawTop();

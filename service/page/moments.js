@@ -2,12 +2,13 @@
 
 import { postJson } from "./api.js";
 import { announce, clock, h, momentOf } from "./dom.js";
+import { picture, pictureUrl } from "./pictures.js";
 import { failure } from "./trouble.js";
 
 const TOP = 3;
 
-/** The panel that asks and lists; `onFound(marks)` for the timeline. */
-export function momentsPanel({ take, encoder, joint, streams, player, onFound, signal }) {
+/** The panel that asks and lists; `cameras` by name, `onFound(marks)` for the timeline. */
+export function momentsPanel({ take, encoder, joint, streams, cameras, player, onFound, signal }) {
   const picker = h("select", { id: "moment-stream" }, streams.map((stream) => h("option", { value: stream }, stream)));
   const results = h("div", { class: "moments", "aria-live": "polite" });
   const go = h("button", { type: "button", class: "primary", onclick: () => find(picker.value, player.time) }, "Find this moment");
@@ -78,6 +79,7 @@ export function momentsPanel({ take, encoder, joint, streams, player, onFound, s
       "button",
       { type: "button", class: "moment", "aria-label": label, title: label, onclick: () => player.seek(momentOf(moment)), vars: { "--share": share } },
       h("span", { class: "pin" }, String(n + 1)),
+      picture(pictureUrl(cameras.get(stream), momentOf(moment)), "small") || h("span"),
       h("span", {}, time),
       h("span", { class: "hint" }, `clip ${moment.clip}`),
       h("span", { class: "score" }, score),

@@ -11,6 +11,7 @@ import { syncPanel } from "./syncs.js";
 import { timeline } from "./timeline.js";
 import { transport } from "./transport.js";
 import { failure } from "./trouble.js";
+import { usesPanel } from "./uses.js";
 
 /** The page of one take; `?encoder=` chooses a store, `?t=` a moment. */
 export async function takePage(place, { parameter, query, signal }) {
@@ -45,21 +46,23 @@ export async function takePage(place, { parameter, query, signal }) {
   }
   const moment = Number(query.get("t"));
   if (moment > 0) player.addEventListener("camera", () => player.seek(moment), { once: true });
+  keepMoment(player, signal);
 
   // The cameras are there while the features are read.
   const features = store ? await readTimeline(path, store, left, signal) : null;
   if (signal.aborted) return;
   if (features?.streams) {
     const names = features.streams.map((row) => row.stream);
+    const cameras = new Map(take.streams.map((stream) => [stream.key, stream]));
     player.fps = features.fps || player.fps;
     lines = timeline(features, player, { onPick: (stream, time) => moments.find(stream, time), signal });
     const joint = offered.encoders.find((e) => e.name === store.encoder)?.joint;
-    moments = momentsPanel({ take: take.take_uid, encoder: store.encoder_id, joint, streams: names, player, onFound: lines.setMarks, signal });
+    moments = momentsPanel({ take: take.take_uid, encoder: store.encoder_id, joint, streams: names, cameras, player, onFound: lines.setMarks, signal });
     left.append(panel("Timeline", lines.element), syncPanel(features.streams, player.fps));
     const map = h("div", { class: "hint" }, "Drawing the map…");
     right.append(moments.element, panel("Map of clips", map));
     getJson(`${path}/projection`, { encoder: store.encoder_id }, signal).then(
-      (found) => map.replaceWith(clipMap(found, names, player, { clipAt, signal })),
+      (found) => map.replaceWith(clipMap(found, names, player, { cameras, clipAt, signal })),
       (error) => signal.aborted || map.replaceWith(failure(error)),
     );
     player.dispatchEvent(new Event("state"));
@@ -67,8 +70,27 @@ export async function takePage(place, { parameter, query, signal }) {
     if (streams.length) wall.element.after(seekBar(player));
     if (features) left.append(features);
   }
+  if (store) right.append(usesPanel(take, store, () => ({ stream: lines?.chosenStream(), time: player.time })));
   right.append(factsPanel(take), licencePanel(take, store), extractPanel(take, offered.encoders, Boolean(store), signal));
   wall?.layout();
+}
+
+// The moment that the cameras stand at is in the address, so that a copy of it leads there.
+function keepMoment(player, signal) {
+  const keep = () => {
+    if (signal.aborted || player.playing || !player.time) return;
+    const [path, text = ""] = location.hash.split("?");
+    const query = new URLSearchParams(text);
+    query.set("t", player.time.toFixed(2));
+    history.replaceState(null, "", `${path}?${query}`);
+  };
+  let timer = null;
+  const later = () => {
+    clearTimeout(timer);
+    timer = setTimeout(keep, 300);
+  };
+  for (const name of ["tick", "state"]) player.addEventListener(name, later);
+  signal.addEventListener("abort", () => clearTimeout(timer));
 }
 
 // The service's list of stores may be some seconds old: what a job has just made is waited for.

@@ -2,11 +2,15 @@
 
 import { getJson, madeJustNow, pause } from "./api.js";
 import { announce, count, duration, h, notice } from "./dom.js";
+import { picture } from "./pictures.js";
 import { TAKES_PER_PAGE } from "./protocol.js";
+import { selectionBar } from "./selection.js";
 import { failure } from "./trouble.js";
 
 const PAGE = 50;
 const FIELDS = ["q", "task", "university", "split", "extracted"];
+// Heads of the table, and by what the service sorts for them.
+const HEADS = [["Take", "name"], ["Task", "task"], ["University", "university"], ["Streams", "streams"], ["Length", "duration"], ["Extracted with", null]];
 
 // What the filter asks the service for: a word of the form fact=value goes by the take's facts.
 function queryOf({ q, split, ...state }) {
@@ -20,6 +24,8 @@ function queryOf({ q, split, ...state }) {
 export async function takesPage(place, { query, signal }) {
   const state = Object.fromEntries(FIELDS.map((name) => [name, query.get(name) || ""]));
   let offset = Math.max(0, Math.floor(Number(query.get("offset")) || 0));
+  let sort = query.get("sort") || "";
+  const selection = selectionBar(signal);
   const list = h("div", { class: "list", "aria-busy": "true" });
   const summary = h("p", { class: "hint", id: "summary" });
   const inputs = {
@@ -34,6 +40,7 @@ export async function takesPage(place, { query, signal }) {
   place.append(
     h("div", { class: "headline" }, h("h1", {}, "Takes"), summary),
     h("search", { class: "filters" }, labelled("q", "Filter"), labelled("task", "Task"), labelled("university", "University"), labelled("split", "Split"), labelled("extracted", "Extracted with"), clear),
+    selection.element,
     list,
   );
   for (const [name, words] of [["task", "all tasks"], ["university", "all universities"], ["split", "all splits"], ["extracted", "any or none"]]) {
@@ -47,11 +54,12 @@ export async function takesPage(place, { query, signal }) {
   });
   signal.addEventListener("abort", () => clearTimeout(timer));
 
-  function change(values, to = 0) {
+  function change(values, to = 0, by = sort) {
     Object.assign(state, values);
     offset = to;
+    sort = by;
     for (const name of FIELDS) if (document.activeElement !== inputs[name]) inputs[name].value = state[name];
-    const kept = Object.entries({ ...state, offset: offset || "" }).filter(([, value]) => value !== "");
+    const kept = Object.entries({ ...state, sort, offset: offset || "" }).filter(([, value]) => value !== "");
     history.replaceState(null, "", `#/${kept.length ? `?${new URLSearchParams(kept)}` : ""}`);
     load();
   }
@@ -63,7 +71,7 @@ export async function takesPage(place, { query, signal }) {
     list.setAttribute("aria-busy", "true");
     clear.disabled = FIELDS.every((name) => !state[name]);
     try {
-      const found = await getJson("v1/takes", { ...queryOf(state), limit: PAGE, offset: offset || "" }, signal);
+      const found = await getJson("v1/takes", { ...queryOf(state), sort, limit: PAGE, offset: offset || "" }, signal);
       if (mine !== asked || signal.aborted) return;
       // A filter that was narrowed elsewhere, or a link from yesterday.
       if (!found.takes.length && found.total > 0 && offset > 0) return change({}, 0);
@@ -87,12 +95,11 @@ export async function takesPage(place, { query, signal }) {
       list.replaceChildren(notice("No takes", words));
       return;
     }
-    const heads = ["Take", "Task", "University", "Streams", "Length", "Extracted with"];
     const table = h(
       "table",
       { class: "takes" },
-      h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
-      h("tbody", {}, takes.map(row)),
+      h("thead", {}, h("tr", {}, HEADS.map(head))),
+      h("tbody", {}, takes.map((take) => row(take, selection.box(take)))),
     );
     const pager = h(
       "nav",
@@ -101,7 +108,17 @@ export async function takesPage(place, { query, signal }) {
       h("span", {}, range),
       h("button", { type: "button", disabled: offset + takes.length >= total, onclick: () => change({}, offset + PAGE) }, "Next"),
     );
+    const focused = document.activeElement?.closest("th")?.dataset.sort;
     list.replaceChildren(table, total > PAGE ? pager : "");
+    if (focused) list.querySelector(`th[data-sort="${focused}"] button`)?.focus();
+  }
+
+  // Up, down, and in the data set's own order again.
+  function head([words, by]) {
+    if (!by) return h("th", { scope: "col" }, words);
+    const [now, next] = sort === by ? ["ascending", `-${by}`] : sort === `-${by}` ? ["descending", ""] : ["none", by];
+    const sign = { ascending: " ▲", descending: " ▼", none: "" }[now];
+    return h("th", { scope: "col", "aria-sort": now, "data-sort": by }, h("button", { type: "button", class: "quiet sort", title: `Sort by ${words.toLowerCase()}`, onclick: () => change({}, 0, next) }, words, h("span", { "aria-hidden": "true" }, sign)));
   }
 
   document.addEventListener("keydown", (event) => keys(event, inputs.q, list), { signal });
@@ -110,14 +127,14 @@ export async function takesPage(place, { query, signal }) {
   if (madeJustNow()) pause(11_000, signal).then(load, () => {});
 }
 
-function row(take) {
+function row(take, box) {
   const streams = take.streams || [];
   const open = h("a", { href: `#/takes/${encodeURIComponent(take.take_uid)}`, class: "open", title: take.take_name }, take.take_name || take.take_uid);
   const cell = (label, ...children) => h("td", { "data-label": label }, children);
   return h(
     "tr",
-    { onclick: (event) => !event.target.closest("a") && !String(getSelection()) && open.click() },
-    h("th", { scope: "row" }, open, h("span", { class: "sub mono" }, take.take_uid)),
+    { onclick: (event) => !event.target.closest("a, input, label") && !String(getSelection()) && open.click() },
+    h("th", { scope: "row" }, h("div", { class: "with-thumb" }, box, picture(take.thumbnail), h("div", {}, open, h("span", { class: "sub mono" }, take.take_uid)))),
     cell("Task", h("span", { class: "clamp", title: take.task_name }, take.task_name || "–")),
     cell("University", take.university_name || "–"),
     cell("Streams", h("span", {}, streams.length ? String(streams.length) : "none"), h("span", { class: "sub clamp", title: streams.join(", ") }, streams.join(", "))),

@@ -80,10 +80,12 @@ class TakeSummary(TakeFacts):
     Attributes:
         streams: Names `<cam_id>_<stream>`.
         encoders: The encoder_ids that have stores of it.
+        thumbnail: Path on the service of a small picture of it, None when there is none.
     """
 
     streams: list[str] = field(default_factory=list)
     encoders: list[str] = field(default_factory=list)
+    thumbnail: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,15 @@ class Stream(Record):
         key: `<cam_id>_<stream>`.
         is_ego: Whether the camera is worn.
         video: Path on the service to look at it, None when there is none, or videos are off.
+        thumbnail: Path on the service of a small picture of it at a moment, whose seconds follow
+            as the parameter `time`; None where `video` is.
     """
 
     key: str
     cam_id: str | None = None
     is_ego: bool | None = None
     video: str | None = None
+    thumbnail: str | None = None
 
 
 @dataclass(frozen=True)

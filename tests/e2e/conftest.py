@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import s3fs
+from selenium import webdriver
 
 from service.demo.example import make_example
 from service.demo.footage import burn_frame_number, encode_video
 from service.demo.s3server import ObjectStore
+from tests.support.page import FLAGS, PLAYER, Page
 from tests.support.pictures import moving_picture
 from tests.support.serving import Serving, service
 
@@ -139,3 +141,35 @@ def serving(
     arguments = ("--dataset", f"{dataset}/egoexo", "--output", f"{output}/features")
     with service(log, s3.environment(os.environ), *arguments) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def page(serving: Serving, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """One browser for all tests here."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    profile: Path = tmp_path_factory.mktemp("chromium")
+    for flag in (*FLAGS.split(), f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        yield Page(driver, serving.url)
+    finally:
+        driver.quit()
+
+
+@pytest.fixture(scope="session")
+def extracted(page: Page) -> Page:
+    """The first take, extracted by way of its page."""
+    page.open("alpha_street01_1")
+    page.wait("[...document.querySelectorAll('button')].find(b => b.innerText.startsWith('Extr'))")
+    page.driver.find_element("xpath", "//button[text()='Extract this take']").click()
+    page.wait("document.querySelector('.job-state progress')")
+    assert page.texts(".extract h2") == ["Not extracted yet"]
+    page.wait("document.querySelector('.job-state .status.succeeded')", 240)
+    assert page.texts(".extract h2") == ["Extracted"]
+    page.click(".job-state button")
+    page.wait("document.querySelector('.track')")
+    page.wait(f"{PLAYER}.cameras.every(c => c.state === 'ready' && c.video.readyState >= 2)")
+    return page

@@ -3,16 +3,13 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from tests.support.page import FLAGS, PLAYER, Page
+from tests.support.page import PLAYER, Page
 
 pytestmark = [
     pytest.mark.e2e,
@@ -32,38 +29,6 @@ JOB = {
         "seconds_left": 4, "seconds": 3,
     },
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def page(serving: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """One browser for all tests here."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    profile: Path = tmp_path_factory.mktemp("chromium")
-    for flag in (*FLAGS.split(), f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-    try:
-        yield Page(driver, serving.url)
-    finally:
-        driver.quit()
-
-
-@pytest.fixture(scope="module")
-def extracted(page: Page) -> Page:
-    """The first take, extracted by way of its page."""
-    page.open("alpha_street01_1")
-    page.wait("[...document.querySelectorAll('button')].find(b => b.innerText.startsWith('Extr'))")
-    page.driver.find_element("xpath", "//button[text()='Extract this take']").click()
-    page.wait("document.querySelector('.job-state progress')")
-    assert page.texts(".extract h2") == ["Not extracted yet"]
-    page.wait("document.querySelector('.job-state .status.succeeded')", 240)
-    assert page.texts(".extract h2") == ["Extracted"]
-    page.click(".job-state button")
-    page.wait("document.querySelector('.track')")
-    page.wait(f"{PLAYER}.cameras.every(c => c.state === 'ready' && c.video.readyState >= 2)")
-    return page
 
 
 def test_takes_are_listed_filtered_and_opened_by_keyboard(page: Page) -> None:
@@ -92,6 +57,7 @@ def test_a_short_camera_ends_early_and_the_others_go_on(page: Page) -> None:
 
 def test_cameras_play_in_step(extracted: Page) -> None:
     page = extracted
+    page.open("alpha_street01_1")
     page.press(Keys.HOME, Keys.SPACE)
     page.wait(f"{PLAYER}.playing && {PLAYER}.time > 1")
     page.wait(f"!{PLAYER}.held && {PLAYER}.spread !== null && {PLAYER}.spread < 0.05")
@@ -137,6 +103,8 @@ def _until(done: Callable[[], bool], words: Callable[[], str]) -> None:
 
 def test_a_moment_is_found_in_the_other_cameras(extracted: Page) -> None:
     page = extracted
+    page.open("alpha_street01_1")
+    page.wait("document.querySelector('.track')")
     assert page.drawn(".track canvas") > 4
     page.wait("document.querySelector('.plot canvas')")
     assert page.drawn(".plot canvas") > 4

@@ -212,5 +212,5 @@ def test_links_lead_to_names_that_are_odd() -> None:
     stream = type("S", (), {"uri": "x", "key": "cam #1"})
     context = type("D", (), {"keys": None, "spec": type("P", (), {"videos": True})})
     take = type("T", (), {"uid": "a?b"})
-    found = videos.video_url(context, None, take, stream)  # type: ignore[arg-type]
+    found = videos.media_url(context, None, take, stream, "video")  # type: ignore[arg-type]
     assert found == "/v1/takes/a%3Fb/streams/cam%20%231/video"

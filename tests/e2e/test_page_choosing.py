@@ -1,0 +1,90 @@
+"""The page: pictures of takes and moments, sorted and chosen takes, the address of a moment."""
+
+import shutil
+
+import pytest
+
+from tests.support.page import PLAYER, Page
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(
+        not (shutil.which("chromium") and shutil.which("chromedriver")),
+        reason="Chromium and its driver are not installed (apt: chromium, chromium-driver)",
+    ),
+]
+LOADED = "[...document.querySelectorAll('%s')].filter(i => i.complete && i.naturalWidth).length"
+
+
+def test_takes_have_pictures_and_are_sorted(page: Page) -> None:
+    page.go("")
+    page.wait(f"{LOADED % '.takes .thumb'} === 2")
+    assert page.texts("a.open") == ["alpha_street01_1", "beta_meadow01_2"]
+    for order, first in (("ascending", "beta"), ("descending", "alpha"), ("none", "alpha")):
+        page.click("th[data-sort=duration] button")
+        page.wait(f"document.querySelector('th[data-sort=duration]').ariaSort === '{order}'")
+        page.wait(f"document.querySelector('a.open').innerText.startsWith('{first}')")
+        # Focus stays on the head, for whoever presses it again.
+        assert page.js("document.activeElement.closest('th')?.dataset.sort") == "duration"
+    assert "sort" not in page.driver.current_url
+
+
+def test_chosen_takes_are_extracted_by_one_job_which_runs_again(extracted: Page) -> None:
+    page = extracted
+    page.go("")
+    page.wait("document.querySelectorAll('input.choose').length === 2")
+    assert page.js("document.querySelector('.selection').hidden")
+    for box in page.driver.find_elements("css selector", "input.choose"):
+        box.click()
+    page.click("th[data-sort=name] button")
+    page.wait("document.querySelectorAll('input.choose:checked').length === 2")
+    assert page.texts(".selection b")[0].startswith("2 takes, 0.01 hours of video")
+    page.wait("document.querySelector('#selection-encoder').value")
+    page.driver.find_element("xpath", "//button[text()='Extract them']").click()
+    page.wait("location.hash.startsWith('#/jobs/')")
+    page.wait("document.querySelector('.status.succeeded')", 240)
+    first = page.js("location.hash")
+    assert "2 takes" in page.texts(".progress .hint")[0]
+    page.driver.find_element("xpath", "//button[text()='Run again']").click()
+    page.wait(f"location.hash !== '{first}' && document.querySelector('.status.succeeded')", 240)
+    page.wait(
+        "[...document.querySelectorAll('dd')].some(d => d.innerText.startsWith('0 computed'))"
+    )
+
+
+def test_a_moment_has_pictures_an_address_and_code(extracted: Page) -> None:
+    page = extracted
+    page.open("alpha_street01_1")
+    page.wait("document.querySelector('.track')")
+    page.js(f"{PLAYER}.seek(3.3)")
+    page.wait("location.hash.includes('t=3.30')")
+    page.press("f")
+    page.wait(f"{LOADED % '.moment .thumb'} >= 4")
+    address = page.driver.current_url
+    page.driver.get("about:blank")
+    page.driver.get(address)
+    page.wait(f"Math.abs(({PLAYER}?.time ?? 0) - 3.3) < 0.01")
+    page.wait("document.querySelector('#uses-title')")
+    page.driver.find_element("xpath", "//button[text()='Copy as Python']").click()
+    page.wait("document.querySelector('#uses-title ~ [role=status]').innerText")
+    lines = page.texts("#uses-title ~ pre")[0]
+    uri = page.js(
+        "fetch('/v1/takes/alpha_street01_1').then(r => r.json()).then(t => t.stores[0].uri)"
+    )
+    assert f'takestream.open("{uri}")' in lines
+    page.driver.find_element("xpath", "//button[text()='Copy as curl']").click()
+    page.wait("document.querySelector('#uses-title ~ pre').innerText.startsWith('curl')")
+    assert "start=3.30&end=3.31'" in page.texts("#uses-title ~ pre")[0]
+
+
+def test_the_map_is_coloured_by_time(extracted: Page) -> None:
+    page = extracted
+    page.open("alpha_street01_1")
+    page.wait("document.querySelector('.plot canvas')")
+    before = page.drawn(".plot canvas")
+    page.driver.execute_script(
+        "const s = document.querySelector('#map-color');"
+        "s.value = 'time'; s.dispatchEvent(new Event('change'))"
+    )
+    assert page.drawn(".plot canvas") > before
+    assert not page.js("document.querySelector('.time-scale').hidden")
