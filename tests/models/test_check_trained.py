@@ -11,7 +11,8 @@ from models.weights import fetch
 from service.demo.clips import footage_clips
 from tests.support import trained_transformer, transnet
 from tests.support.checkpoints import cosine
-from tests.workers.run.test_trained_video import FOUND, UNSURE, pictures
+from tests.support.shots import FOUND, UNSURE
+from tests.workers.run.test_trained_video import pictures
 
 CPU = torch.device("cpu")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -1,13 +1,13 @@
 """A trained network that sees 100 frames at once, from the film to the store: its cuts are right.
 
-The film is the sample in its own wheel. Where a shot ends was seen by eye: of every place where
-the network says so or where pictures change much, the frames on both sides were looked at.
+The film is the sample in its own wheel. Where its shots end was seen by eye:
+`tests/support/shots.py`.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
@@ -19,25 +19,10 @@ from configs.load import load_job
 from models.encoder import load_encoder
 from models.resolve import resolve
 from tests.support import transnet
+from tests.support.shots import FOUND, FRAMES, RATE, UNSURE, film
 from workers.run.extract import UnitExtractor
 from workers.run.recipe import make_recipe
 
-# The last frame of each shot that the network finds (more likely than not) and a person sees.
-FOUND = [
-    1, 49, 60, 185, 198, 218, 235, 281, 300, 370, 434, 455, 572, 612, 664, 694, 723, 760, 776, 799,
-    829, 864, 907, 942, 960, 989, 1012, 1057, 1091, 1107, 1200, 1278, 1339, 1388, 1426, 1484, 1518,
-    1607, 1669, 1700, 1727, 1814, 1863, 1905, 1930, 1957, 1992, 2005, 2059, 2153, 2183, 2201, 2235,
-    2251, 2286, 2326, 2348, 2392, 2413, 2451, 2534, 2566, 2605, 2752, 2768, 2818, 2868, 2915, 2995,
-    3017, 3076, 3147, 3169, 3210, 3254, 3356, 3382, 3453, 3504, 3528, 3599, 3619, 3638, 3677, 3766,
-    3830, 3989, 4033, 4142, 4228, 4291, 4382, 4412, 4441, 4461, 4474, 4515, 4566, 4598, 4666, 4738,
-    4768, 4826, 4880, 4928, 4981, 5020, 5079,
-]  # fmt: skip
-# Of these it is not sure; a person sees them all the same.
-UNSURE = [
-    16, 23, 102, 131, 260, 1177, 1553, 2039, 2113, 2501, 2660, 2684, 2708, 2954, 2970, 3308, 3863,
-    4310, 4321, 4337, 4366, 4719,
-]  # fmt: skip
-FRAMES, RATE = 5301, 25
 Extract = Callable[..., xr.Dataset]
 
 
@@ -55,9 +40,9 @@ def extract(tmp_path: Path) -> Extract:
     """extract(seconds) → the store of the film's first seconds, in units of four clips."""
 
     def extract(seconds: float | None = None) -> xr.Dataset:
-        _, film = transnet.files()
+        _, path = transnet.files()
         table = tmp_path / "cameras.csv"
-        table.write_text(f"take,camera,uri,end\nfilm,cam01,{film},{seconds or ''}\n")
+        table.write_text(f"take,camera,uri,end\nfilm,cam01,{path},{seconds or ''}\n")
         job = {
             "dataset": str(table), "output": str(tmp_path / "out"),
             "encoder": {"preset": "transnet"}, "store": {"unit_frames": 200, "dtype": "float32"},
@@ -78,11 +63,9 @@ def extract(tmp_path: Path) -> Extract:
 
 def pictures(frames: int) -> Iterator[NDArray[np.uint8]]:
     """The film's first frames as the network takes them, by PyAV and PIL alone: [27, 48, 3]."""
-    _, film = transnet.files()
-    with av.open(str(film)) as container:
-        for _, frame in zip(range(frames), container.decode(video=0), strict=False):
-            whole = Image.fromarray(frame.to_ndarray(format="rgb24"))
-            yield np.asarray(whole.resize((48, 27), Image.Resampling.BICUBIC))
+    for frame in itertools.islice(film(), frames):
+        whole = Image.fromarray(frame.to_ndarray(format="rgb24"))
+        yield np.asarray(whole.resize((48, 27), Image.Resampling.BICUBIC))
 
 
 def plain(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
