@@ -1,4 +1,4 @@
-"""PyTorch against OpenVINO on CPU, for the default encoder and video transformers of real size.
+"""PyTorch against OpenVINO on CPU: the default encoder, and video networks of real size.
 
     python -m tests.benchmarks.runtimes [--rounds 3] [--only NAME...]
 
@@ -15,12 +15,15 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
+import pytest
 import torch
 
 from configs.load import choose_encoder
 from configs.schema import EncoderChoice, EncoderSpec, GridSpec
 from models.encoder import Encoder, load_encoder
+from models.resolve import FAMILIES
 from tests.benchmarks.gpu_material import Model, save_random, spec_of
+from tests.support import transnet
 
 RUNTIMES: tuple[Literal["pytorch"], Literal["openvino"]] = ("pytorch", "openvino")
 _GRID = GridSpec(window=32, stride=16)
@@ -66,6 +69,14 @@ def specs(folder: Path, only: list[str] | None) -> Iterator[EncoderSpec]:
         if not only or model.name in only:
             save_random(model, folder / model.name, torch.device("cpu"))
             yield spec_of(model, folder / model.name, "float32")
+    if not only or "transnet" in only:
+        try:
+            weights, _ = transnet.files()
+        except pytest.skip.Exception as reason:
+            print(f"transnet: {reason}")
+            return
+        FAMILIES["transnet"] = transnet.FAMILY
+        yield transnet.spec_of(weights, "cls")
 
 
 def measure(spec: EncoderSpec, rounds: int) -> None:
