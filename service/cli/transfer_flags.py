@@ -21,7 +21,10 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     """In which form stores are written."""
     add_stores(parser)
     parser.add_argument(
-        "--format", choices=("pt", "npy", "hdf5", "parquet"), default="pt", help="of the files"
+        "--format",
+        choices=("pt", "npy", "hdf5", "parquet", "webdataset"),
+        default="pt",
+        help="of the files",
     )
     parser.add_argument(
         "--dtype", choices=("float32", "float16"), default="float32", help="of the features"

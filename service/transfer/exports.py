@@ -1,9 +1,10 @@
-"""Stores written as other people's code reads features: official `.pt`, HDF5, `.npy`, Parquet."""
+"""Stores written as other people's code reads features: official `.pt`, HDF5, Parquet and more."""
 
 import hashlib
 import io
 import json
 import os
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,9 @@ from takestream.storage import S3Options, open_filesystem, translated
 from takestream.stores import StoredTake
 from workers.store.objects import Objects
 
-Format = Literal["pt", "npy", "hdf5", "parquet"]
+Format = Literal["pt", "npy", "hdf5", "parquet", "webdataset"]
+# Forms of one file for each take, and how its name ends.
+WHOLE = {"parquet": "parquet", "webdataset": "tar"}
 Invalid = Literal["nan", "zero"]
 SIDECAR, HDF5_FILE = "takestream.json", "features.hdf5"
 # Takes after which the sidecar is written again.
@@ -136,8 +139,9 @@ class _Files:
     def write(self, take: StoredTake, store: StoredFeatures) -> int:
         """Write a take; how many of its clips are invalid."""
         names = self._names(take)
-        if self._job.form == "parquet":
-            data, invalid = _parquet(take, store, list(names), self._job)
+        if self._job.form in WHOLE:
+            to_file = _parquet if self._job.form == "parquet" else _webdataset
+            data, invalid = to_file(take, store, list(names), self._job)
             self._target.put(next(iter(names.values())), data)
             return invalid
         invalid = 0
@@ -153,8 +157,8 @@ class _Files:
 
     def _names(self, take: StoredTake) -> dict[str, str]:
         streams = [s for s in self._job.stores.streams if s in take.streams]
-        if self._job.form == "parquet":
-            return dict.fromkeys(streams, f"{take.uid}.parquet")
+        if ending := WHOLE.get(self._job.form):
+            return dict.fromkeys(streams, f"{take.uid}.{ending}")
         return {stream: f"{take.uid}_{stream}.{self._job.form}" for stream in streams}
 
 
@@ -276,6 +280,38 @@ def _parquet(
     facts = {b"takestream": json.dumps(said).encode()}
     pyarrow.parquet.write_table(whole.replace_schema_metadata(facts), out, compression="zstd")
     return out.getvalue(), invalid
+
+
+def _webdataset(
+    take: StoredTake, store: StoredFeatures, streams: list[str], job: ExportJob
+) -> tuple[bytes, int]:
+    """A shard of WebDataset: a sample for each clip, of all streams together."""
+    found = [stream_features(store, stream, job) for stream in streams]
+    features = np.stack([values for values, _ in found], axis=1)
+    valid = np.stack([store.valid(stream) for stream in streams], axis=1)
+    said = {
+        "take_uid": take.uid, "take_name": take.name, "streams": streams,
+        "encoder_id": job.stores.encoder_id, "licences": take.licences.facts(),
+    }  # fmt: skip
+    # A sample's name ends at its first dot.
+    key = take.uid.replace(".", "-")
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as shard:
+        for clip in range(len(features)):
+            times = {
+                "clip": clip,
+                "start_time": float(store.start_time[clip]),
+                "end_time": float(store.end_time[clip]),
+            }
+            for name, data in (
+                ("features.npy", npy_bytes(features[clip])),
+                ("valid.npy", npy_bytes(valid[clip])),
+                ("json", json.dumps({**said, **times}).encode()),
+            ):
+                member = tarfile.TarInfo(f"{key}-{clip:06d}.{name}")
+                member.size = len(data)
+                shard.addfile(member, io.BytesIO(data))
+    return out.getvalue(), sum(lost for _, lost in found)
 
 
 def _digest(attributes: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from workers.store.verify import verify
 
 S3 = S3Options()
 TEA = {"Aria_rgb": 100, "cam01_0": 200, "cam02_0": 300, "cam03_0": 400, "gp04_0": 500}
-FORMATS = ("pt", "npy", "hdf5", "parquet")
+FORMATS = ("pt", "npy", "hdf5", "parquet", "webdataset")
 
 
 @pytest.fixture
@@ -99,6 +100,48 @@ def test_parquet_and_npy(output: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         np.load(tmp_path / "npy" / "uid-tea_gp04_0.npy"), features_of(500, 7)
     )
+
+
+def samples(path: Path) -> dict[str, dict[str, Any]]:
+    """A shard as WebDataset reads it: members in a row, of one name up to its first dot."""
+    found: dict[str, dict[str, Any]] = {}
+    with tarfile.open(path, mode="r|") as shard:
+        for member in shard:
+            key, _, kind = member.name.partition(".")
+            assert kind not in found.get(key, {})
+            assert key in found or kind == "features.npy"
+            data = shard.extractfile(member)
+            assert data is not None
+            raw = data.read()
+            value = json.loads(raw) if kind == "json" else np.load(io.BytesIO(raw))
+            found.setdefault(key, {})[kind] = value
+    return found
+
+
+def test_shards_of_webdataset(output: str, tmp_path: Path) -> None:
+    shards = tmp_path / "wds"
+    result = export_to(job(output, "webdataset", dtype="float16"), str(shards), S3)
+    assert result.invalid == 1
+    found = samples(shards / "uid-tea.tar")
+    assert list(found) == [f"uid-tea-{clip:06d}" for clip in range(7)]
+    starts = official_starts(120) / 30
+    for clip, sample in enumerate(found.values()):
+        said = sample["json"]
+        assert (sorted(said["streams"]), said["clip"]) == (sorted(TEA), clip)
+        assert said["start_time"] == pytest.approx(starts[clip])
+        assert said["take_uid"] == "uid-tea"
+        assert said["licences"]
+        bad = [said["streams"].index("cam01_0")] if clip == 2 else []
+        assert np.flatnonzero(~sample["valid.npy"]).tolist() == bad
+        assert np.flatnonzero(np.isnan(sample["features.npy"]).any(1)).tolist() == bad
+        row = said["streams"].index("cam02_0")
+        expected = features_of(300, 7)[clip].astype(np.float16)
+        np.testing.assert_array_equal(sample["features.npy"][row], expected)
+    assert len(samples(shards / "uid-short.tar")) == 1
+    first = (shards / "uid-tea.tar").read_bytes()
+    again = tmp_path / "again"
+    export_to(job(output, "webdataset", dtype="float16"), str(again), S3)
+    assert (again / "uid-tea.tar").read_bytes() == first
 
 
 @pytest.mark.parametrize("form", FORMATS)
