@@ -53,7 +53,7 @@ def checked_job(body: dict[str, Any], spec: ServeSpec, presets: Sequence[str]) -
         if "::" in place or not within(place, absolute(root)):
             raise NotAllowed(f"job: {name} is not below the service's own, {root}")
     if is_file_layout(job.dataset) and absolute(job.dataset) != absolute(own.dataset):
-        raise NotAllowed("job: dataset is a table, which may name videos anywhere")
+        raise NotAllowed("job: dataset is a file, which may name videos anywhere")
     encoders = tuple(_allowed(choice, own.encoder, presets) for choice in job.encoders)
     update: dict[str, Any] = {
         "run": own.run,

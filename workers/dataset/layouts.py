@@ -7,6 +7,7 @@ from takestream.licence import Licence
 from takestream.storage import S3Options
 from workers.dataset.base import Dataset
 from workers.dataset.egoexo import LICENCE, EgoExo
+from workers.dataset.lerobot import INFO, LeRobot
 from workers.dataset.mirrors import Mirrors
 from workers.dataset.regions import Reach
 from workers.dataset.release import release_root
@@ -17,6 +18,7 @@ from workers.dataset.take import DatasetError, Take
 LAYOUTS: dict[str, Callable[[str, S3Options], Dataset]] = {
     ".csv": CameraTable,
     ".parquet": CameraTable,
+    INFO: LeRobot,
 }
 
 
@@ -50,7 +52,7 @@ def open_dataset(
     for ending, layout in LAYOUTS.items():
         if uri.lower().endswith(ending):
             if mirrors:
-                raise DatasetError(f"{uri}: a table has no mirror; leave mirrors out")
+                raise DatasetError(f"{uri}: such a data set has no mirror; leave mirrors out")
             return layout(uri, s3 or S3Options())
     return EgoExo(uri, resolution, s3, mirrors=mirrors, buckets=buckets, annotated=annotated)
 

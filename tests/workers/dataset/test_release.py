@@ -233,7 +233,7 @@ class TestMirror:
         release.manifests.clear()
         with pytest.raises(DatasetError, match="leave mirrors out"):
             read(release, folder, mirrors={"*": "m"})
-        with pytest.raises(DatasetError, match="a table has no mirror"):
+        with pytest.raises(DatasetError, match="such a data set has no mirror"):
             open_dataset("cameras.csv", mirrors={"*": "m"})
 
     def test_a_mirror_that_is_not_there_is_no_error(self, release: StandIn, folder: Path) -> None:
