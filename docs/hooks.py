@@ -25,7 +25,7 @@ REFERENCE = {
     "takestream.modules": [
         f"takestream.{name}"
         for name in (
-            "schema", "sync", "root", "protocol", "storage", "renewed", "errors", "stores",
+            "schema", "sync", "root", "protocol", "storage", "web", "renewed", "errors", "stores",
             "reader", "dataset", "tree", "facts", "catalogue", "client", "training",
         )
     ],

@@ -2,10 +2,9 @@
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -24,6 +23,7 @@ from takestream.errors import (
     TakestreamError,
 )
 from takestream.masking import refuse_secrets
+from takestream.web import is_web, web_kind, web_options
 
 # Of the client, for one request of a reader of the wheel.
 S3_TRIES = 3
@@ -131,6 +131,8 @@ class S3Options:
             tries: Of the client for one request; 1 where `takestream.retry` tries again.
             silent: Seconds until a connection that brings nothing is given up.
         """
+        if is_web(uri):
+            return web_options(silent)
         if not uri.startswith(("s3://", "s3a://")):
             return {}
         # A cached listing would hide that an object changed. Waits are short, because whoever reads
@@ -185,9 +187,11 @@ def open_filesystem(
         try:
             found = (s3 or S3Options()).for_uri(uri, tries=tries, silent=silent)
             # Whoever tries by himself is a job or a service, which may outlive keys.
-            if found and tries is not None and not found.get("anon"):
-                found |= _renewing(found.get("profile"))
-            fs, path = fsspec.core.url_to_fs(uri, **(found | options if found else {}))
+            if "config_kwargs" in found:
+                if tries is not None and not found.get("anon"):
+                    found |= _renewing(found.get("profile"))
+                found |= options
+            fs, path = fsspec.core.url_to_fs(uri, **found)
         except (ValueError, ImportError) as error:
             raise InvalidStorage(f"cannot open {uri}: {error}") from error
     if uri.startswith(("s3://", "s3a://")):
@@ -285,7 +289,9 @@ def _told(error: Exception, uri: str, doing: str, s3: "S3Options | None") -> Sto
             return StorageDenied(f"{what}no permission ({said})", kind=ErrorKind.UNWRITABLE)
         case ErrorKind.DENIED:
             absent = "; S3 also answers so for what is absent, to keys that may not list"
-            return StorageDenied(f"{what}access denied ({said}{absent if remote else ''})")
+            return StorageDenied(
+                f"{what}access denied ({said}{absent if uri.startswith('s3') else ''})"
+            )
         case ErrorKind.ABSENT:
             hint = "; does the bucket exist, and is the endpoint right?" if remote else ""
             return StorageNotFound(f"{what}not found ({said}){hint if doing in WRITING else ''}")
@@ -301,6 +307,8 @@ def _told(error: Exception, uri: str, doing: str, s3: "S3Options | None") -> Sto
 def _kind(error: BaseException) -> ErrorKind | None:
     # s3fs turns botocore's error into an OSError of some kind and keeps it as the cause.
     chain = [error] if error.__cause__ is None else [error, error.__cause__]
+    if (kind := web_kind(chain)) is not None:
+        return kind
     code, status = next((found for found in map(_s3_answer, chain) if found), ("", 0))
     names = [type(one).__name__ for one in chain if _is_botocores(one)]
     refused = bool(code) or any(isinstance(one, PermissionError) for one in chain)
@@ -344,17 +352,6 @@ def _retry_after(error: BaseException) -> float:
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}) if answer else {}
     asked = str(headers.get("retry-after", ""))
     return float(asked) if asked.isdecimal() else 0.0
-
-
-def written_at(info: Mapping[str, Any]) -> float | None:
-    """When an object was written, in seconds since 1970, by what its filesystem says of it."""
-    for name in ("LastModified", "mtime", "created"):
-        when = info.get(name)
-        if isinstance(when, datetime):
-            return when.timestamp()
-        if isinstance(when, int | float):
-            return float(when)
-    return None
 
 
 def storage_of(uri: str) -> str:

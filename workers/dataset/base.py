@@ -1,14 +1,17 @@
 """What every data set can be asked, whatever its layout."""
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from fsspec import AbstractFileSystem
 
+from takestream.errors import StorageNotFound
 from takestream.storage import S3Options, join, open_filesystem, storage_of, translated
+from takestream.web import is_web
 from workers.dataset.take import Stream, Take
 from workers.media.counters import Counters
 from workers.media.source import ObjectIdentity, Source
@@ -120,9 +123,12 @@ def source_of(dataset: Dataset, stream: Stream, counters: Counters | None = None
 def object_sizes(takes: Sequence[Take], s3: S3Options | None = None) -> dict[str, int | None]:
     """Size in bytes of every stream's object by URI, None where it is absent.
 
-    One listing for each folder. Raises StorageError when the storage cannot be reached.
+    One listing for each folder, and of a web server one HEAD for each object. Raises StorageError
+    when the storage cannot be reached.
     """
     uris = {s.uri: (s.uri, *s.others) for take in takes for s in take.streams if s.uri}
+    if any(map(is_web, uris)):
+        return dict(_asked(uris, s3))
     folders = sorted({posixpath.dirname(uri) for forms in uris.values() for uri in forms})
 
     def listing(folder: str) -> dict[str, int]:
@@ -134,6 +140,21 @@ def object_sizes(takes: Sequence[Take], s3: S3Options | None = None) -> dict[str
         uri: next((sizes[form] for form in forms if form in sizes), None)
         for uri, forms in uris.items()
     }
+
+
+def _asked(
+    uris: Mapping[str, Sequence[str]], s3: S3Options | None
+) -> Iterator[tuple[str, int | None]]:
+    """Of each object its size, by asking for it; None where it is absent in all its forms."""
+
+    def size(forms: Sequence[str]) -> int | None:
+        for form in forms:
+            with suppress(StorageNotFound):
+                return Source(form, s3).identity().size
+        return None
+
+    with ThreadPoolExecutor(32) as pool:
+        yield from zip(uris, pool.map(size, uris.values()), strict=True)
 
 
 def list_files(

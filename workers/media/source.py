@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 from fsspec.asyn import sync
 from fsspec.implementations.local import LocalFileSystem
 
-from takestream.errors import ErrorKind, StorageError, StorageUnavailable
+from takestream.errors import ErrorKind, InvalidStorage, StorageError, StorageUnavailable
 from takestream.retry import retried
 from takestream.storage import S3Options, open_filesystem, translated
+from takestream.web import is_web
 from workers.media.counters import Counters
 
 IN_FLIGHT = 4
@@ -78,7 +79,11 @@ class Source:
                 raise
             if info["type"] != "file":
                 raise FileNotFoundError(self._path)
-            version = info.get("ETag") or info.get("mtime") or info.get("created") or ""
+            # A web server may say neither; then its size has to tell one version from another.
+            names = ("ETag", "mtime", "created", "Last-Modified")
+            version = next((info[name] for name in names if info.get(name)), "")
+            if not version and is_web(self.uri):
+                version = "unversioned"
             return ObjectIdentity(int(info["size"] or 0), str(version).strip('"'))
 
         return self._retried(head)
@@ -160,7 +165,15 @@ class Source:
 
     def _get(self, start: int, stop: int) -> bytes:
         if not self._on_s3:
-            return bytes(self._fs.cat_file(self._path, start=start, end=stop))
+            data = bytes(self._fs.cat_file(self._path, start=start, end=stop))
+            if len(data) > stop - start and is_web(self.uri):
+                error = InvalidStorage(
+                    f"{self.uri}: its server answers no byte ranges, and sends the whole object for"
+                    " each; put the videos behind one that does (nginx, Apache, any S3)"
+                )
+                error.uri = self.uri
+                raise error
+            return data
         return bytes(sync(self._fs.loop, self._get_from_s3, start, stop))
 
     async def _get_from_s3(self, start: int, stop: int | None) -> bytes:

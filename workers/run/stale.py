@@ -10,7 +10,7 @@ from takestream.catalogue import EncoderFolder, folders_of
 from takestream.errors import StorageNotFound
 from takestream.root import StoreFault, read_root
 from takestream.schema import COMPLETE
-from takestream.storage import open_filesystem, translated, written_at
+from takestream.storage import open_filesystem, translated
 from takestream.stores import is_encoder_id, preset_of, read_roots, uid_of
 from workers.dataset.base import Dataset
 from workers.dataset.take import Take
@@ -20,6 +20,7 @@ from workers.run.sources import SourceObject, objects_now
 from workers.run.synchronise import has_sync
 from workers.run.task_span import Span, span_changed, span_then
 from workers.store.errors import StoreNotFound
+from workers.store.objects import written_at
 from workers.store.takestore import TakeStore
 
 State = Literal["current", "partial", "stale", "missing"]

@@ -8,13 +8,14 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fsspec.asyn import sync
 from fsspec.implementations.local import LocalFileSystem
 
-from takestream.errors import StorageError
+from takestream.errors import InvalidStorage, StorageError
 from takestream.retry import retried
 from takestream.storage import (
     UPLOAD_SECONDS,
@@ -22,8 +23,8 @@ from takestream.storage import (
     absolute,
     open_filesystem,
     translated,
-    written_at,
 )
+from takestream.web import is_web
 
 T = TypeVar("T")
 
@@ -59,6 +60,11 @@ class Objects:
         if self.local:
             self._fs, self._root = LocalFileSystem(), self.uri
             self._patience = 0.0
+        elif is_web(self.uri):
+            raise InvalidStorage(
+                f"{self.uri}: stores cannot be written to a web server, nor read from one; give a"
+                " path, or a URI of S3"
+            )
         else:
             # With more at once, s3fs asks for the size before each read, to split large ones: twice
             # the requests for objects as small as ours.
@@ -273,6 +279,17 @@ class Objects:
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"
+
+
+def written_at(info: Mapping[str, Any]) -> float | None:
+    """When an object was written, in seconds since 1970, by what its filesystem says of it."""
+    for name in ("LastModified", "mtime", "created"):
+        when = info.get(name)
+        if isinstance(when, datetime):
+            return when.timestamp()
+        if isinstance(when, int | float):
+            return float(when)
+    return None
 
 
 def probe_writable(output_uri: str, s3: S3Options | None = None) -> None:
