@@ -73,17 +73,20 @@ def check_encoders(found: Namespace) -> int:
 
 def _check(choice: EncoderChoice, device: torch.device, *, to_record: bool) -> Checked:
     spec = choose_encoder(choice)
-    here = is_here(spec.weights)
+    is_local = is_here(spec.weights)
     try:
         encoder = load_encoder(spec, device)
-        tensors = fetch(spec.weights, spec.revision).state_dict()
+        checkpoint = fetch(spec.weights, spec.revision)
+        tensors = checkpoint.state_dict()
     except ModelError as error:
-        return Checked(spec.name, here, faults=(str(error),))
+        return Checked(spec.name, is_local, faults=(str(error),))
     clips, films = footage_clips(encoder.spec)
     found, vectors = examine(encoder, clips.to(device), films, tensors)
     faults = faults_of(found)
     captions: tuple[CaptionFound, ...] = ()
-    if has_joint_space(encoder.spec):
+    # Its config.json is on this machine now, so that nothing is guessed from names.
+    here = encoder.spec.model_copy(update={"weights": str(checkpoint.folder)})
+    if has_joint_space(here):
         try:
             captions = _captions(encoder, device)
         except ModelError as error:

@@ -43,7 +43,7 @@ def unpacked(requirement: str, sha256: str, *members: str) -> Path:
 def _fetched(requirement: str, sha256: str, folder: Path) -> Path:
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
-        "--no-deps", "--only-binary=:all:", "--dest", str(folder), requirement,
+        "--retries=1", "--no-deps", "--only-binary=:all:", "--dest", str(folder), requirement,
     ]  # fmt: skip
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 from efficientnet_lite_pytorch import EfficientNet
@@ -10,6 +11,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from configs import recorded
 from service.cli import check
 from tests.service.cli.test_main import Say, say
+from tests.support.checkpoints import BY_ID, save
 from tests.support.joint_checkpoints import save_clip
 
 __all__ = ["say"]
@@ -104,6 +106,19 @@ def test_a_checkpoint_without_its_tokenizer_is_said_to_be_one(say: Say, tmp_path
     assert (code, out.splitlines()[1].endswith("no text")) == (1, True)
     assert "it cannot be asked with text: " in err
     assert "has no tokenizer" in err
+
+
+def test_a_vision_tower_alone_is_not_asked_with_text(say: Say, tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    save(BY_ID["clip-tower-alone-mean"], tmp_path)
+    memory.put(str(tmp_path), "/clip-vision", recursive=True)
+    try:
+        weights = ("--weights", "memory://clip-vision")
+        _, out, err = say("encoders", "--check", "clip-vit-l14", *weights)
+    finally:
+        memory.rm("/clip-vision", recursive=True)
+    assert out.splitlines()[1].endswith("no text")
+    assert "asked with text" not in err
 
 
 def test_an_encoder_that_is_asked_for_and_not_here_fails(say: Say) -> None:
