@@ -110,7 +110,7 @@ def diff(found: Namespace) -> int:
         for take in takes
         for one in take.streams
     ]  # fmt: skip
-    print_rows(_DIFF, rows, form=found.form, spare=("cka", "clips"))
+    print_rows(_DIFF, rows, form=found.form, spare=("cka", "clips", "equal"))
     if found.form == "csv":
         return 0 if alike else 1
     console = result_console(to_stderr=not sys.stdout.isatty())
@@ -146,7 +146,7 @@ def diff(found: Namespace) -> int:
     if len(settings) > _MOST_SETTINGS:
         say(f"and {len(settings) - _MOST_SETTINGS} more settings: --json has all")
     if sources:
-        say(f"made from other videos: {_some(sources)}")
+        say(f"of videos with another ETag or size: {_some(sources)}")
     parted = sum(one.parted or 0 for take in takes for one in take.streams)
     if alike:
         say(f"alike: no clip has a cosine below {bound:g}")

@@ -112,6 +112,17 @@ def test_diff_names_the_clip_where_two_part(
     assert run(["diff", str(other.uri), str(tmp_path / OLD / "a.zarr"), "--cosine", "-1"]) == 0
 
 
+def test_diff_of_a_copy_elsewhere_says_no_more_than_it_knows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for encoder, etag in ((OLD, "5d41402a"), (NEW, "local-77")):
+        videos = {"cam01_0": {"etag": etag, "size": 9}}
+        filled(tmp_path, encoder, "a", provenance={"streams": videos})
+    assert run(["diff", str(tmp_path / OLD), str(tmp_path / NEW)]) == 0
+    said = capsys.readouterr()
+    assert "of videos with another ETag or size: take a cam01_0" in said.out + said.err
+
+
 def test_diff_of_other_dims_and_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     filled(tmp_path, OLD, "a")
     filled(tmp_path, NEW, "a", seed=1, dim=7)
