@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from configs.schema import EncoderChoice, GridChoice, Selection
 from configs.store import StoreSpec
+from configs.timing import SyncSpec, TimelineSpec
 from service.api.answers import JobsPage
 from service.api.context import Context, JobFollower, JobReader, Submitter
 from service.api.fields import LongText, ShortName, check_texts
@@ -68,6 +69,10 @@ async def _known(job_id: JobId, context: Context) -> JobRecord:
 KnownJob = Annotated[JobRecord, Depends(_known)]
 
 
+Encoder = LongText | EncoderChoice
+Encoders = Annotated[list[Encoder], Field(min_length=1, max_length=NAMES)]
+
+
 class JobBody(BaseModel):
     """A job spec, as a job file holds it; data set and output are the service's unless said."""
 
@@ -75,8 +80,12 @@ class JobBody(BaseModel):
 
     dataset: LongText | None = None
     output: LongText | None = None
-    encoder: LongText | EncoderChoice | None = None
+    encoder: Encoder | Encoders | None = Field(None, description="a preset, or several")
+    encoders: Encoders | None = Field(None, description="as `encoder`, where it is a list")
     grid: GridChoice | None = None
+    segments: LongText | None = Field(None, description="of the data set: a file of segments")
+    timeline: Literal["frames", "pts"] | TimelineSpec | None = None
+    sync: Literal["measure", "apply"] | SyncSpec | None = None
     select: Selection | None = None
     rotate: Annotated[dict[LongText, Literal[0, 90, 180, 270]] | None, Field(max_length=NAMES)] = (
         None
@@ -88,9 +97,15 @@ class JobBody(BaseModel):
     @classmethod
     def _its_own(cls, value: Any) -> Any:
         """Say of a setting that it is not the sender's, rather than that there is none."""
-        for name in BY_SERVICE if isinstance(value, dict) else ():
+        if not isinstance(value, dict):
+            return value
+        for name in BY_SERVICE:
             if name in value:
-                raise ValueError(f"'{name}' is set by the service; leave it out")
+                inner = value[name]
+                more = f".{min(inner)}"[:NAME_LENGTH] if isinstance(inner, dict) and inner else ""
+                raise ValueError(f"'{name}{more}' is set by the service; leave it out")
+        if "encoder" in value and "encoders" in value:
+            raise ValueError("give encoder or encoders, not both")
         return value
 
     @field_validator("*", mode="before")

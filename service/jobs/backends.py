@@ -232,7 +232,8 @@ def _answers() -> Iterator[None]:
     try:
         yield
     except TakestreamError as error:
-        lines = [str(error), *error.errors]
+        # Each fault on a line of its own, where there are some; the message holds them all.
+        lines = list(error.errors) or [str(error)]
         if error.status == 401:
             lines.append("set TAKESTREAM_API_KEY to a key of this service")
         raise (BackendUnreachable if isinstance(error, PASSING) else JobRequestError)(

@@ -10,11 +10,13 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.types import Message
 
-from configs.load import parse
+from configs.load import over_job, parse
 from configs.schema import JobSpec, ServeSpec
 from service.api.app import create_app
 from service.api.context import ApiContext
 from service.api.keys import KeyRing, new_key
+from service.cli.flags import overrides
+from service.cli.main import build_parser
 from service.engine.client import EngineBusy, EngineClient
 from service.jobs.claim import NotOwner
 from service.jobs.listing import JobList, JobQuery
@@ -39,6 +41,7 @@ class Engine(EngineClient):
         self.submitted: Any = record("queued")
         self.calls: list[Sequence[JobRecord]] = [[record("succeeded")]]
         self.queries: list[JobQuery] = []
+        self.jobs: list[JobSpec] = []
         self.next: str | None = None
 
     async def job(self, job_id: str) -> JobRecord | None:
@@ -55,6 +58,7 @@ class Engine(EngineClient):
         return given(self.stopped)
 
     async def submit(self, job: JobSpec, by: str | None) -> JobRecord:
+        self.jobs.append(job)
         return given(self.submitted)
 
     async def job_events(self, job_id: str) -> AsyncGenerator[JobRecord, None]:
@@ -96,6 +100,50 @@ def test_a_job_is_stopped_where_it_runs(
     assert answer.status_code == status
     if words:
         assert words in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "expected"),
+    [
+        (["--encoder", "efficientnet_lite"], "encoders.0.preset", "efficientnet_lite"),
+        (["--frames", "4"], "encoders.0.frames", 4),
+        (["--window", "16"], "grid.window", 16),
+        (["--timeline", "pts", "--tolerance", "2"], "timeline.tolerance", 2.0),
+        (["--sync", "measure"], "sync.measure", "all"),
+        (["--segments", "{root}/steps.json"], "segments", "{root}/steps.json"),
+        (["--best-exo"], "select.best_exo", True),
+        (["--dtype", "float32"], "store.dtype", "float32"),
+        (["--rotate", "cam05_0=90"], "rotate.cam05_0", 90),
+    ],
+)
+def test_what_the_command_line_sends_is_taken(
+    tmp_path: Path, engine: Engine, flags: list[str], name: str, expected: Any
+) -> None:
+    words = [flag.format(root=tmp_path) for flag in flags]
+    body = over_job({}, overrides(build_parser().parse_args(["submit", *words])), "job")
+    answer = client_of(tmp_path, engine).post("/v1/jobs", json=body)
+    assert answer.status_code == 201, answer.text
+    found: Any = engine.jobs[0].model_dump(mode="json")
+    for part in name.split("."):
+        found = found[int(part) if part.isdigit() else part]
+    assert found == (expected.format(root=tmp_path) if isinstance(expected, str) else expected)
+
+
+def test_what_is_not_the_senders_to_say_is_named_as_it_was_given(
+    tmp_path: Path, engine: Engine
+) -> None:
+    client = client_of(tmp_path, engine)
+    for body, words in (
+        ({"run": {"workers": 0}}, "'run.workers' is set by the service; leave it out"),
+        ({"encoder": "a", "encoders": ["b"]}, "give encoder or encoders, not both"),
+        ({"segments": "/etc/passwd"}, "segments is not below the service's own"),
+        ({"encoders": []}, "encoders: must be of 1 entries or more"),
+        ({"sync": "maybe"}, "sync"),
+    ):
+        answer = client.post("/v1/jobs", json=body)
+        assert answer.status_code in (403, 422)
+        assert words in answer.json()["detail"]
+    assert not engine.jobs
 
 
 @pytest.mark.parametrize(

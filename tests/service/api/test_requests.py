@@ -212,11 +212,14 @@ def test_an_unknown_parameter_is_answered_with_those_of_its_route(served: Served
 @pytest.mark.parametrize(
     ("path", "body", "words"),
     [
-        ("jobs", {"run": {"workers": 0}}, ["body: 'run' is set by the service; leave it out"]),
-        ("jobs", {"encoders": ["x"]}, ["unknown setting 'encoders'; did you mean 'encoder'?"]),
+        ("jobs", {"run": {"workers": 0}},
+         ["body: 'run.workers' is set by the service; leave it out"]),
+        ("jobs", {"encoders": [3]},
+         ["encoder: must be a text or settings (key: value), not 3"]),
         ("jobs", {"encoder": {"prset": "x"}},
          ["unknown setting 'encoder.prset'; did you mean 'preset'?"]),
-        ("jobs", {"encoder": 3}, ["encoder: must be a text or settings (key: value), not 3"]),
+        ("jobs", {"encoder": 3},
+         ["encoder: must be a text or settings (key: value) or a list, not 3"]),
         ("jobs", {"rotate": {"a": 45}}, ["rotate.a: 45 is not one of 0, 90, 180 or 270"]),
         ("search", {"tkae": "x"},
          ["'take' is missing", "unknown setting 'tkae'; did you mean 'take'?"]),
