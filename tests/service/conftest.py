@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from configs.schema import ServeSpec
+from configs.run import RunSpec
+from configs.schema import JobSpec, ServeSpec
 from service.jobs import driver, manager, ownership
 from service.jobs.choose import ChosenJob
 from tests.support.jobs import Work, spec_of
@@ -15,7 +16,8 @@ from workers.run import job
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     work = Work()
-    recipe = SimpleNamespace(encoder_ids=("enc-0123456789",))
+    spec = JobSpec(dataset="data", output="out", run=RunSpec(region="here"))
+    recipe = SimpleNamespace(encoder_ids=("enc-0123456789",), job=spec, dataset=None)
     monkeypatch.setattr(manager, "choose", lambda job: ChosenJob(recipe, []))
     monkeypatch.setattr(driver, "_written", lambda recipe, report: "report.json")
     monkeypatch.setattr(job, "run_job", work)
