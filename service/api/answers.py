@@ -92,6 +92,18 @@ class Timeline(BaseModel):
     reasons: dict[str, str] = Field(description="what each `reason` means")
 
 
+class PairSimilarity(BaseModel):
+    """How alike the streams of a take are to each other, as an encoder sees them."""
+
+    encoder_id: str
+    clips: int = Field(description="how many clips of each stream lie in the span")
+    streams: list[str] = Field(description="of rows and columns")
+    similarity: Matrix = Field(
+        description="mean cosine of two streams' clips of the same time; null where none is valid"
+        " in both"
+    )
+
+
 class MappedClip(BaseModel):
     """A clip of a stream in two dimensions."""
 

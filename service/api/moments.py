@@ -2,17 +2,18 @@
 
 import asyncio
 import base64
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.search.joint import has_joint_space
 from models.search.joint import scores as joint_scores
 from service.api.answers import (
     FoundClip,
     MappedClip,
+    PairSimilarity,
     Projection,
     SearchAnswer,
     StreamMoments,
@@ -42,6 +43,19 @@ class EncoderQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     encoder: ShortName | None = Field(None, description="a preset, or a whole encoder_id")
+
+
+class SpanQuery(EncoderQuery):
+    """Whose features, and when."""
+
+    start: Seconds | None = Field(None, description="seconds on the take's clock")
+    end: Seconds | None = Field(None, description="seconds; clips that show any of [start, end)")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.end is not None and self.end <= (self.start or 0.0):
+            raise ValueError("end: is not after start")
+        return self
 
 
 class Moment(BaseModel):
@@ -206,6 +220,28 @@ async def projection(
             )
             for row, column, x, y in zip(*found[:4], strict=True)
         ],
+    )
+
+
+@router.get(
+    "/v1/takes/{take}/similarity", summary="Compare a take's cameras", responses=responses()
+)
+async def pair_similarity(
+    take: TakeName, query: Annotated[SpanQuery, Query()], context: Context, caller: Reader
+) -> PairSimilarity:
+    """Each stream against each other, over the clips that show any of a span."""
+    plan = await _stored(context, take, query.encoder)
+    clips, block = plan.clips, plan.block
+    if query.start is not None:
+        check_within(plan.request.take, clips, "start", query.start)
+    end = np.inf if query.end is None else query.end
+    rows = (clips.end_time > (query.start or 0.0)) & (clips.start_time < end)
+    found = await asyncio.to_thread(analysis.pairs, block.features[rows], block.valid[rows])
+    return PairSimilarity(
+        encoder_id=plan.request.variant.encoder_id,
+        clips=int(rows.sum()),
+        streams=list(plan.request.streams),
+        similarity=[[None if np.isnan(x) else round(x, 4) for x in row] for row in found.tolist()],
     )
 
 

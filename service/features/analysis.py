@@ -65,6 +65,23 @@ def cosines(features: ArrayLike, valid: ArrayLike, query: ArrayLike) -> Floats:
     return np.clip(result, -1, 1)
 
 
+def pairs(features: ArrayLike, valid: ArrayLike) -> NDArray[np.float64]:
+    """Mean cosine of the streams to each other, over the clips that are valid in both.
+
+    features [n, S, D], valid [n, S] → float64 [S, S] in [-1, 1], NaN where no clip is.
+    """
+    features, valid = np.asarray(features), np.asarray(valid)
+    streams = valid.shape[1]
+    total, count = np.zeros((streams, streams)), np.zeros((streams, streams))
+    for rows in blocks(features):
+        unit = directions(features[rows], valid[rows])
+        there = unit.any(axis=-1).astype(np.float64)
+        total += np.einsum("nsd,ntd->st", unit, unit, optimize=True, dtype=np.float64)
+        count += np.dot(there.T, there)
+    mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    return np.clip(mean, -1, 1)
+
+
 def best(
     scores: ArrayLike, valid: ArrayLike, *, top: int, gap: int
 ) -> list[list[tuple[int, float]]]:

@@ -142,7 +142,7 @@ export async function jobPage(place, { parameter, signal }) {
   const path = `v1/jobs/${encodeURIComponent(parameter)}`;
   const [facts, failures, live] = [h("dl", { class: "facts-list" }), h("div"), h("span", { class: "hint", role: "status" })];
   const [progress, problem, refused] = [h("div"), h("div"), h("div")];
-  const log = h("pre", { class: "log", tabIndex: 0, "aria-label": "Log" });
+  const log = h("pre", { class: "log", tabIndex: 0, role: "group", "aria-label": "Log" });
   const stop = h("button", { type: "button", class: "danger", hidden: true, onclick: ask }, "Stop this job");
   const again = h("button", { type: "button", hidden: true, title: "What is there already is not computed again", onclick: repeat }, "Run again");
   const first = await getJson(path, {}, signal);

@@ -6,6 +6,7 @@ import { announce, count, duration, h, notice } from "./dom.js";
 import { progressBar } from "./jobs.js";
 import { clipMap } from "./map.js";
 import { momentsPanel } from "./moments.js";
+import { pairsPanel } from "./pairs.js";
 import { Player } from "./player.js";
 import { syncPanel } from "./syncs.js";
 import { timeline } from "./timeline.js";
@@ -59,6 +60,7 @@ export async function takePage(place, { parameter, query, signal }) {
     const joint = offered.encoders.find((e) => e.name === store.encoder)?.joint;
     moments = momentsPanel({ take: take.take_uid, encoder: store.encoder_id, joint, streams: names, cameras, player, onFound: lines.setMarks, signal });
     left.append(panel("Timeline", lines.element), syncPanel(features.streams, player.fps));
+    if (names.length > 1) left.append(pairsPanel(path, store, player, signal));
     const map = h("div", { class: "hint" }, "Drawing the map…");
     right.append(moments.element, panel("Map of clips", map));
     getJson(`${path}/projection`, { encoder: store.encoder_id }, signal).then(

@@ -18,7 +18,7 @@ export function usesPanel(take, store, where) {
     return `curl -H "Authorization: Bearer $TAKESTREAM_API_KEY" '${url.replaceAll("'", "%27")}'`;
   };
   const said = h("p", { class: "hint", role: "status" });
-  const box = h("pre", { class: "log", hidden: true, tabIndex: 0, "aria-label": "To be copied" });
+  const box = h("pre", { class: "log", hidden: true, tabIndex: 0, role: "group", "aria-label": "To be copied" });
   const button = (name, text) =>
     h("button", { type: "button", onclick: async () => {
       box.textContent = text();

@@ -1,6 +1,8 @@
 """The page: pictures of takes and moments, sorted and chosen takes, the address of a moment."""
 
+import json
 import shutil
+from importlib.resources import files
 
 import pytest
 
@@ -88,3 +90,43 @@ def test_the_map_is_coloured_by_time(extracted: Page) -> None:
     )
     assert page.drawn(".plot canvas") > before
     assert not page.js("document.querySelector('.time-scale').hidden")
+
+
+def test_cameras_are_compared_over_the_take_and_now(extracted: Page) -> None:
+    page = extracted
+    page.open("alpha_street01_1")
+    page.wait("document.querySelectorAll('.matrix .pair').length === 12")
+    over = page.texts(".matrix .pair")
+    page.js(f"{PLAYER}.seek(3.3)")
+    page.driver.execute_script(
+        "const s = document.querySelector('#pairs-when');"
+        "s.value = 'now'; s.dispatchEvent(new Event('change'))"
+    )
+    page.wait(f"{PAIRS} !== {json.dumps(','.join(over))}")
+    now = page.js(PAIRS)
+    page.js(f"{PLAYER}.seek(6.5)")
+    page.wait(f"{PAIRS} !== {json.dumps(now)}")
+
+
+PAIRS = "[...document.querySelectorAll('.matrix .pair')].map(c => c.innerText).join()"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("route", ["", "#/takes/alpha_street01_1", "#/jobs", "#/jobs/first"])
+def test_nobody_is_kept_out(extracted: Page, route: str, theme: str) -> None:
+    """Rules of axe-core: names, roles, contrast, keyboards."""
+    page = extracted
+    if route.endswith("first"):
+        page.go("#/jobs")
+        page.wait("document.querySelector('.jobs a.open')")
+        route = page.js("new URL(document.querySelector('.jobs a.open').href).hash")
+    page.go(route)
+    page.driver.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
+    page.wait("document.querySelector('.takes, .matrix .pair, .jobs, .facts-list dd')")
+    if route.startswith("#/takes"):
+        page.press("f")
+        page.wait("document.querySelector('.moment')")
+    page.driver.execute_script(files("axe_core_python").joinpath("axe.min.js").read_text())
+    found = page.driver.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
+    assert {v["id"]: [n["target"] for n in v["nodes"]] for v in found["violations"]} == {}
+    assert len(found["passes"]) > 15

@@ -54,7 +54,12 @@ def test_a_damaged_store_is_a_503_that_names_it(root: Path, tmp_path: Path, dama
         text = json.dumps(node)
     file.write_bytes(text.encode(errors="surrogatepass"))
     client = client_of(tmp_path / "root")
-    for url in (FEATURES, "/v1/takes/one/timeline", "/v1/takes/one/projection"):
+    for url in (
+        FEATURES,
+        "/v1/takes/one/timeline",
+        "/v1/takes/one/projection",
+        "/v1/takes/one/similarity",
+    ):
         answer = client.get(url)
         assert answer.status_code == 503, (url, answer.status_code, answer.text[:300])
         assert "uid-1.zarr" in answer.json()["detail"]

@@ -50,6 +50,28 @@ def test_similarity_is_the_mean_cosine_to_the_others(
                 assert found[clip, stream] == pytest.approx(expected, abs=1e-4)
 
 
+@settings(deadline=None)
+@given(stores(), st.sampled_from([1, 2**24]))
+def test_pairs_are_the_mean_cosines_of_two_streams(
+    store: tuple[np.ndarray, np.ndarray], block: int
+) -> None:
+    features, valid = store
+    with patch.object(likeness, "_BLOCK", block):
+        found = analysis.pairs(features, valid)
+    assert found.shape == (valid.shape[1],) * 2
+    for a, b in np.ndindex(found.shape):
+        units = [
+            (unit(clip[a]), unit(clip[b]))
+            for clip, ok in zip(features, valid, strict=True)
+            if ok[a] and ok[b]
+        ]
+        cosines = [x @ y for x, y in units if x is not None and y is not None]
+        if cosines:
+            assert found[a, b] == pytest.approx(np.mean(cosines), abs=1e-4)
+        else:
+            assert np.isnan(found[a, b])
+
+
 def test_large_and_tiny_features_have_their_direction() -> None:
     features = np.array([[[6e4] * 2000, [6e-8] * 2000]], dtype=np.float16)
     assert mean_cosines(features, np.ones((1, 2), bool)) == pytest.approx(1, abs=1e-5)
