@@ -154,12 +154,18 @@ def inspect(found: Namespace) -> int:
         from service.report.drawing import draw_store
 
         draw_store(found.store, Path(found.picture), _s3(found))
+    if found.rrd:
+        from service.report.viewer import save_for_viewer
+
+        save_for_viewer(found.store, Path(found.rrd), _s3(found))
     if found.json:
         print_json(facts)
     else:
         print_store(facts, result_console())
         if found.picture:
             print(f"picture: {found.picture}")
+        if found.rrd:
+            print(f"for Rerun: {found.rrd}")
     return 0
 
 

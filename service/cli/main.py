@@ -191,6 +191,9 @@ def build_parser() -> Parser:
     inspect = commands.add_parser("inspect", help="look at a store")
     inspect.add_argument("store", metavar="STORE", help="a .zarr store")
     inspect.add_argument("--picture", metavar="FILE.png", help="draw streams × time")
+    inspect.add_argument(
+        "--rrd", metavar="FILE.rrd", help="write it for the Rerun viewer, if installed"
+    )
     add_storage(inspect)
 
     verify = commands.add_parser("verify", help="prove that stores are whole")
