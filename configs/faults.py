@@ -146,14 +146,18 @@ def _wish(fault: Any) -> str | None:
         case "list_type" | "tuple_type":
             return "a list"
         case "too_short":
-            return f"of {limits['min_length']} entries or more"
+            return f"at least {_entries(limits['min_length'])} long"
         case "too_long":
-            return f"of {limits['max_length']} entries or fewer"
+            return f"at most {_entries(limits['max_length'])} long"
         case kind if kind.startswith(("datetime_", "date_")):
             return "a date and time, such as 2026-01-31T12:00"
         case "dict_type" | "model_type" | "model_attributes_type" | "dataclass_type":
             return "settings (key: value)"
     return None
+
+
+def _entries(count: int) -> str:
+    return f"{count} entr{'y' if count == 1 else 'ies'}"
 
 
 def _short(value: object) -> str:

@@ -137,7 +137,7 @@ def test_what_is_not_the_senders_to_say_is_named_as_it_was_given(
         ({"run": {"workers": 0}}, "'run.workers' is set by the service; leave it out"),
         ({"encoder": "a", "encoders": ["b"]}, "give encoder or encoders, not both"),
         ({"segments": "/etc/passwd"}, "segments is not below the service's own"),
-        ({"encoders": []}, "encoders: must be of 1 entries or more"),
+        ({"encoders": []}, "encoders: must be at least 1 entry long"),
         ({"sync": "maybe"}, "sync"),
     ):
         answer = client.post("/v1/jobs", json=body)

@@ -227,7 +227,7 @@ def test_an_unknown_parameter_is_answered_with_those_of_its_route(served: Served
          ["'moment.stream' is missing", "unknown setting 'moment.strem'; did you mean 'stream'?"]),
         ("features", {"segment": []},
          ["'segments' is missing", "unknown setting 'segment'; did you mean 'segments'?"]),
-        ("features", {"segments": []}, ["segments: must be of 1 entries or more, not []"]),
+        ("features", {"segments": []}, ["segments: must be at least 1 entry long, not []"]),
         ("features", {"segments": [{"take": "x", "strt": 0, "end": 1}]},
          ["'segments.0.start' is missing"]),
         ("features", {"annotations": {"x": {"segments": [{"start": 1}]}}},
