@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.features.overview import EncoderOverview
 from takestream.client.records import Encoder, TakeSummary
 from takestream.protocol import JobState
 from takestream.sync import StreamSync
@@ -22,6 +23,13 @@ class TakesPage(BaseModel):
 
     total: int = Field(description="takes that the filters let through, on all pages")
     takes: list[TakeSummary] = Field(description="in the data set's order")
+
+
+class OutputOverview(BaseModel):
+    """What the output holds; up to a minute old."""
+
+    takes: int = Field(description="of the data set")
+    encoders: list[EncoderOverview]
 
 
 class JobsPage(BaseModel):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from configs.load import encoder_presets
 from models.search.joint import has_joint_space
-from service.api.answers import EncoderList, TakesPage
+from service.api.answers import EncoderList, OutputOverview, TakesPage
 from service.api.context import ApiContext, Context, Reader
 from service.api.fields import ShortName, TakeName
 from service.api.keys import Key
@@ -86,6 +86,15 @@ async def encoders(context: Context, caller: Reader) -> EncoderList:
             for name in context.catalogue.presets
         ]
     )
+
+
+@router.head("/v1/overview", include_in_schema=False)
+@router.get("/v1/overview", summary="Look over the output", responses=responses())
+async def output_overview(context: Context, caller: Reader) -> OutputOverview:
+    """By encoder, how many takes are whole, partial, damaged or not there, and what is wrong."""
+    found = await asyncio.to_thread(context.catalogue.overview)
+    listed = await asyncio.to_thread(context.catalogue.takes)
+    return OutputOverview(takes=len(listed), encoders=found)
 
 
 @router.head("/v1/takes", include_in_schema=False)

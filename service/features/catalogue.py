@@ -9,6 +9,7 @@ from configs.faults import did_you_mean
 from configs.load import SettingsError
 from configs.schema import EncoderChoice, GridChoice, JobSpec, ServeSpec
 from service.errors import Unknown
+from service.features.overview import EncoderOverview, overview
 from service.features.refreshed import RefreshedValue
 from takestream.storage import S3Options, join
 from takestream.stores import (
@@ -28,6 +29,8 @@ from workers.store.objects import Objects
 
 # How long the list of takes and the listing of stores may be behind the storage, in seconds.
 FRESH_SECONDS = 10.0
+# The same for the overview, which reads a catalogue, or a root for each store that is not in one.
+OVERVIEW_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Catalogue:
         self._recipes: dict[tuple[str, float | None], Recipe] = {}
         self._takes = RefreshedValue(self._read, FRESH_SECONDS)
         self._stores = RefreshedValue(self._list, FRESH_SECONDS)
+        self._overview = RefreshedValue(self._look, OVERVIEW_SECONDS)
 
     @property
     def default(self) -> str:
@@ -145,6 +149,10 @@ class Catalogue:
         """By encoder_id, the uids of the takes that have a store. Raises StorageError."""
         return self._stores.get()
 
+    def overview(self) -> list[EncoderOverview]:
+        """What the output holds, encoder by encoder. Raises DatasetError, StorageError."""
+        return self._overview.get()
+
     def encoder_ids(self) -> Sequence[str]:
         """The encoder_ids that there are stores of, as of now. Raises StorageError."""
         return [name for name in self._objects().folders() if is_encoder_id(name)]
@@ -190,6 +198,9 @@ class Catalogue:
         takes = dataset.takes()
         by_uid = {take.uid: take for take in takes}
         return _Listed(identity, by_uid, {take.name: take.uid for take in takes})
+
+    def _look(self, old: list[EncoderOverview] | None) -> list[EncoderOverview]:
+        return overview(self.output, (take.uid for take in self.takes()), self.output_s3)
 
     def _list(self, old: Mapping[str, frozenset[str]] | None) -> Mapping[str, frozenset[str]]:
         def uids(encoder_id: str) -> frozenset[str]:

@@ -3,6 +3,7 @@
 import { key } from "./api.js";
 import { announce, h, notice } from "./dom.js";
 import { jobPage, jobsPage } from "./jobs.js";
+import { overviewPage } from "./overview.js";
 import { takePage } from "./take.js";
 import { takesPage } from "./takes.js";
 import { failure } from "./trouble.js";
@@ -11,6 +12,7 @@ const main = document.getElementById("main");
 const routes = [
   [/^\/?$/, "takes", "Takes", takesPage],
   [/^\/takes\/([^/]+)$/, "takes", "Take", takePage],
+  [/^\/overview$/, "overview", "Overview", overviewPage],
   [/^\/jobs$/, "jobs", "Jobs", jobsPage],
   [/^\/jobs\/([^/]+)$/, "jobs", "Job", jobPage],
 ];

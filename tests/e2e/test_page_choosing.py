@@ -111,8 +111,20 @@ def test_cameras_are_compared_over_the_take_and_now(extracted: Page) -> None:
 PAIRS = "[...document.querySelectorAll('.matrix .pair')].map(c => c.innerText).join()"
 
 
+def test_the_output_is_looked_over(extracted: Page) -> None:
+    page = extracted
+    page.go("#/overview")
+    page.wait("document.querySelector('.stack')")
+    assert "of 2 takes complete" in page.js("document.querySelector('.stack').ariaLabel")
+    page.driver.find_element("link text", "Its takes").click()
+    page.wait("location.hash.includes('extracted=')")
+    page.wait("document.querySelector('a.open')")
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("route", ["", "#/takes/alpha_street01_1", "#/jobs", "#/jobs/first"])
+@pytest.mark.parametrize(
+    "route", ["", "#/takes/alpha_street01_1", "#/overview", "#/jobs", "#/jobs/first"]
+)
 def test_nobody_is_kept_out(extracted: Page, route: str, theme: str) -> None:
     """Rules of axe-core: names, roles, contrast, keyboards."""
     page = extracted
@@ -122,7 +134,7 @@ def test_nobody_is_kept_out(extracted: Page, route: str, theme: str) -> None:
         route = page.js("new URL(document.querySelector('.jobs a.open').href).hash")
     page.go(route)
     page.driver.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
-    page.wait("document.querySelector('.takes, .matrix .pair, .jobs, .facts-list dd')")
+    page.wait("document.querySelector('.takes, .matrix .pair, .stack, .jobs, .facts-list dd')")
     if route.startswith("#/takes"):
         page.press("f")
         page.wait("document.querySelector('.moment')")

@@ -113,6 +113,7 @@ def test_examples_are_what_they_are_examples_of(document: dict[str, Any]) -> Non
     ("method", "path", "body", "status"),
     [
         ("get", "/v1/encoders", None, 200),
+        ("get", "/v1/overview", None, 200),
         ("get", "/v1/takes", None, 200),
         ("get", "/v1/takes/one", None, 200),
         ("get", "/v1/takes/none", None, 404),
