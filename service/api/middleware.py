@@ -18,6 +18,7 @@ from service.api.context import ApiContext
 from service.api.keys import SCOPES
 from service.api.problems import Problem, respond
 from takestream.protocol import REQUEST_ID_HEADER, RETRY_AFTER_HEADER
+from workers.run.tracing import span
 
 # Seconds to wait for a client that reads nothing of an answer before giving it up.
 STALLED_SECONDS = 60.0
@@ -48,7 +49,10 @@ class RequestMiddleware:
             self._check_client(scope)
             self._check_site(scope)
             self._check_key(scope)
-            await self._app(scope, exchange.receive, exchange.send)
+            with span("takestream request", _trace_of(scope), method=scope["method"]) as traced:
+                traced["request_id"] = state["request_id"]
+                await self._app(scope, exchange.receive, exchange.send)
+                traced |= {"route": getattr(scope.get("route"), "path", "other")}
         except ClientDisconnect:
             pass  # counted below
         except Exception as error:
@@ -208,6 +212,13 @@ def _relative(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
     if name.lower() != b"location" or b"://" not in value:
         return header
     return name, urlsplit(value)._replace(scheme=b"", netloc=b"").geturl()
+
+
+def _trace_of(scope: Scope) -> dict[str, str]:
+    """The caller's span, where the request names one."""
+    names = {b"traceparent", b"tracestate"}
+    headers = {k.decode(): v.decode("latin-1") for k, v in scope["headers"] if k in names}
+    return headers if "traceparent" in headers else {}
 
 
 def _request_id(scope: Scope) -> str:

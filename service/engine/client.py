@@ -22,6 +22,7 @@ from takestream.errors import ErrorKind, TakestreamError
 from workers.dataset.take import Take
 from workers.run.recipe import Recipe
 from workers.run.tasks import PreparedTake, Query
+from workers.run.tracing import carried
 
 T = TypeVar("T")
 
@@ -147,14 +148,16 @@ class ServeEngineClient:
 
     async def prepare(self, recipe: Recipe, take: Take, streams: Sequence[str]) -> PreparedTake:
         with _without_ray():
-            found: PreparedTake | Refusal = await self._handle.prepare.remote(recipe, take, streams)
+            found: PreparedTake | Refusal = await self._handle.prepare.remote(
+                recipe, take, streams, carried()
+            )
         return _accepted(found)
 
     async def window(
         self, recipe: Recipe, take: Take, streams: Sequence[str], start: int, stop: int
     ) -> AsyncGenerator[Part, None]:
         call = self._handle.window.options(stream=True)
-        items: Any = call.remote(recipe, take, streams, start, stop)
+        items: Any = call.remote(recipe, take, streams, start, stop, carried())
         ended = False
         try:
             with _without_ray():

@@ -6,7 +6,7 @@ One engine serves any number of replicas.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from configs.schema import JobSpec, ServeSpec
@@ -25,6 +25,7 @@ from workers.dataset.take import Take
 from workers.run.pool import Pool
 from workers.run.recipe import Recipe, make_recipe
 from workers.run.tasks import PreparedTake, Query
+from workers.run.tracing import NOTHING
 from workers.store.objects import probe_writable
 
 log = logging.getLogger(__name__)
@@ -140,7 +141,11 @@ class Engine:
         return None if self._keys is None else self._keys.left().total_seconds()
 
     async def prepare(
-        self, recipe: Recipe, take: Take, streams: Sequence[str]
+        self,
+        recipe: Recipe,
+        take: Take,
+        streams: Sequence[str],
+        trace: Mapping[str, str] = NOTHING,
     ) -> PreparedTake | Refusal:
         """See `OnDemand.prepare`."""
         await self._ready.wait()
@@ -148,7 +153,7 @@ class Engine:
         try:
             if self.scratch.holds(recipe):
                 await self.scratch.make_room(uri)
-            prepared = await self.ondemand.prepare(recipe, take, streams)
+            prepared = await self.ondemand.prepare(recipe, take, streams, trace)
             if self.scratch.holds(recipe):
                 await self.scratch.made(uri)
             return prepared
@@ -158,7 +163,13 @@ class Engine:
             return Refusal(str(error), 10)
 
     async def window(
-        self, recipe: Recipe, take: Take, streams: Sequence[str], start: int, stop: int
+        self,
+        recipe: Recipe,
+        take: Take,
+        streams: Sequence[str],
+        start: int,
+        stop: int,
+        trace: Mapping[str, str] = NOTHING,
     ) -> AsyncIterator[Part | Refusal]:
         """See `OnDemand.window`."""
         await self._ready.wait()
@@ -167,7 +178,8 @@ class Engine:
             if self.scratch.holds(recipe):
                 await self.scratch.make_room(uri)
             with self.scratch.in_use(uri):
-                async for part in self.ondemand.window(recipe, take, streams, start, stop):
+                parts = self.ondemand.window(recipe, take, streams, start, stop, trace)
+                async for part in parts:
                     yield part
         except Busy as error:
             yield Refusal(str(error), error.retry_after)

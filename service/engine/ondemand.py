@@ -2,13 +2,14 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from workers.dataset.take import Take
 from workers.run.pool import Pool
 from workers.run.recipe import Recipe
 from workers.run.tasks import ClipPart, ClipRange, Prepare, PreparedTake, Task, UnitRecord, Window
+from workers.run.tracing import NOTHING
 
 # A part as it is sent to a replica.
 Part = ClipPart | UnitRecord
@@ -33,11 +34,17 @@ class OnDemand:
         self._queue = queue
         self._under_way: dict[object, _Shared] = {}
 
-    async def prepare(self, recipe: Recipe, take: Take, streams: Sequence[str]) -> PreparedTake:
+    async def prepare(
+        self,
+        recipe: Recipe,
+        take: Take,
+        streams: Sequence[str],
+        trace: Mapping[str, str] = NOTHING,
+    ) -> PreparedTake:
         """Probe a take and make its store stand ready for these streams. Raises Busy."""
 
         def task(owner: str) -> Task:
-            return Prepare(recipe, take, owner, tuple(streams))
+            return Prepare(recipe, take, owner, tuple(streams), trace=dict(trace))
 
         key = ("prepare", recipe.key, take, tuple(streams))
         async for item in self._shared(key, task, clips=1):
@@ -46,15 +53,23 @@ class OnDemand:
         raise RuntimeError(f"{take.name}: prepared without a record")
 
     async def window(
-        self, recipe: Recipe, take: Take, streams: Sequence[str], start: int, stop: int
+        self,
+        recipe: Recipe,
+        take: Take,
+        streams: Sequence[str],
+        start: int,
+        stop: int,
+        trace: Mapping[str, str] = NOTHING,
     ) -> AsyncIterator[Part]:
         """Clips `[start, stop)` of the streams, part by part, then a record or several.
 
-        A part may come twice when a worker was lost. Raises Busy.
+        Work that several ask for is below the span of the first. A part may come twice when a
+        worker was lost. Raises Busy.
         """
 
         def task(owner: str) -> Task:
-            return Window(recipe, take, owner, clips=ClipRange(0, start, stop, tuple(streams)))
+            clips = ClipRange(0, start, stop, tuple(streams))
+            return Window(recipe, take, owner, clips=clips, trace=dict(trace))
 
         key = ("window", recipe.key, take, tuple(streams), start, stop)
         async for item in self._shared(key, task, clips=(stop - start) * len(streams)):

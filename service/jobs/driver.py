@@ -43,7 +43,6 @@ from workers.run.memory import memory_of
 from workers.run.recipe import Recipe
 from workers.run.report import Progress, Report
 from workers.run.tasks import Record
-from workers.run.transfer import machine_region, transfers
 from workers.store.catalogue import refresh_quietly
 from workers.store.objects import probe_writable
 
@@ -96,22 +95,10 @@ async def drive(
     """
 
     from workers.run.job import run_job  # loads Ray and torch
-    from workers.run.shares import nodes_alive
 
     def tell(progress: Progress, records: Sequence[Record]) -> None:
         for watcher in watchers:
             watcher(progress, records)
-
-    def elsewhere() -> list[str]:
-        own = chosen.recipe.job.run.region
-        here = {own or node.region for node in nodes_alive() if node.cpus or node.gpus}
-        if not any(here) and chosen.recipe.job.run.address is None:
-            here = {machine_region()}
-        known = [region for region in here if region]
-        return [one.words for one in transfers(chosen.recipe, chosen.takes, known)]
-
-    for words in (notes := await asyncio.to_thread(elsewhere)):
-        log.warning("%s", words)
 
     report = await run_job(
         pool,
@@ -122,7 +109,6 @@ async def drive(
         interval=TELL_SECONDS,
         done={} if done is None else done.takes,
     )
-    report.places.notes += notes
     where = await asyncio.to_thread(_written, chosen.recipe, report)
     return Finished(report, where, end_of(report))
 

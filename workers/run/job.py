@@ -1,6 +1,7 @@
 """A whole extraction job: takes into prepared takes into units into finished stores."""
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from workers.dataset.take import Take
 from workers.run.pool import Pool
 from workers.run.recipe import Recipe
 from workers.run.report import Losses, Progress, Report
+from workers.run.shares import nodes_alive
 from workers.run.spending import Spending
 from workers.run.tasks import (
     Extract,
@@ -26,8 +28,12 @@ from workers.run.tasks import (
     Task,
     UnitRecord,
 )
+from workers.run.tracing import carried, span
+from workers.run.transfer import machine_region, transfers
 from workers.run.worker import pool_failure
 from workers.store.objects import PROBE_PATIENCE, probe_writable
+
+log = logging.getLogger(__name__)
 
 # Tasks in a row that a storage does not answer before it is looked at as a whole.
 IN_A_ROW = 2
@@ -57,8 +63,33 @@ async def run_job(
     Raises StorageError when the output cannot be written.
     """
     await asyncio.to_thread(probe_writable, recipe.job.output, recipe.output_s3)
+    with span("takestream job", owner=owner, takes=len(takes), output=recipe.job.output) as traced:
+        report = await _run_job(pool, recipe, takes, on_progress, owner, interval, done)
+        traced |= {"ok": report.ok, "clips": report.progress.clips_done}
+    return report
+
+
+async def _run_job(
+    pool: Pool,
+    recipe: Recipe,
+    takes: Sequence[tuple[Take, tuple[str, ...]]],
+    on_progress: Callable[[Progress, Sequence[Record]], None],
+    owner: str,
+    interval: float,
+    done: Mapping[str, PreparedTake],
+) -> Report:
     records: asyncio.Queue[Record] = asyncio.Queue()
-    job = _Job(recipe, takes, lambda tasks: pool.submit(tasks, records.put_nowait), owner, done)
+    trace = carried()
+    afar = await asyncio.to_thread(_elsewhere, recipe, takes)
+    for words in afar:
+        log.warning("%s", words)
+
+    def submit(tasks: list[Task]) -> None:
+        some = [replace(task, trace=trace) for task in tasks] if trace else tasks
+        pool.submit(some, records.put_nowait)
+
+    job = _Job(recipe, takes, submit, owner, done)
+    job.report.places.notes += afar
     job.report.losses.strict = recipe.job.strict
     spending = Spending(recipe.job.run.budget, pool.shares)
     try:
@@ -87,6 +118,15 @@ async def run_job(
     finally:
         pool.cancel(owner)
     return job.report
+
+
+def _elsewhere(recipe: Recipe, takes: Sequence[tuple[Take, tuple[str, ...]]]) -> list[str]:
+    """Which videos lie in another region than the workers, in sentences."""
+    run = recipe.job.run
+    here = {run.region or node.region for node in nodes_alive() if node.cpus or node.gpus}
+    if not any(here) and run.address is None:
+        here = {machine_region()}
+    return [one.words for one in transfers(recipe, takes, [name for name in here if name])]
 
 
 def _answers(recipe: Recipe, storage: str) -> bool:

@@ -264,6 +264,7 @@ class _Task:
         recipe: the job's.
         take: whole.
         owner: whose work it is, for counting and cancelling: a job, or a request.
+        trace: the span that it is part of (`workers.run.tracing.carried`).
     """
 
     # Units go in front of new takes, so that a take is finished before the next one is begun.
@@ -272,6 +273,7 @@ class _Task:
     recipe: Recipe
     take: Take
     owner: str
+    trace: Mapping[str, str] = field(default_factory=dict, kw_only=True)
 
     @property
     def name(self) -> str:

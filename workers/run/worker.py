@@ -33,12 +33,14 @@ from workers.run.tasks import (
     Extract,
     Failure,
     Finish,
+    FinishedTake,
     Prepare,
     Query,
     Record,
     Task,
     Window,
 )
+from workers.run.tracing import send, span
 
 if TYPE_CHECKING:
     from models.encoder import Encoder
@@ -116,9 +118,10 @@ class Worker:
             self._take_threads()
             counters = self._counted(task.owner)
             try:
-                yield from self._extractor(task.recipe).window(
-                    task.take, task.clips, lambda: self._is_cancelled(task), counters
-                )
+                with span("takestream window", task.trace, task=task.name):
+                    yield from self._extractor(task.recipe).window(
+                        task.take, task.clips, lambda: self._is_cancelled(task), counters
+                    )
             except Stopped:
                 yield task.stopped()
             except Exception as error:  # noqa: BLE001 - a record says it; the service goes on
@@ -174,8 +177,6 @@ class Worker:
         torch.set_num_threads(self._threads)  # of the thread that calls
 
     def _run(self, task: Prepare | Extract | Finish, *, in_between: bool) -> Record:
-        from workers.run.extract import Stopped
-
         self._take_threads()
         counters = self._counted(task.owner)
 
@@ -183,6 +184,22 @@ class Worker:
             if in_between:
                 self._urgent.wait(counters, lambda: self._is_cancelled(task))
             return self._is_cancelled(task)
+
+        with span(
+            f"takestream {type(task).__name__.lower()}", task.trace, task=task.name
+        ) as traced:
+            record = self._record(task, stop, counters)
+            traced["failures"] = len(record.failures)
+            if not isinstance(record, FinishedTake):
+                traced |= record.counts
+        if isinstance(task, Finish):
+            send()  # the pool may end this process next
+        return record
+
+    def _record(
+        self, task: Prepare | Extract | Finish, stop: Callable[[], bool], counters: Counters
+    ) -> Record:
+        from workers.run.extract import Stopped
 
         try:
             extractor = self._extractor(task.recipe)
