@@ -160,7 +160,7 @@ def _measured(
         bytes_read=int(total("bytes_read")),
         bytes_written=int(total("bytes_written")),
         requests=int(total("requests")),
-        stages={name: round(total(f"{name}_seconds"), 3) for name in STAGES},
+        stages={name: round(total(f"{name}_seconds"), 6) for name in STAGES},
         prepare_seconds=prepare_seconds,
         start_seconds=started,
         memory_mib=max(one.peak_mib[0] for one in records),
