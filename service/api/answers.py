@@ -8,6 +8,7 @@ from service.features.overview import EncoderOverview
 from takestream.client.records import Encoder, TakeSummary
 from takestream.protocol import JobState
 from takestream.sync import StreamSync
+from workers.dataset.annotations import Annotation
 
 Matrix = list[list[float | None]]
 
@@ -30,6 +31,20 @@ class OutputOverview(BaseModel):
 
     takes: int = Field(description="of the data set")
     encoders: list[EncoderOverview]
+
+
+class AnnotationLane(BaseModel):
+    """One kind of annotation of a take."""
+
+    kind: Literal["keysteps", "descriptions"]
+    annotations: list[Annotation] = Field(description="in the order of time")
+
+
+class TakeAnnotations(BaseModel):
+    """What people wrote about a take's moments; no lane where nobody did."""
+
+    lanes: list[AnnotationLane]
+    notes: list[str] = Field(description="annotation files that could not be read")
 
 
 class JobsPage(BaseModel):

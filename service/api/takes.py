@@ -10,7 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from configs.load import encoder_presets
 from models.search.joint import has_joint_space
-from service.api.answers import EncoderList, OutputOverview, TakesPage
+from service.api.answers import (
+    AnnotationLane,
+    EncoderList,
+    OutputOverview,
+    TakeAnnotations,
+    TakesPage,
+)
 from service.api.context import ApiContext, Context, Reader
 from service.api.fields import ShortName, TakeName
 from service.api.keys import Key
@@ -184,6 +190,21 @@ def _sorted(takes: list[Take], sort: Sort) -> list[Take]:
     said = [take for take in takes if value(take) is not None]
     rest = [take for take in takes if value(take) is None]
     return [*sorted(said, key=value, reverse=down), *rest]
+
+
+@router.head("/v1/takes/{take}/annotations", include_in_schema=False)
+@router.get(
+    "/v1/takes/{take}/annotations", summary="Get a take's annotations", responses=responses()
+)
+async def take_annotations(take: TakeName, context: Context, caller: Reader) -> TakeAnnotations:
+    """Keysteps and descriptions, where the data set has `annotations/` of them."""
+    found = await asyncio.to_thread(context.catalogue.take, take)
+    read = await asyncio.to_thread(context.catalogue.annotations)
+    lanes = await asyncio.to_thread(read.of, found.uid)
+    return TakeAnnotations(
+        lanes=[AnnotationLane(kind=kind, annotations=said) for kind, said in lanes.items()],  # type: ignore[arg-type]
+        notes=list(read.odd),
+    )
 
 
 def _thumbnail(context: ApiContext, caller: Key, take: Take) -> str | None:

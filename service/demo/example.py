@@ -29,6 +29,7 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from service.demo.annotated import write_annotations
 from service.demo.footage import RgbFrame, burn_frame_number, encode_video
 from takestream.licence import Licence
 
@@ -161,8 +162,11 @@ def make_example(directory: Path) -> Path:
         OSError: The folder cannot be written.
     """
     directory = Path(directory).absolute()
-    text = json.dumps([_entry(index, take) for index, take in enumerate(_TAKES)], indent=2) + "\n"
+    entries = [_entry(index, take) for index, take in enumerate(_TAKES)]
+    uids = {entry["take_name"]: entry["take_uid"] for entry in entries}
+    text = json.dumps(entries, indent=2) + "\n"
     if _is_finished(directory, text):
+        write_annotations(directory, uids)
         return directory
     _refuse_other_data(directory)
     clips = {take.clip: clip_path(take.clip) for take in _TAKES}
@@ -177,6 +181,7 @@ def make_example(directory: Path) -> Path:
         for path in _video_paths():
             (directory / path).parent.mkdir(parents=True, exist_ok=True)
             os.replace(Path(scratch, path), directory / path)
+        write_annotations(directory, uids)
         Path(scratch, "takes.json").write_text(text)
         os.replace(Path(scratch, "takes.json"), catalogue)
     return directory

@@ -20,8 +20,9 @@ from takestream.stores import (
     store_uri,
     uid_of,
 )  # fmt: skip
+from workers.dataset.annotations import Annotations
 from workers.dataset.base import Dataset
-from workers.dataset.layouts import dataset_of
+from workers.dataset.layouts import annotations_of, dataset_of
 from workers.dataset.take import Take
 from workers.media.source import ObjectIdentity
 from workers.run.recipe import Recipe, make_recipe
@@ -31,6 +32,8 @@ from workers.store.objects import Objects
 FRESH_SECONDS = 10.0
 # The same for the overview, which reads a catalogue, or a root for each store that is not in one.
 OVERVIEW_SECONDS = 60.0
+# Annotations of a release hardly ever change, and are large.
+ANNOTATIONS_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Catalogue:
         self._recipes: dict[tuple[str, float | None], Recipe] = {}
         self._takes = RefreshedValue(self._read, FRESH_SECONDS)
         self._stores = RefreshedValue(self._list, FRESH_SECONDS)
+        self._annotations = RefreshedValue(self._annotated, ANNOTATIONS_SECONDS)
         self._overview = RefreshedValue(self._look, OVERVIEW_SECONDS)
 
     @property
@@ -149,6 +153,10 @@ class Catalogue:
         """By encoder_id, the uids of the takes that have a store. Raises StorageError."""
         return self._stores.get()
 
+    def annotations(self) -> Annotations:
+        """What the data set's annotation files say. Raises DatasetError."""
+        return self._annotations.get()
+
     def overview(self) -> list[EncoderOverview]:
         """What the output holds, encoder by encoder. Raises DatasetError, StorageError."""
         return self._overview.get()
@@ -198,6 +206,9 @@ class Catalogue:
         takes = dataset.takes()
         by_uid = {take.uid: take for take in takes}
         return _Listed(identity, by_uid, {take.name: take.uid for take in takes})
+
+    def _annotated(self, old: Annotations | None) -> Annotations:
+        return annotations_of(self.spec.job, old)
 
     def _look(self, old: list[EncoderOverview] | None) -> list[EncoderOverview]:
         return overview(self.output, (take.uid for take in self.takes()), self.output_s3)

@@ -1,6 +1,7 @@
 // A take: its cameras in step, its timeline, nearest moments, map and synchronisation.
 
 import { followJob, getJson, hasEnded, madeJustNow, pause, postJson } from "./api.js";
+import { lanesPanel } from "./lanes.js";
 import { cameraWall } from "./cameras.js";
 import { announce, count, duration, h, notice } from "./dom.js";
 import { progressBar } from "./jobs.js";
@@ -66,6 +67,10 @@ export async function takePage(place, { parameter, query, signal }) {
     getJson(`${path}/projection`, { encoder: store.encoder_id }, signal).then(
       (found) => map.replaceWith(clipMap(found, names, player, { cameras, clipAt, signal })),
       (error) => signal.aborted || map.replaceWith(failure(error)),
+    );
+    getJson(`${path}/annotations`, {}, signal).then(
+      (said) => said.lanes.length && !signal.aborted && lines.element.closest("section").after(lanesPanel(said, player, { signal })),
+      () => {},
     );
     player.dispatchEvent(new Event("state"));
   } else {

@@ -111,6 +111,20 @@ def test_cameras_are_compared_over_the_take_and_now(extracted: Page) -> None:
 PAIRS = "[...document.querySelectorAll('.matrix .pair')].map(c => c.innerText).join()"
 
 
+def test_annotations_are_lanes_and_are_searched(extracted: Page) -> None:
+    page = extracted
+    page.open("alpha_street01_1")
+    page.wait("document.querySelectorAll('.lane .stretch').length === 5")
+    assert page.js("document.querySelectorAll('.lane .point').length") == 8
+    page.click("#lanes-search")
+    page.press("bicycle")
+    page.wait("document.querySelectorAll('.annotation').length === 3")
+    assert page.js("document.querySelectorAll('.lane .pale').length") == 10
+    page.click(".annotation")
+    page.wait(f"Math.abs({PLAYER}.time - 6) < 0.01")
+    page.wait("document.querySelector('.lanes .hint').innerText.includes('parked bicycle')")
+
+
 def test_the_output_is_looked_over(extracted: Page) -> None:
     page = extracted
     page.go("#/overview")

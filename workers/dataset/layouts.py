@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from configs.schema import JobSpec, Resolution, Selection
 from takestream.licence import Licence
 from takestream.storage import S3Options
+from workers.dataset.annotations import Annotations, read_annotations
 from workers.dataset.base import Dataset
 from workers.dataset.egoexo import LICENCE, EgoExo
 from workers.dataset.lerobot import INFO, LeRobot
@@ -72,6 +73,18 @@ def dataset_of(job: JobSpec, resolution: Resolution | None = None) -> Dataset:
 def mirrors_of(job: JobSpec) -> Mirrors:
     """The mirrors that a job names."""
     return Mirrors(job.mirrors, Reach(release_root(job.dataset), job.s3, job.buckets))
+
+
+def annotations_of(job: JobSpec, old: Annotations | None = None) -> Annotations:
+    """What the data set's `annotations/` say; nothing for a layout that has none. `old` as before.
+
+    Raises:
+        DatasetError: there is no release of that name.
+    """
+    if is_file_layout(job.dataset):
+        return old or Annotations({}, {}, ())
+    root = release_root(job.dataset)
+    return read_annotations(root, Reach(root, job.s3, job.buckets)(root), old)
 
 
 def licence_of(job: JobSpec, take: Take | None = None) -> Licence | None:

@@ -117,6 +117,8 @@ def test_examples_are_what_they_are_examples_of(document: dict[str, Any]) -> Non
         ("get", "/v1/takes", None, 200),
         ("get", "/v1/takes/one", None, 200),
         ("get", "/v1/takes/none", None, 404),
+        ("get", "/v1/takes/one/annotations", None, 200),
+        ("get", "/v1/takes/none/annotations", None, 404),
         ("get", "/v1/takes/one/features", None, 200),
         ("get", "/v1/takes/one/features?start=x", None, 422),
         ("get", "/v1/takes/one/timeline", None, 200),

@@ -106,7 +106,8 @@ def boxes(path: Path) -> list[str]:
 
 def test_layout(data: Path) -> None:
     found = {str(path.relative_to(data)) for path in data.rglob("*") if path.is_file()}
-    assert found == {"takes.json", *FILES}
+    written = {f"annotations/{name}_train.json" for name in ("keystep", "atomic_descriptions")}
+    assert found == {"takes.json", *written, *FILES}
     assert [path.name for path in data.parent.iterdir()] == [data.name]
     assert sum(path.stat().st_size for path in data.rglob("*")) < 12e6
 
