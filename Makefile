@@ -27,11 +27,14 @@ demo: install ## the main job, end to end, on the example data set with an embed
 serve-demo: install ## the HTTP service on the example data set; prints its URL
 	@exec $(BIN)/takestream serve-demo
 
+# A process for each core: most tests wait for a disk, a server or a start as often as they compute.
+SHARED := -n logical --maxprocesses 4
+
 test: install ## all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(SHARED)
 
 test-all: install ## the slow ones too
-	@$(BIN)/python -m pytest -m "slow or not slow"
+	@$(BIN)/python -m pytest $(SHARED) -m "slow or not slow"
 
 torture: install ## jobs killed at random moments: N=20 SEED=1, ARGS=--services
 	@$(BIN)/python -m tests.torture $(N) $(SEED) $(ARGS)

@@ -10,8 +10,10 @@ that a test can ask any decoded picture which frame it is.
 from __future__ import annotations
 
 import math
+import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain, pairwise
 from pathlib import Path
@@ -44,6 +46,23 @@ _AVCOL_SPC_SMPTE170M = 6
 _TURNS = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
 
 
+@contextmanager
+def _scheduling_kept() -> Iterator[None]:
+    """SVT-AV1 makes the thread that opens it real-time where root runs it (SCHED_FIFO, 99).
+
+    Whatever is started from that thread later would be so too, and share the cores with nobody.
+    """
+    if not hasattr(os, "sched_setscheduler"):
+        yield
+        return
+    policy, rank = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, rank)
+
+
+@_scheduling_kept()
 def encode_video(
     path: Path | str,
     frames: Iterable[RgbFrame],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -223,3 +224,12 @@ def test_numbers_that_do_not_fit_are_refused() -> None:
             burn_frame_number(frame, number)
     with pytest.raises(ValueError, match="too small"):
         burn_frame_number(frame[:, :95], 1)
+
+
+@pytest.mark.parametrize("codec", ["libsvtav1", "libx264"])
+def test_encoding_leaves_the_thread_as_it_was(tmp_path: Path, codec: str) -> None:
+    """SVT-AV1 makes it real-time for root: two such that spin stop a machine of two cores."""
+    before = os.sched_getscheduler(0)
+    pictures = (np.full((64, 64, 3), n, dtype=np.uint8) for n in range(4))
+    encode_video(tmp_path / "film.mp4", pictures, codec=codec, audio=False, gop=2)
+    assert os.sched_getscheduler(0) == before
