@@ -41,12 +41,15 @@ def test_chosen_takes_are_extracted_by_one_job_which_runs_again(extracted: Page)
     page.click("th[data-sort=name] button")
     page.wait("document.querySelectorAll('input.choose:checked').length === 2")
     assert page.texts(".selection b")[0].startswith("2 takes, 0.01 hours of video")
+    # Other tests ask the same service for the second one as nobody has extracted it.
+    page.driver.find_elements("css selector", "input.choose")[1].click()
+    assert page.texts(".selection b")[0].startswith("1 take, ")
     page.wait("document.querySelector('#selection-encoder').value")
     page.driver.find_element("xpath", "//button[text()='Extract them']").click()
     page.wait("location.hash.startsWith('#/jobs/')")
     page.wait("document.querySelector('.status.succeeded')", 240)
     first = page.js("location.hash")
-    assert "2 takes" in page.texts(".progress .hint")[0]
+    assert "1 take" in page.texts(".progress .hint")[0]
     page.driver.find_element("xpath", "//button[text()='Run again']").click()
     page.wait(f"location.hash !== '{first}' && document.querySelector('.status.succeeded')", 240)
     page.wait(

@@ -263,7 +263,7 @@ def everything_uid(client: httpx.Client) -> str:
         (f"/v1/takes/{ALPHA}/features?encoder=efficientnet_light", 404, "did you mean"),
         (f"/v1/takes/{ALPHA}/features?strat=1", 422, "did you mean 'start'"),
         (f"/v1/takes/{ALPHA}/features?start=3&end=2", 422, "not after"),
-        (f"/v1/takes/{ALPHA}/features?start=nan", 422, "must be a number"),
+        (f"/v1/takes/{ALPHA}/features?start=nan", 422, "must be a finite number"),
         ("/v1/takes/..%2f..%2fetc%2fpasswd/features", 404, ""),
         (f"/v1/takes/{ALPHA}/streams/..%2f..%2ftakes.json/video", 404, ""),
         ("/static/..%2f..%2f..%2fetc/passwd", 404, ""),
