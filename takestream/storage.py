@@ -186,7 +186,7 @@ def open_filesystem(
     with translated(uri, "open", s3):
         try:
             found = (s3 or S3Options()).for_uri(uri, tries=tries, silent=silent)
-            # Whoever tries by himself is a job or a service, which may outlive keys.
+            # Only jobs and services pass `tries`, and they may run for longer than keys last.
             if "config_kwargs" in found:
                 if tries is not None and not found.get("anon"):
                     found |= _renewing(found.get("profile"))

@@ -41,7 +41,7 @@ class AnnotationLane(BaseModel):
 
 
 class TakeAnnotations(BaseModel):
-    """What people wrote about a take's moments; no lane where nobody did."""
+    """The annotations of a take: a lane for each kind that the data set has of it."""
 
     lanes: list[AnnotationLane]
     notes: list[str] = Field(description="annotation files that could not be read")

@@ -17,7 +17,7 @@ router = APIRouter(tags=["takes"])
 JPEG = "image/jpeg"
 # For OpenAPI.
 PICTURE = {"content": {JPEG: {"schema": {"type": "string", "format": "binary"}}}}
-# A page of takes asks for fifty at once: decoding them leaves a core to whoever asks for features.
+# A list of takes needs fifty pictures at once; more threads would delay other requests.
 _threads = ThreadPoolExecutor(2, thread_name_prefix="thumbnail")
 
 

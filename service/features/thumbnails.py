@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 STEP_SECONDS = 0.5
 WIDTH, HEIGHT = 320, 240
 _QUALITY = 78
-# Pictures of some 10 kB, and indices of videos of some 100 kB.
+# Kept in memory: pictures, and probed videos.
 _PICTURES, _READERS = 1000, 16
 
 
@@ -112,7 +112,7 @@ class Thumbnails:
         try:
             self._objects(take).put(f"{picture.name}.jpg", picture.jpeg)
         except StorageError as error:
-            # An output that may only be read: the picture is made anew by the next replica.
+            # Without permission to write, each replica decodes the picture for itself.
             log.info("thumbnail not kept: %s", error)
 
     def _made(

@@ -262,12 +262,11 @@ export async function jobPage(place, { parameter, signal }) {
   });
 }
 
-// What a job was asked for, as a new one is: null where that cannot be said from outside.
+// All that a new job must be asked for to be the same one; null for a record that does not say it.
 function sameJob({ spec }) {
-  const encoders = spec?.encoders || (spec?.encoder ? [spec.encoder] : []);
-  if (encoders.length !== 1 || spec.segments) return null;
-  const { select, grid, rotate, store, strict } = spec;
-  const body = { encoder: encoders[0], select, grid, rotate, store, strict };
+  if (!spec?.encoders?.length) return null;
+  const { encoders, select, grid, segments, timeline, sync, rotate, store, strict } = spec;
+  const body = { encoders, select, grid, segments, timeline, sync, rotate, store, strict };
   return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== null && value !== undefined));
 }
 

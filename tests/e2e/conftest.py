@@ -169,6 +169,9 @@ def extracted(page: Page) -> Page:
     assert page.texts(".extract h2") == ["Not extracted yet"]
     page.wait("document.querySelector('.job-state .status.succeeded')", 240)
     assert page.texts(".extract h2") == ["Extracted"]
+    # What the job made is noted, for pages that are opened before the service lists it.
+    take = page.js("location.hash.match(/takes.([^?]+)/)[1]")
+    assert json.loads(page.js("sessionStorage.getItem('takestream-made')"))["uids"] == [take]
     page.click(".job-state button")
     page.wait("document.querySelector('.track')")
     page.wait(f"{PLAYER}.cameras.every(c => c.state === 'ready' && c.video.readyState >= 2)")

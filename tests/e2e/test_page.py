@@ -170,10 +170,10 @@ def test_a_job_has_its_page(extracted: Page) -> None:
 def test_what_a_job_has_just_made_is_waited_for(extracted: Page) -> None:
     """The service's list of stores is some seconds old."""
     page = extracted
-    take = page.js("location.hash.match(/takes.([^?]+)/)?.[1]")
-    made = page.js("sessionStorage.getItem('takestream-made')")
-    assert take in json.loads(made)["uids"]
-    again = f"JSON.stringify({{...{made}, at: Date.now()}})"
+    found = page.js("fetch('/v1/takes/alpha_street01_1').then(r => r.json())")
+    take = found["take_uid"]
+    made = {"uids": [take], "encoder": found["stores"][0]["encoder_id"]}
+    again = f"JSON.stringify({{...{json.dumps(made)}, at: Date.now()}})"
     late = (
         f"if (path !== '/v1/takes/{take}' || ++asked > 2) return; "
         f"sessionStorage.setItem('takestream-made', {again});"

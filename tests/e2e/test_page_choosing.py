@@ -57,6 +57,23 @@ def test_chosen_takes_are_extracted_by_one_job_which_runs_again(extracted: Page)
     )
 
 
+def test_a_job_that_runs_again_is_the_same_job(extracted: Page) -> None:
+    page = extracted
+    body = {"encoder": "efficientnet_lite", "timeline": "pts", "grid": {"stride": 32}}
+    sent = json.dumps({**body, "strict": True, "select": {"take_names": ["alpha_street01_1"]}})
+    post = "fetch('/v1/jobs', {method: 'POST', headers: {'Content-Type': 'application/json'},"
+    first = page.js(f"{post} body: {json.dumps(sent)}}}).then(r => r.json())")
+    page.go(f"#/jobs/{first['job_id']}")
+    page.wait("document.querySelector('.status.succeeded')", 240)
+    page.driver.find_element("xpath", "//button[text()='Run again']").click()
+    page.wait(f"!location.hash.includes('{first['job_id']}')")
+    again = page.js("location.hash.split('/').pop()")
+    spec = page.js(f"fetch('/v1/jobs/{again}').then(r => r.json()).then(j => j.spec)")
+    assert spec == first["spec"]
+    assert spec["timeline"]["kind"] == "pts"
+    page.wait("document.querySelector('.status.succeeded')", 240)
+
+
 def test_a_moment_has_pictures_an_address_and_code(extracted: Page) -> None:
     page = extracted
     page.open("alpha_street01_1")

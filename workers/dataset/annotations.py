@@ -22,7 +22,7 @@ FILES = {
     KEYSTEPS: ("keystep_train.json", "keystep_val.json"),
     DESCRIPTIONS: ("atomic_descriptions_train.json", "atomic_descriptions_val.json"),
 }
-# The largest of the release is about 100 MB.
+# A file is held in memory; the release's sizes are not known here.
 MOST_BYTES = 2**29
 
 
@@ -111,7 +111,7 @@ def read_annotations(root: str, s3: S3Options, old: Annotations | None = None) -
                 data = sources[name].read(0, identity.size)
                 for uid, raw in msgspec.json.decode(data, type=_File).annotations.items():
                     entries[kind].setdefault(uid, []).append(bytes(raw))
-            except (StorageError, ValueError) as error:
+            except (StorageError, ValueError, RecursionError) as error:
                 odd.append(f"{sources[name].uri}: {error}")
     for line in odd:
         log.warning("annotations: %s", line)

@@ -256,7 +256,7 @@ class Pool:
             await self._retry(queued, error, node)
         else:
             if gave_up(record) and owner not in self._cancelled:
-                self._put(queued)  # nobody asked for that
+                self._put(queued)  # the machine was taken back, nobody stopped it
                 return
             self._tell(queued, record)
             if queued.urgent:  # nobody waits for its counts

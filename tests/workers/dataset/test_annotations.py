@@ -11,6 +11,7 @@ from workers.dataset import annotations
 from workers.dataset.annotations import DESCRIPTIONS, KEYSTEPS, Annotation, read_annotations
 
 S3 = S3Options()
+GOOD = {"segments": [{"start_time": 1, "end_time": 2, "step_name": "Stir"}]}
 
 
 def write(root: Path, name: str, entries: Any) -> None:
@@ -50,12 +51,22 @@ def test_keysteps_and_descriptions_of_all_files(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_an_entry_that_is_none_costs_itself_alone(tmp_path: Path, entry: Any) -> None:
-    good = {"segments": [{"start_time": 1, "end_time": 2, "step_name": "Stir"}]}
-    write(tmp_path, "keystep_train.json", {"a": entry, "b": good})
+    write(tmp_path, "keystep_train.json", {"a": entry, "b": GOOD})
     write(tmp_path, "atomic_descriptions_train.json", {"a": entry})
     read = read_annotations(str(tmp_path), S3)
     assert read.of("a") == {}
     assert read.of("b") == {KEYSTEPS: [Annotation(1.0, 2.0, "Stir")]}
+
+
+@pytest.mark.parametrize("raw", ['{"segments": "\\ud800"}', "[" * 5000 + "]" * 5000])
+def test_json_that_cannot_be_read_is_named(tmp_path: Path, raw: str) -> None:
+    write(tmp_path, "keystep_val.json", {"b": GOOD})
+    text = '{"annotations": {"a": ' + raw + "}}"
+    (tmp_path / "annotations" / "keystep_train.json").write_text(text)
+    read = read_annotations(str(tmp_path), S3)
+    assert read.of("b") == {KEYSTEPS: [Annotation(1.0, 2.0, "Stir")]}
+    (line,) = read.odd
+    assert "keystep_train.json" in line
 
 
 def test_a_file_that_is_none_is_named_and_the_others_are_read(tmp_path: Path) -> None:
