@@ -51,8 +51,9 @@ def url(root: Path) -> Iterator[str]:
 def generated(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """From the name of a module of the generated client to the module."""
     folder = tmp_path_factory.mktemp("generated")
-    # The generator knows no media type of videos.
-    config = {"post_hooks": [], "content_type_overrides": {"video/mp4": "application/octet-stream"}}
+    # The generator knows no media type of videos and pictures.
+    pictures = dict.fromkeys(("video/mp4", "image/jpeg"), "application/octet-stream")
+    config = {"post_hooks": [], "content_type_overrides": pictures}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "openapi.json").write_text(httpx.get(f"{url}/openapi.json").text)
     made = subprocess.run(
