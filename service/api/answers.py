@@ -4,11 +4,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from configs.instances import Instance
 from service.features.overview import EncoderOverview
+from service.report.estimate import Estimate
 from takestream.client.records import Encoder, TakeSummary
 from takestream.protocol import JobState
 from takestream.sync import StreamSync
 from workers.dataset.annotations import Annotation
+from workers.run.stale import State
 
 Matrix = list[list[float | None]]
 
@@ -52,6 +55,50 @@ class JobsPage(BaseModel):
 
     jobs: list[JobState] = Field(description="the newest first")
     next: str | None = Field(None, description="the cursor of the next page; null on the last")
+
+
+class PlannedEncoder(BaseModel):
+    """One encoder's part of a plan."""
+
+    encoder_id: str
+    clips: int = Field(description="times streams")
+    clips_done: int = Field(description="of them in the stores already")
+
+
+class PlanRates(BaseModel):
+    """The measurement that a plan's hours and money rest on."""
+
+    uri: str
+    made_at: str = Field(description="ISO 8601, UTC")
+    machine: str = Field(description="processor or GPU on which it was made")
+    device: str
+    workers: int = Field(description="that were measured at the same time")
+    clips_per_s: tuple[float, float, float] = Field(
+        description="of one worker: the least, the mean and the greatest of its units"
+    )
+
+
+class PlanAnswer(BaseModel):
+    """What a job would do. Clips are counted times streams, of all encoders together."""
+
+    takes: int
+    encoders: list[PlannedEncoder]
+    states: dict[State, int] | None = Field(
+        description="how the takes stand, counted for each encoder: `stale` ones were made from"
+        " other videos or settings; null for many takes, of which `takestream plan --stale` says it"
+    )
+    clips: int
+    clips_left: int = Field(description="of them to compute")
+    units: int = Field(description="to compute")
+    bytes_left: int = Field(description="of the videos that are to be read")
+    exact: bool = Field(description="false where lengths are those that the data set says")
+    absent: int = Field(description="streams without a video")
+    rates: PlanRates | None = Field(
+        description="the newest calibration of these encoders in the output; null without one"
+    )
+    estimate: Estimate | None = Field(description="null without a calibration")
+    instances: list[Instance] = Field(description="kinds of machines whose list price is known")
+    words: list[str] = Field(description="the same in sentences")
 
 
 class StartedJob(BaseModel):

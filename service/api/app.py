@@ -18,6 +18,7 @@ from service.api import (
     moments,
     openapi,
     operation,
+    plan,
     problems,
     takes,
     thumbnails,
@@ -92,7 +93,7 @@ def create_app(context: ApiContext) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.context = context
-    for module in (takes, videos, thumbnails, features, moments, jobs):
+    for module in (takes, videos, thumbnails, features, moments, jobs, plan):
         app.include_router(module.router, dependencies=[Depends(problems.known_parameters)])
     app.include_router(operation.router)
     if operation.PAGE.is_dir():

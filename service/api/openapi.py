@@ -49,6 +49,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "segments": [{"take": "cmu_bike01_2", "start": 3.0, "end": 7.5, "step_id": 12}],
         "streams": ["aria*"],
     },
+    "PlanBody": {
+        "select": {"universities": ["cmu"]},
+        "encoder": "efficientnet_lite0",
+        "instance": "g6.xlarge",
+        "workers": 8,
+    },
     "JobBody": {"select": {"universities": ["cmu"]}, "encoder": "efficientnet_lite0"},
 }
 """By the name of a schema."""

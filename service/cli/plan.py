@@ -3,26 +3,20 @@
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from configs.instances import INSTANCES
 from configs.load import SettingsError, load_job
 from service.cli.flags import flags_of, overrides
-from service.jobs.calibrations import calibration_for
 from service.jobs.choose import Chosen, choose_takes
 from service.jobs.expiry import key_life
+from service.jobs.plan import plan_job
 from service.report.console import print_json, result_console
-from service.report.estimate import Estimate, Work, estimate, range_words, size_words
 from service.report.licences import job_licences, licence_lines
-from service.report.listing import PLAN, PLAN_CSV, plan_facts, planned_facts, planned_row
+from service.report.listing import PLAN, PLAN_CSV, planned_facts, planned_row
 from service.report.table import print_rows
-from workers.run.calibration import Calibration
 from workers.run.memory import memory_of
-from workers.run.plan import PlannedTake
-from workers.run.plan import plan as make_plan
 from workers.run.recipe import Recipe, make_recipe
 from workers.run.stale import State, TakeState, modified_since, only_changed, states
 from workers.run.transfer import machine_region, transfers
@@ -38,13 +32,10 @@ def plan(found: Namespace) -> int:
     chosen = narrowed(found, recipe, choose_takes(job))
     if found.stale:
         return _stale(found, recipe, chosen)
-    planned = make_plan(recipe, chosen, probe=found.probe)
+    made = plan_job(recipe, chosen, probe=found.probe, calibrated=not found.clips_per_second)
+    planned = made.takes
     memory = memory_of(recipe, chosen)
-    facts = plan_facts(planned, found.clips_per_second, found.price_per_hour)
-    known = None if found.clips_per_second else calibration_for(recipe)
-    costs = None if known is None else _estimate(recipe, planned, known[0])
-    facts["calibration"] = None if known is None else {**known[0].facts(), "uri": known[1]}
-    facts["estimate"] = None if costs is None else costs.facts()
+    facts = made.facts(found.clips_per_second, found.price_per_hour)
     keys = key_life(job)
     facts["keys"] = None if keys is None else keys.facts()
     here = job.run.region or machine_region()
@@ -62,16 +53,12 @@ def plan(found: Namespace) -> int:
         return 0
     print_rows(PLAN, rows, spare=("frames", "units"))
     console = result_console(to_stderr=not sys.stdout.isatty())
-    sign = "" if facts["exact"] else "about "
-    console.print(
-        f"{', '.join(recipe.encoder_ids)}: {sign}{facts['clips_left']} of {facts['clips']} clips"
-        f" to do in {facts['units']} units, {size_words(facts['bytes_left'])} to read"
-    )
+    console.print(made.amount)
     if facts["hours"] is not None:
         cost = "" if facts["cost"] is None else f", cost {facts['cost']:.2f}"
         console.print(f"time {facts['hours']:.2f} h at {found.clips_per_second} clips/s{cost}")
-    elif known is not None and costs is not None:
-        for line in estimate_lines(*known, costs, job.run.budget.deadline):
+    elif made.estimate is not None:
+        for line in made.price:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     else:
         console.print(
@@ -79,7 +66,7 @@ def plan(found: Namespace) -> int:
             " the same flags adds hours and cost[/dim]"
         )
     if keys is not None:
-        needed = None if costs is None else costs.hours[2]
+        needed = None if made.estimate is None else made.estimate.hours[2]
         console.print(keys.words(needed), highlight=False, markup=False, soft_wrap=True)
     for transfer in moved:
         console.print(transfer.words, highlight=False, markup=False, soft_wrap=True)
@@ -94,56 +81,6 @@ def plan(found: Namespace) -> int:
     if not facts["exact"]:
         console.print("[dim]~ from duration_sec × 30 frames/s; --probe makes it exact[/dim]")
     return 0
-
-
-def _estimate(recipe: Recipe, planned: Sequence[PlannedTake], calibration: Calibration) -> Estimate:
-    asked, budget = recipe.job.run.workers, recipe.job.run.budget
-    instance = INSTANCES[budget.instance] if budget.instance else None
-    if instance and calibration.device == "cuda" and not instance.gpus:
-        raise SettingsError(
-            f"--instance: {instance.name} has no GPU, and the calibration is of one"
-        )
-    hours = None
-    if budget.deadline is not None:
-        hours = (budget.deadline - datetime.now(UTC)).total_seconds() / 3600
-    return estimate(
-        Work.of(planned),
-        calibration,
-        calibration.workers if asked == "auto" else asked,
-        worker_price=budget.worker_price,
-        instance=instance,
-        hours_left=hours,
-    )
-
-
-def estimate_lines(
-    calibration: Calibration, uri: str, costs: Estimate, deadline: datetime | None
-) -> list[str]:
-    """An estimate for a person, and what it rests on."""
-    rate = range_words(
-        (calibration.clips_per_s[0], calibration.clips_per_s[1], calibration.clips_per_s[2])
-    )
-    lines = [
-        f"on {costs.workers} workers: {range_words(costs.hours)} h;"
-        f" {range_words(costs.worker_hours)} worker hours,"
-        f" {range_words(costs.gpu_hours)} GPU hours; writes {size_words(costs.bytes_written)}"
-    ]
-    if costs.cost is not None:
-        where = "" if costs.machines is None else f" on {costs.machines} machines"
-        lines.append(f"cost {range_words(costs.cost, 2)}{where}")
-    if costs.spot is not None:
-        lines[-1] += f" USD at list price; on spot machines {range_words(costs.spot, 2)} USD"
-    if deadline is not None:
-        needs = "no number of workers" if costs.workers_needed is None else costs.workers_needed
-        met = "is met" if costs.meets_deadline else "is not met for certain"
-        when = deadline.isoformat(timespec="minutes")
-        lines.append(f"deadline {when}: {met}; {needs} workers are needed to be sure")
-    lines.append(
-        f"by {uri}: {calibration.units} units of {calibration.takes} takes on"
-        f" {calibration.machine}, {calibration.workers} {calibration.device} workers of"
-        f" {calibration.threads} threads, {rate} clips/s each, {calibration.memory_mib} MiB"
-    )
-    return lines
 
 
 def narrowed(found: Namespace, recipe: Recipe, takes: Chosen) -> Chosen:

@@ -40,8 +40,8 @@ export async function takesPage(place, { query, signal }) {
   place.append(
     h("div", { class: "headline" }, h("h1", {}, "Takes"), summary),
     h("search", { class: "filters" }, labelled("q", "Filter"), labelled("task", "Task"), labelled("university", "University"), labelled("split", "Split"), labelled("extracted", "Extracted with"), clear),
-    selection.element,
     list,
+    selection.element,
   );
   for (const [name, words] of [["task", "all tasks"], ["university", "all universities"], ["split", "all splits"], ["extracted", "any or none"]]) {
     choices(inputs[name], words, state[name] ? [state[name]] : [], state[name]);

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from configs.instances import SPOT, Instance
@@ -118,6 +119,38 @@ def estimate(
     )
 
 
+def estimate_lines(
+    calibration: Calibration, uri: str, costs: Estimate, deadline: datetime | None
+) -> list[str]:
+    """An estimate for a person, and what it rests on."""
+    rate = range_words(
+        (calibration.clips_per_s[0], calibration.clips_per_s[1], calibration.clips_per_s[2])
+    )
+    lines = [
+        f"on {costs.workers} workers: {time_words(costs.hours)};"
+        f" {time_words(costs.worker_hours)} of all workers,"
+        f" {time_words(costs.gpu_hours)} of GPUs; writes {size_words(costs.bytes_written)}"
+    ]
+    if costs.cost is not None:
+        unit = "" if costs.machines is None else " USD at list price"
+        if costs.machines is not None:
+            unit += f" on {costs.machines} machine{'' if costs.machines == 1 else 's'}"
+        lines.append(f"cost {range_words(costs.cost, 2)}{unit}")
+    if costs.spot is not None:
+        lines[-1] += f"; on spot machines {range_words(costs.spot, 2)} USD"
+    if deadline is not None:
+        needs = "no number of workers" if costs.workers_needed is None else costs.workers_needed
+        met = "is met" if costs.meets_deadline else "is not met for certain"
+        when = deadline.isoformat(timespec="minutes")
+        lines.append(f"deadline {when}: {met}; {needs} workers are needed to be sure")
+    lines.append(
+        f"by {uri}: {calibration.units} units of {calibration.takes} takes on"
+        f" {calibration.machine}, {calibration.workers} {calibration.device} workers of"
+        f" {calibration.threads} threads, {rate} clips/s each, {calibration.memory_mib} MiB"
+    )
+    return lines
+
+
 def compared(bill: Bill, progress: Progress, calibration: Calibration, uri: str) -> Bill:
     """A bill with what the calibration says that the clips of the run take."""
     takes = max(0, progress.takes_done)
@@ -155,6 +188,13 @@ def range_words(values: Range, digits: int = 1) -> str:
     """`12.3 (11.0 to 14.5)`."""
     low, middle, high = (f"{value:,.{digits}f}" for value in values)
     return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def time_words(hours: Range) -> str:
+    """`12.3 (11.0 to 14.5) h`, or minutes where it is less than an hour."""
+    if hours[2] < 1:
+        return f"{range_words((hours[0] * 60, hours[1] * 60, hours[2] * 60))} min"
+    return f"{range_words(hours)} h"
 
 
 def _each(hours: Any, calibration: Calibration) -> Range:

@@ -2,10 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
+import s3fs
 
+from service.demo.s3server import ObjectStore
+from tests.service.report.test_estimate import MEASURED
 from tests.support.page import PLAYER, Page
 
 pytestmark = [
@@ -16,6 +20,13 @@ pytestmark = [
     ),
 ]
 LOADED = "[...document.querySelectorAll('%s')].filter(i => i.complete && i.naturalWidth).length"
+
+
+def choose(page: Page, row: int) -> None:
+    """Check or uncheck a take; at once, since the list may be drawn anew in between."""
+    page.driver.execute_script(
+        "document.querySelectorAll('input.choose')[arguments[0]].click()", row
+    )
 
 
 def test_takes_have_pictures_and_are_sorted(page: Page) -> None:
@@ -36,13 +47,14 @@ def test_chosen_takes_are_extracted_by_one_job_which_runs_again(extracted: Page)
     page.go("")
     page.wait("document.querySelectorAll('input.choose').length === 2")
     assert page.js("document.querySelector('.selection').hidden")
-    for box in page.driver.find_elements("css selector", "input.choose"):
-        box.click()
+    choose(page, 0)
+    choose(page, 1)
     page.click("th[data-sort=name] button")
+    page.wait("document.querySelector('th[data-sort=name]').ariaSort === 'ascending'")
     page.wait("document.querySelectorAll('input.choose:checked').length === 2")
     assert page.texts(".selection b")[0].startswith("2 takes, 0.01 hours of video")
     # Other tests ask the same service for the second one as nobody has extracted it.
-    page.driver.find_elements("css selector", "input.choose")[1].click()
+    choose(page, 1)
     assert page.texts(".selection b")[0].startswith("1 take, ")
     page.wait("document.querySelector('#selection-encoder').value")
     page.driver.find_element("xpath", "//button[text()='Extract them']").click()
@@ -55,6 +67,43 @@ def test_chosen_takes_are_extracted_by_one_job_which_runs_again(extracted: Page)
     page.wait(
         "[...document.querySelectorAll('dd')].some(d => d.innerText.startsWith('0 computed'))"
     )
+
+
+def test_chosen_takes_are_planned_and_priced_first(extracted: Page, s3: ObjectStore) -> None:
+    page = extracted
+    page.go("")
+    page.wait("document.querySelectorAll('input.choose').length === 2")
+    choose(page, 0)
+    page.wait(
+        "document.querySelector('.plan .says')?.innerText.includes(' clips to do in 0 units')"
+    )
+    said = page.texts(".plan .says")[0]
+    assert "1 whole already" in said
+    assert "takestream calibrate" in said
+    assert page.js("document.querySelector('.plan .row').hidden")
+    choose(page, 1)
+    page.wait("document.querySelector('.plan .says').innerText.includes('1 not there')")
+    assert page.texts(".plan .says p")[0].startswith("efficientnet_lite-")
+    # Somebody measures some units meanwhile.
+    take = page.js("fetch('/v1/takes/alpha_street01_1').then(r => r.json())")["stores"][0]
+    made = replace(MEASURED, device="cpu", encoder_ids=(take["encoder_id"],))
+    key = f"{take['uri'].rsplit('/', 2)[0]}/calibration/20261127T000000.000000Z.json"
+    storage = s3fs.S3FileSystem(**s3.storage_options())
+    storage.pipe_file(key, json.dumps(made.facts()).encode())
+    try:
+        page.js("document.querySelector('#selection-encoder').dispatchEvent(new Event('change'))")
+        page.wait("!document.querySelector('.plan .row').hidden")
+        page.driver.execute_script(
+            "for (const [id, value] of [['workers', '3'], ['instance', 'c7i.4xlarge']]) {"
+            "const input = document.querySelector(`#plan-${id}`);"
+            "input.value = value; input.dispatchEvent(new Event('change')); }"
+        )
+        page.wait("document.querySelector('.plan .says').innerText.includes('USD at list price')")
+        assert "on 3 workers: " in page.texts(".plan .says")[0]
+    finally:
+        storage.rm_file(key)
+    page.driver.find_element("xpath", "//button[text()='Choose none']").click()
+    assert page.js("document.querySelector('.selection').hidden")
 
 
 def test_a_job_that_runs_again_is_the_same_job(extracted: Page) -> None:
@@ -169,6 +218,9 @@ def test_nobody_is_kept_out(extracted: Page, route: str, theme: str) -> None:
     page.go(route)
     page.driver.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
     page.wait("document.querySelector('.takes, .matrix .pair, .stack, .jobs, .facts-list dd')")
+    if not route:
+        choose(page, 0)
+        page.wait("document.querySelector('.plan .says .hint')")
     if route.startswith("#/takes"):
         page.press("f")
         page.wait("document.querySelector('.moment')")

@@ -62,7 +62,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         end_time=(start + 32) / 30,
         attributes={
             "take": {"take_uid": "uid-1", "take_name": "one"},
-            "grid": {},
+            "grid": {"frames": 336},
             "encoder": {},
             "provenance": {"streams": {name: {"etag": "e", "size": 1} for name in STREAMS}},
             "problems": {},

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from configs.instances import INSTANCES
 from service.cli.main import run
 from service.jobs.calibrations import FOLDER, calibration_for, keep
-from service.report.estimate import Work, estimate, range_words, size_words
+from service.report.estimate import Work, estimate, range_words, size_words, time_words
 from takestream.storage import S3Options
 from tests.support.brightness import Job
 from workers.run.calibration import Calibration
@@ -98,6 +98,8 @@ def test_words() -> None:
     assert size_words(0) == "0.00 MB (0.00 MiB)"
     assert range_words((1.0, 2.0, 3.0)) == "2.0 (1.0 to 3.0)"
     assert range_words((2.0, 2.0, 2.0)) == "2.0"
+    assert time_words((1.0, 2.0, 3.0)) == "2.0 (1.0 to 3.0) h"
+    assert time_words((0.1, 0.2, 0.3)) == "12.0 (6.0 to 18.0) min"
 
 
 def test_plan_uses_the_newest_of_the_same_encoder_and_says_which(
