@@ -70,11 +70,12 @@ class PlanRates(BaseModel):
 
     uri: str
     made_at: str = Field(description="ISO 8601, UTC")
-    machine: str = Field(description="processor or GPU on which it was made")
+    machine: str = Field(description="processors or GPUs on which it was made")
     device: str
     workers: int = Field(description="that were measured at the same time")
     clips_per_s: tuple[float, float, float] = Field(
-        description="of one worker: the least, the mean and the greatest of its units"
+        description="of one worker, on average over those that measured: the least, the mean and"
+        " the greatest of their units"
     )
 
 

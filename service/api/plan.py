@@ -97,7 +97,7 @@ def _rates(made: JobPlan) -> PlanRates | None:
     return PlanRates(
         uri=uri,
         made_at=known.made_at,
-        machine=known.machine,
+        machine=", ".join(dict.fromkeys(one.size.machine for one in known.sizes)),
         device=known.device,
         workers=known.workers,
         clips_per_s=known.clips_per_s,

@@ -8,6 +8,7 @@ from service.jobs.calibrations import calibrate_here
 from service.jobs.choose import choose
 from service.report.console import print_json
 from service.report.estimate import size_words
+from workers.run.calibration import sizes_words
 
 
 def calibrate(found: Namespace) -> int:
@@ -17,16 +18,11 @@ def calibrate(found: Namespace) -> int:
     if found.json:
         print_json({**one.facts(), "uri": uri})
         return 0
-    slow, mean, fast = one.clips_per_s
     print(
         f"{', '.join(one.encoder_ids)} at resolution {one.resolution}: {one.units} units of"
         f" {one.takes} takes, {one.clips} clips of {one.streams} streams"
     )
-    print(
-        f"on {one.machine}: {one.workers} {one.device} workers of {one.threads} threads,"
-        f" {mean:.1f} clips/s each ({slow:.1f} to {fast:.1f}), {one.frames / one.seconds:,.0f}"
-        " frames/s decoded each"
-    )
+    print(f"{sizes_words(one.sizes)}; {one.frames / one.seconds:,.0f} frames/s decoded each")
     print(
         f"{size_words(one.bytes_read)} read in {one.requests} requests,"
         f" {size_words(one.bytes_written)} written; up to {one.memory_mib} MiB of memory"

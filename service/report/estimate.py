@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from configs.instances import SPOT, Instance
-from workers.run.calibration import Calibration
+from workers.run.calibration import Calibration, Range, sizes_words
 from workers.run.plan import PlannedTake
 from workers.run.report import Progress
-from workers.run.spending import Bill, Range
+from workers.run.spending import Bill
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def estimate(
     Args:
         work: What is left of it.
         calibration: Of the same encoders.
-        workers: How many there will be, each as those that were measured.
+        workers: How many there will be, of the sizes that were measured, in the same proportion.
         worker_price: Of one worker for an hour; the instance's share without one.
         instance: The kind of machine, each with as many workers as it has room for.
         hours_left: Until the deadline.
@@ -92,9 +92,15 @@ def estimate(
     worker_hours = _scaled(hours, workers)
     machines = cost = spot = None
     if instance is not None:
+        # As many of each size as were measured, in proportion.
         machines = math.ceil(
             workers
-            / instance.workers(calibration.device, calibration.threads, calibration.gpu_share)
+            * sum(
+                one.workers
+                / calibration.workers
+                / instance.workers(one.size.device, one.size.threads, one.size.gpu_share)
+                for one in calibration.sizes
+            )
         )
         cost = _scaled(hours, machines * instance.price)
         spot = (cost[0] * SPOT[0], cost[1] * sum(SPOT) / 2, cost[2] * SPOT[1])
@@ -108,7 +114,7 @@ def estimate(
         workers,
         hours,
         worker_hours,
-        _scaled(worker_hours, calibration.gpu_share if calibration.device == "cuda" else 0.0),
+        _scaled(worker_hours, calibration.gpus),
         work.bytes_read,
         round(work.clips * calibration.bytes_written / calibration.clips),
         machines,
@@ -123,9 +129,6 @@ def estimate_lines(
     calibration: Calibration, uri: str, costs: Estimate, deadline: datetime | None
 ) -> list[str]:
     """An estimate for a person, and what it rests on."""
-    rate = range_words(
-        (calibration.clips_per_s[0], calibration.clips_per_s[1], calibration.clips_per_s[2])
-    )
     lines = [
         f"on {costs.workers} workers: {time_words(costs.hours)};"
         f" {time_words(costs.worker_hours)} of all workers,"
@@ -144,9 +147,8 @@ def estimate_lines(
         when = deadline.isoformat(timespec="minutes")
         lines.append(f"deadline {when}: {met}; {needs} workers are needed to be sure")
     lines.append(
-        f"by {uri}: {calibration.units} units of {calibration.takes} takes on"
-        f" {calibration.machine}, {calibration.workers} {calibration.device} workers of"
-        f" {calibration.threads} threads, {rate} clips/s each, {calibration.memory_mib} MiB"
+        f"by {uri}: {calibration.units} units of {calibration.takes} takes,"
+        f" {sizes_words(calibration.sizes)}, {calibration.memory_mib} MiB"
     )
     return lines
 

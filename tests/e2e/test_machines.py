@@ -1,5 +1,6 @@
 """A job on machines that come, die and prove unfit; several raylets on this one."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -21,11 +22,15 @@ import xarray as xr
 from ray.cluster_utils import Cluster
 
 from configs.load import load_job
+from configs.run import RunSpec
 from service.jobs.choose import ChosenJob, choose
 from tests.support.clusters import raylets, run
 from workers.run import nodeproof
+from workers.run.calibrate import calibrate
+from workers.run.calibration import Calibration
 from workers.run.pool import Pool
 from workers.run.report import Progress
+from workers.run.session import ray_session
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -241,3 +246,110 @@ def test_a_job_has_the_autoscaler_add_machines_from_none(
     report = run(choose(load_job(None, job)), happens)
     assert report.ok, report.failures
     assert len(seen) == 2
+
+
+def test_a_job_whose_own_raylet_dies_ends_with_a_sentence_and_goes_on_later(
+    cluster: Cluster, chosen: ChosenJob, tmp_path: Path
+) -> None:
+    cluster.add_node(num_cpus=1)
+    job = chosen.recipe.job
+    words = [
+        sys.executable, "-m", "takestream", "extract", "--dataset", job.dataset,
+        "--output", job.output, "--unit-frames", "32", "--device", "cpu",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        [*words, "--address", cluster.address],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(Path(job.output).glob("*/*.zarr/features/c/*/*/*")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    # This machine's first raylet, the head's, is the one that a driver joins.
+    cluster.head_node.all_processes["raylet"][0].process.kill()
+    killed = time.monotonic()
+    out, err = process.communicate(timeout=90)
+    assert time.monotonic() - killed < 45
+    assert process.returncode == 1, (out, err)
+    assert "Why it stopped" in out
+    assert "raylet on this machine" in out
+    assert "same command again to go on" in out.replace("\n", " ")
+    assert "Traceback" not in out + err
+    (report,) = Path(job.output).glob("*/reports/*.json")
+    failures = json.loads(report.read_text())["failures"]
+    assert [(f["kind"], f["take"]) for f in failures] == [("engine", "")]
+    (store, *_) = Path(job.output).glob("*/*.zarr")
+    written = {path: path.stat().st_mtime_ns for path in store.glob("features/c/*/*/*")}
+    assert written
+    again = subprocess.run(words, capture_output=True, text=True, check=False, timeout=240)
+    assert again.returncode == 0, again
+    assert written == {path: path.stat().st_mtime_ns for path in written}
+
+
+def test_machines_of_two_sizes_have_workers_that_suit_them_and_are_measured_apart(
+    cluster: Cluster, chosen: ChosenJob
+) -> None:
+    small, large = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=3)
+    threads: dict[str, set[int]] = {}
+
+    async def go() -> Calibration:
+        async with Pool(chosen.recipe.job.run) as pool:
+            sizes = {(one.workers, one.threads) for one in pool._slots.sizes}
+            assert sizes == {(1, 1), (1, 3)}
+            measuring = asyncio.create_task(calibrate(pool, chosen.recipe, chosen.takes, 12))
+            while not measuring.done():
+                for slot in pool._slots:
+                    if slot.worker is not None:
+                        threads.setdefault(slot.node, set()).add(slot.size.threads)
+                await asyncio.sleep(0.1)
+            return measuring.result()
+
+    with ray_session(chosen.recipe.job.run):
+        found = asyncio.run(asyncio.wait_for(go(), 200))
+    assert threads == {small.node_id: {1}, large.node_id: {3}}
+    assert {one.size.threads: one.workers for one in found.sizes} == {1: 1, 3: 1}
+    assert sum(one.units for one in found.sizes) == found.units == 12
+    assert all(one.clips_per_s[1] > 0 for one in found.sizes)
+
+
+def test_a_larger_machine_that_comes_later_has_larger_workers(
+    cluster: Cluster, chosen: ChosenJob
+) -> None:
+    small = cluster.add_node(num_cpus=1)
+    added: list[Any] = []
+    threads: dict[str, set[int]] = {}
+
+    def happens(pool: Pool, progress: Progress) -> None:
+        if not added and progress.units_done >= 2:
+            added.append(cluster.add_node(num_cpus=2))
+        for slot in pool._slots:
+            # One that was asked for before its machine was known may be there for a moment.
+            if slot.worker is not None and not slot.withdrawn:
+                threads.setdefault(slot.node, set()).add(slot.size.threads)
+
+    report = run(chosen, happens)
+    assert report.ok, report.failures
+    assert report.progress.units_done == 30
+    assert threads[small.node_id] == {1}
+    assert 2 in threads[added[0].node_id]
+    assert not report.progress.counts.get("workers_lost")
+
+
+def test_gpus_are_shared_as_the_cores_of_their_own_machine_allow(cluster: Cluster) -> None:
+    few = cluster.add_node(num_cpus=4, num_gpus=1)
+    many = cluster.add_node(num_cpus=10, num_gpus=1)
+    run_spec = RunSpec(device="cuda", address=cluster.address)
+
+    async def go() -> list[tuple[str, Any]]:
+        async with Pool(run_spec) as pool:
+            while pool.alive < 3:
+                await asyncio.sleep(0.2)
+            return sorted(
+                (slot.node, slot.size.gpu_share) for slot in pool._slots if slot.worker is not None
+            )
+
+    with ray_session(run_spec):
+        found = asyncio.run(asyncio.wait_for(go(), 120))
+    expected = [(few.node_id, 1.0), (many.node_id, 0.5), (many.node_id, 0.5)]
+    assert found == sorted(expected)

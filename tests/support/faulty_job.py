@@ -10,6 +10,7 @@ import json
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ from tests.support.fault_proxy import FaultProxy
 from workers.run.ahead import done_already
 from workers.run.extract import UnitExtractor
 from workers.run.recipe import Recipe
-from workers.run.shares import Shares
+from workers.run.size import WorkerSize
 from workers.run.tasks import Extract, Failure, Finish, Prepare, Record, Task
 from workers.store.errors import StoreNotFound
 from workers.store.objects import probe_writable
@@ -52,7 +53,7 @@ class InlinePool:
     """In the place of the workers on Ray: runs tasks one after the other, in one thread."""
 
     workers, alive, lost = 1, 1, None
-    shares, left_out = Shares(1, "cpu", 1, 1), ()
+    sizes, left_out = Counter({WorkerSize("a processor", "cpu", 1): 1}), ()
 
     def __init__(self, recipe: Recipe) -> None:
         encoders = [BrightnessEncoder(target.encoder) for target in recipe.targets]

@@ -1,7 +1,7 @@
 """A few units of the real data, measured: what a job's estimate rests on."""
 
 import asyncio
-import platform
+import logging
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,12 +10,15 @@ from typing import Any
 
 from takestream.errors import ErrorKind, TakestreamError
 from workers.dataset.take import Take
-from workers.run.calibration import Calibration
+from workers.run.calibration import Calibration, Measured, Range
 from workers.run.history import STAGES
 from workers.run.memory import cores
 from workers.run.pool import Pool
 from workers.run.recipe import Recipe
+from workers.run.size import WorkerSize
 from workers.run.tasks import Extract, Finish, Prepare, PreparedTake, Record, Unit, UnitRecord
+
+log = logging.getLogger(__name__)
 
 # With fewer units than three the spread is not known: the rate may be so much off, either way.
 UNKNOWN_SPREAD, FEW = 0.25, 3
@@ -134,29 +137,19 @@ def _measured(
     def total(name: str) -> float:
         return sum(record.counts.get(name, 0.0) for record in records)
 
-    clips, seconds = sum(one.clips for one in records), sum(one.seconds for one in records)
-    rates = [one.clips / one.seconds for one in records]
-    mean = clips / seconds
-    low, high = min(rates), max(rates)
-    if len(rates) < FEW:
-        low, high = mean * (1 - UNKNOWN_SPREAD), mean * (1 + UNKNOWN_SPREAD)
     return Calibration(
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         encoder_ids=recipe.encoder_ids,
         resolution=recipe.job.select.resolution,
         device=pool.shares.device,
-        machine=machine_name(pool.shares.device),
         cpus=cores(),
-        workers=pool.workers,
-        threads=pool.shares.threads,
-        gpu_share=pool.shares.gpus or 1.0,
+        sizes=_sizes(pool, records),
         takes=len({one.take.uid for one in records}),
         streams=round(fmean(len({s for r in one.ranges for s in r.streams}) for one in records)),
-        clips_per_s=(low, mean, high),
         units=len(records),
-        clips=clips,
+        clips=sum(one.clips for one in records),
         frames=int(total("frames_decoded")),
-        seconds=seconds,
+        seconds=sum(one.seconds for one in records),
         bytes_read=int(total("bytes_read")),
         bytes_written=int(total("bytes_written")),
         requests=int(total("requests")),
@@ -168,19 +161,29 @@ def _measured(
     )
 
 
-def machine_name(device: str) -> str:
-    """What computes here: the GPU's name, or the processor's."""
-    if device == "cuda":
-        import torch
+def _sizes(pool: Pool, records: Sequence[UnitRecord]) -> tuple[Measured, ...]:
+    """What workers of each size did; those that had no unit are not known."""
+    by_size: dict[WorkerSize, list[UnitRecord]] = {}
+    for record in records:
+        if record.size is not None:
+            by_size.setdefault(record.size, []).append(record)
+    for size in set(pool.sizes) - set(by_size):
+        log.warning(
+            "no unit was done by the workers of %d threads on %s: more --units would measure them",
+            size.threads,
+            size.machine,
+        )
+    found = []
+    for size, some in by_size.items():
+        seen = len({record.worker for record in some})
+        workers = max(seen, pool.sizes[size])
+        found.append(Measured(size, workers, len(some), _rates(some)))
+    return tuple(found)
 
-        if torch.cuda.is_available():
-            return str(torch.cuda.get_device_name(0))
-        return "a GPU of the cluster"
-    try:
-        with open("/proc/cpuinfo") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+
+def _rates(records: Sequence[UnitRecord]) -> Range:
+    mean = sum(one.clips for one in records) / sum(one.seconds for one in records)
+    if len(records) < FEW:
+        return mean * (1 - UNKNOWN_SPREAD), mean, mean * (1 + UNKNOWN_SPREAD)
+    rates = [one.clips / one.seconds for one in records]
+    return min(rates), mean, max(rates)

@@ -1,9 +1,35 @@
 """What a calibration found, as data."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-CALIBRATION_VERSION = 1
+import msgspec
+
+from workers.run.size import WorkerSize
+
+CALIBRATION_VERSION = 2
+
+Range = tuple[float, float, float]
+"""The least, the mean, and the greatest."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the workers of one size did.
+
+    Attributes:
+        size: What each had of its machine.
+        workers: How many there were.
+        units: How many of the units were theirs.
+        clips_per_s: Of one worker, the least, the mean and the greatest of these units; clips times
+            streams, of all targets together.
+    """
+
+    size: WorkerSize
+    workers: int
+    units: int
+    clips_per_s: Range
 
 
 @dataclass(frozen=True)
@@ -15,14 +41,10 @@ class Calibration:
         encoder_ids: Of the targets, fed from one decoding.
         resolution: Of the videos.
         device: `cpu` or `cuda`.
-        machine: Name of the processor or GPU where this was run.
-        cpus: Cores of this machine.
-        workers: That measured at the same time.
-        threads: CPU threads of each.
+        cpus: Cores of the machine where this was run.
+        sizes: Of the workers that measured at the same time, size by size: machines differ.
         takes: Of which units were taken.
         streams: Of these units.
-        clips_per_s: Of one worker, the least, the mean and the greatest of its units; clips times
-            streams, of all targets together.
         units: How many were measured.
         clips, frames: Encoded clips, and decoded frames.
         seconds: Of work, all workers together.
@@ -34,20 +56,16 @@ class Calibration:
         start_seconds: Until the first worker was ready.
         memory_mib: The most that a worker took.
         gpu_mib: The most memory of its GPU.
-        gpu_share: The part of a GPU that each worker had, on `cuda`.
     """
 
     made_at: str
     encoder_ids: tuple[str, ...]
     resolution: str
     device: str
-    machine: str
     cpus: int
-    workers: int
-    threads: int
+    sizes: tuple[Measured, ...]
     takes: int
     streams: int
-    clips_per_s: tuple[float, float, float]
     units: int
     clips: int
     frames: int
@@ -60,21 +78,46 @@ class Calibration:
     start_seconds: float = 0.0
     memory_mib: int = 0
     gpu_mib: int = 0
-    gpu_share: float = 1.0
     calibration_version: int = CALIBRATION_VERSION
+
+    @property
+    def workers(self) -> int:
+        """How many measured at the same time."""
+        return sum(one.workers for one in self.sizes)
+
+    @property
+    def clips_per_s(self) -> Range:
+        """Of one worker, on average over the workers of all sizes."""
+        low, mean, high = (
+            sum(one.workers * one.clips_per_s[n] for one in self.sizes) / self.workers
+            for n in range(3)
+        )
+        return low, mean, high
+
+    @property
+    def gpus(self) -> float:
+        """The part of a GPU that a worker has, on average; 0 on CPU."""
+        return sum(one.workers * one.size.gpus for one in self.sizes) / self.workers
 
     def facts(self) -> dict[str, Any]:
         """JSON-able."""
-        return asdict(self)
+        return {**asdict(self), "workers": self.workers, "clips_per_s": self.clips_per_s}
 
     @classmethod
     def of(cls, facts: Any) -> Self | None:
         """From JSON; None where it is none of this version."""
         try:
-            if facts["calibration_version"] != CALIBRATION_VERSION:
-                return None
-            known: dict[str, Any] = {name: facts[name] for name in cls.__dataclass_fields__}
-        except (KeyError, TypeError):
+            found = msgspec.convert(facts, cls)
+        except msgspec.ValidationError:
             return None
-        known |= {name: tuple(known[name]) for name in ("encoder_ids", "clips_per_s")}
-        return cls(**known)
+        return found if found.calibration_version == CALIBRATION_VERSION and found.sizes else None
+
+
+def sizes_words(sizes: Sequence[Measured]) -> str:
+    """`3 cpu workers of 4 threads on a processor, 12.0 (10.0 to 13.0) clips/s each`, and others."""
+    return "; ".join(
+        f"{one.workers} {one.size.device} workers of {one.size.threads} threads on"
+        f" {one.size.machine}, {one.clips_per_s[1]:,.1f} ({one.clips_per_s[0]:,.1f} to"
+        f" {one.clips_per_s[2]:,.1f}) clips/s each"
+        for one in sizes
+    )

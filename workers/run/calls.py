@@ -1,6 +1,6 @@
 """Calls to a worker, and what they count, as the pool makes and keeps them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -49,10 +49,26 @@ def add(total: Counts, counts: Counts) -> None:
         total[name] = total.get(name, 0) + value
 
 
-def fold_in(apart: dict[str, Counts], name: str, counts: Counts) -> None:
-    """Add to the counts of `name`; owners that were not added to for long become one sum."""
-    apart[name] = apart.pop(name, {})
-    add(apart[name], counts)
-    while len(apart) > KEPT_OWNERS + 1:
-        oldest = next(name for name in apart if name != EARLIER)
-        add(apart.setdefault(EARLIER, {}), apart.pop(oldest))
+class Tally:
+    """What workers that are gone have counted, by owner."""
+
+    def __init__(self) -> None:
+        self._by: dict[str, Counts] = {}
+
+    def add(self, counts: Mapping[str, Counts]) -> None:
+        """Add counts by owner; owners that were not added to for long become one sum."""
+        for name, some in counts.items():
+            self._by[name] = self._by.pop(name, {})
+            add(self._by[name], some)
+        while len(self._by) > KEPT_OWNERS + 1:
+            oldest = next(name for name in self._by if name != EARLIER)
+            add(self._by.setdefault(EARLIER, {}), self._by.pop(oldest))
+
+    def total(self, others: Iterable[Mapping[str, Counts]], owner: str | None) -> Counts:
+        """With what others have counted: for one owner, or for all."""
+        found: Counts = {}
+        for part in (self._by, *others):
+            for name, counts in part.items():
+                if owner in (None, name):
+                    add(found, counts)
+        return found

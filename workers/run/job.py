@@ -91,7 +91,7 @@ async def _run_job(
     job = _Job(recipe, takes, submit, owner, done)
     job.report.places.notes += afar
     job.report.losses.strict = recipe.job.strict
-    spending = Spending(recipe.job.run.budget, pool.shares)
+    spending = Spending(recipe.job.run.budget)
     try:
         job.advance(pool.workers * AHEAD)
         while not job.over:
@@ -106,7 +106,7 @@ async def _run_job(
                     job.stop(storage)
             job.advance(pool.workers * AHEAD)
             job.progress.tick(time.monotonic() - job.began, counts)
-            spending.tick(pool.alive, job.progress.seconds)
+            spending.tick(pool.sizes, job.progress.seconds)
             job.report.bill, job.report.left_out = spending.bill, pool.left_out
             on_progress(job.progress, came)
             if not job.over and (stop := spending.over()):

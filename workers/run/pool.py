@@ -24,9 +24,8 @@ from ray.exceptions import ActorDiedError, RayError
 from configs.run import RunSpec
 from workers.run.calls import (
     Sink,
-    add,
+    Tally,
     counted_as,
-    fold_in,
     gave_up,
     record_of,
     result,
@@ -35,10 +34,12 @@ from workers.run.calls import (
 from workers.run.fair import FairQueue, Queued
 from workers.run.health import Health
 from workers.run.neighbours import Neighbours
+from workers.run.proofs import Proofs
 from workers.run.recipe import Recipe
 from workers.run.session import node_lost
 from workers.run.shares import Shares, is_gone, nodes_alive
-from workers.run.slots import ALL, Counts, Proofs, Slot, Slots
+from workers.run.size import WorkerSize
+from workers.run.slots import ALL, Counts, Slot, Slots
 from workers.run.tasks import Query, Record, Task
 from workers.run.worker import URGENT_LANES, crash_failure, pool_failure
 
@@ -64,7 +65,7 @@ class Pool:
         self._batch = FairQueue()
         self._urgent: asyncio.PriorityQueue[Queued] = asyncio.PriorityQueue()
         self._numbers = itertools.count()
-        self._before: dict[str, Counts] = {}
+        self._before = Tally()
         self._cancelled: set[str] = set()
         self._open: Counter[str] = Counter()
         self._loops: list[asyncio.Task[None]] = []
@@ -100,8 +101,13 @@ class Pool:
 
     @property
     def shares(self) -> Shares:
-        """What the next worker gets of the machines."""
+        """What a worker gets of a machine that is yet to come."""
         return self._slots.shares
+
+    @property
+    def sizes(self) -> Counter[WorkerSize]:
+        """How many workers of which size are hired and not lost since."""
+        return Counter(slot.size for slot in self._slots if slot.worker is not None)
 
     @property
     def left_out(self) -> list[str]:
@@ -178,12 +184,7 @@ class Pool:
 
     def counts(self, owner: str | None = None) -> Counts:
         """Work done so far, by dead workers too: for one owner, or for all."""
-        total: Counts = {}
-        for part in (self._before, *(slot.counts for slot in self._slots)):
-            for name, counts in part.items():
-                if owner in (None, name):
-                    add(total, counts)
-        return total
+        return self._before.total((slot.counts for slot in self._slots), owner)
 
     def _call(self, call: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Make a call to a worker as the pool's own, whoever asks for it.
@@ -360,9 +361,8 @@ class Pool:
             return  # never hired, or its other lane has seen to it
         with suppress(RayError):
             ray.kill(worker, no_restart=True)
-        mine = (counted_as(owner), {"workers_lost": float(lost)})
-        for name, counts in (*slot.counts.items(), mine):
-            fold_in(self._before, name, counts)
+        self._before.add(slot.counts)
+        self._before.add({counted_as(owner): {"workers_lost": float(lost)}})
         slot.worker, slot.counts, slot.loaded = None, {}, set()
 
     async def _retry(self, queued: Queued, error: Exception, node: str) -> None:
@@ -384,7 +384,7 @@ class Pool:
             for alone in apart:
                 self._put(replace(queued, task=alone, deaths=self.run.attempts - 1))
         else:
-            fold_in(self._before, counted_as(task.owner), {"units_quarantined": 1.0})
+            self._before.add({counted_as(task.owner): {"units_quarantined": 1.0}})
             self._tell(queued, task.failed(crash_failure(task, deaths, how)))
 
     def _tell(self, queued: Queued, record: Record) -> None:

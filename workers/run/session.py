@@ -118,6 +118,9 @@ def _quiet_stderr() -> Iterator[None]:
 def node_lost(*, ask: bool = True) -> str | None:
     """Why no work can go on in this session; None as long as its node, or cluster, is there.
 
+    The raylet of a joined cluster on this machine belongs to it: where that one died, Ray ends all
+    workers of this process some seconds later, and gives it no others.
+
     Args:
         ask: Also connect to the head of a joined cluster, for `LOST_SECONDS` where none answers.
     """
@@ -134,6 +137,12 @@ def node_lost(*, ask: bool = True) -> str | None:
                     "machine ran out of memory, use fewer --workers. Run the same command again to "
                     "go on"
                 )
+    if not own and node is not None and _refuses(node.node_ip_address, node.node_manager_port):
+        return (
+            f"Ray's raylet on this machine ({socket.gethostname()}), by which this process is part "
+            f"of the cluster at {node.gcs_address}, died: no work can go on from here. Run the "
+            "same command again to go on, where Ray runs"
+        )
     if own or node is None or not ask or _answers(node.gcs_address):
         return None
     return (
@@ -215,6 +224,18 @@ def full_folder(temporary_mib: int = LEAST_MIB) -> str | None:
         if free < least:
             return f"{folder} has {free} MiB left, and Ray needs {least}: make room there{other}"
     return None
+
+
+def _refuses(host: str, port: int) -> bool:
+    """Whether nothing listens at a port of this machine; one that is only busy does."""
+    try:
+        # Not its socket in the file system: it writes a line about each that only looks.
+        socket.create_connection((host, port), ASK_SECONDS).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _answers(address: str) -> bool:

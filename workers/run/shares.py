@@ -5,7 +5,7 @@ import math
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -67,6 +67,7 @@ class Shares:
         threads: CPU threads of each.
         cpus: CPUs that Ray sets aside for each.
         gpus: the part of a GPU that Ray sets aside for each; 0 on CPU.
+        nodes: ids of the machines that they are for; empty where any will do.
     """
 
     workers: int
@@ -74,6 +75,12 @@ class Shares:
     threads: int
     cpus: float
     gpus: float = 0.0
+    nodes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[str, int, float, float]:
+        """What one worker gets, wherever it is."""
+        return self.device, self.threads, self.cpus, self.gpus
 
     @property
     def options(self) -> dict[str, Any]:
@@ -123,9 +130,7 @@ async def is_gone(node: str) -> bool:
 
 
 def shares_of(run: RunSpec, nodes: Sequence[Node]) -> Shares:
-    """How the workers share these machines.
-
-    Machines of different sizes get workers of one size, that of the smallest.
+    """How workers of one size, that of the smallest machine, share these machines.
 
     Raises RayUnavailable when a GPU is asked for of a Ray that was started here, and it sees none;
     a cluster may get one yet.
@@ -144,6 +149,32 @@ def shares_of(run: RunSpec, nodes: Sequence[Node]) -> Shares:
     threads = max(1, min(sum(cpus) // run.workers, *cpus))
     # A fraction lets more workers than cores be asked for; it reserves, it does not limit.
     return Shares(run.workers, "cpu", threads, min(threads, sum(cpus) / run.workers))
+
+
+def sizes_of(run: RunSpec, nodes: Sequence[Node]) -> list[Shares]:
+    """How workers share these machines, each machine having workers of the size that suits it.
+
+    One element, for any machine, where they all suit the same size, or a number of workers was
+    asked for; else one for each size, with its machines.
+
+    Raises RayUnavailable as `shares_of` does.
+    """
+    one_size = shares_of(run, nodes)
+    if run.workers != "auto":
+        return [one_size]
+    alone = run.model_copy(update={"device": one_size.device})
+    found: dict[tuple[str, int, float, float], Shares] = {}
+    for node in nodes:
+        if (node.gpus if one_size.device == "cuda" else node.cpus) < 1:
+            continue
+        its = shares_of(alone, [node])
+        before = found.get(its.size, replace(its, workers=0))
+        found[its.size] = replace(
+            its, workers=before.workers + its.workers, nodes=(*before.nodes, node.id)
+        )
+    if len(found) < 2:
+        return [replace(shares, nodes=()) for shares in found.values()] or [one_size]
+    return list(found.values())
 
 
 def _on_gpus(run: RunSpec, nodes: Sequence[Node]) -> Shares:

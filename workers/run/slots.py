@@ -12,11 +12,9 @@ import ray
 from ray.exceptions import RayError
 
 from configs.run import RunSpec
-from workers.dataset.take import Take
 from workers.run.neighbours import Part
-from workers.run.nodeproof import Sight, look, new_key, why_not
-from workers.run.shares import Node, shares_of
-from workers.run.tasks import Task
+from workers.run.shares import Node, Shares, shares_of, sizes_of
+from workers.run.size import WorkerSize
 from workers.run.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -36,6 +34,8 @@ class Slot:
         worker: its actor; None while there is none.
         node: Ray's id of the machine that the worker is on.
         host: name of that machine.
+        size: what the worker has of it; None as long as there was none.
+        asked: what was asked of Ray for the worker that it has, or waits for.
         running: tasks under way.
         withdrawn: whether it is not wanted any more.
         hurried: whether its worker was told to give back what it runs.
@@ -50,6 +50,8 @@ class Slot:
     worker: Any = None
     node: str = ""
     host: str = ""
+    size: WorkerSize | None = None
+    asked: Shares | None = None
     running: int = 0
     withdrawn: bool = False
     hurried: bool = False
@@ -67,8 +69,12 @@ class Slots:
     as it has room for while there is work for them: what has no room waits, which is what Ray's
     autoscaler goes by.
 
+    Where machines suit workers of several sizes, those that there is room for ask for machines of
+    their size, by name; what has no room is of the smallest size, and for a machine yet to come.
+
     Attributes:
-        shares: what the next worker gets.
+        shares: what a worker gets that there is no room for yet.
+        sizes: what workers get of the machines there are, size by size.
         left_out: by machine, why it is not used; the machine's name stands in the words.
 
     Args:
@@ -84,8 +90,9 @@ class Slots:
         self._elastic = run.address is not None
         self._nodes = list(nodes)
         self.shares = shares_of(run, nodes)
+        self.sizes = sizes_of(run, nodes)
         self.left_out: dict[str, str] = {}
-        self._all = [Slot() for _ in range(max(1, self.shares.workers))]
+        self._all = [Slot() for _ in range(max(1, sum(one.workers for one in self.sizes)))]
         self._leaving: list[Slot] = []
         self._part = len(self._all)
         if self._elastic and run.device == "auto" and self.shares.device == "cpu":
@@ -164,13 +171,14 @@ class Slots:
             room = 0
         else:
             device = {"device": self.shares.device}
-            shares = shares_of(self._run.model_copy(update=device), usable)
-            changed = shares.options != self.shares.options
-            self.shares, room = shares, shares.workers
-            for slot in self._all if changed else ():
-                self._recall(slot)  # it asks for what the machines of before had
+            run = self._run.model_copy(update=device)
+            self.shares, self.sizes = shares_of(run, usable), sizes_of(run, usable)
+            room = sum(one.workers for one in self.sizes)
+            self._fit()
         wanted = self._wanted(room, outstanding, part)
-        for slot in reversed(self._all):
+        # Those first that wait for a machine yet to come.
+        later = sorted(self._all, key=lambda one: not (one.asked and one.asked.nodes))
+        for slot in reversed(later):
             if len(self._all) > wanted and slot.worker is None:
                 slot.withdrawn = True
                 self._all.remove(slot)
@@ -188,15 +196,15 @@ class Slots:
                 # Another lane of it waited here too, and must not ask for an actor once more.
                 raise RayError("its place for a worker is not wanted any more")
             if slot.worker is None:
-                shares, slot.recalled = self.shares, False
-                avoid = {"ray.io/node-id": f"!in({','.join(self.left_out)})"}
+                shares, slot.recalled = self._next(), False
+                slot.asked = shares
                 worker = Worker.options(  # type: ignore[attr-defined]
-                    **shares.options, label_selector=avoid if self.left_out else None
-                ).remote(shares.device, shares.threads)
+                    **shares.options, label_selector=self._where(shares)
+                ).remote(shares.device, shares.threads, shares.gpus or 1.0)
                 slot.coming = worker
                 try:
                     # Starting may take long and is no stall.
-                    slot.node, slot.host = await worker.place.remote()
+                    slot.node, slot.host, slot.size = await worker.place.remote()
                 except BaseException:
                     with suppress(RayError):
                         ray.kill(worker, no_restart=True)
@@ -205,6 +213,60 @@ class Slots:
                     slot.coming = None
                 slot.worker = worker
             return slot.worker
+
+    def _lacks(self) -> list[tuple[int, Shares]]:
+        """How many workers of each size are neither there nor asked for."""
+        found = []
+        for size in self.sizes:
+            its = set(size.nodes)
+            have = sum(
+                slot.node in its
+                if slot.worker is not None
+                else bool(slot.coming and slot.asked and its & set(slot.asked.nodes))
+                for slot in self._all
+            )
+            found.append((size.workers - have, size))
+        return found
+
+    def _next(self) -> Shares:
+        """What the next worker asks for."""
+        if len(self.sizes) == 1:
+            return self.sizes[0]
+        lack, size = max(self._lacks(), key=lambda one: one[0])
+        return size if lack > 0 else self.shares
+
+    def _where(self, shares: Shares) -> dict[str, str] | None:
+        """The label selector of a worker."""
+        if shares.nodes:
+            return {"ray.io/node-id": f"in({','.join(shares.nodes)})"}
+        # Where sizes differ, what a machine has left over is not for workers of another size.
+        avoid = [*self.left_out, *(node for size in self.sizes for node in size.nodes)]
+        return {"ray.io/node-id": f"!in({','.join(avoid)})"} if avoid else None
+
+    def _fit(self) -> None:
+        """Have workers that are asked for or there be of the sizes of today's machines."""
+        for slot in [one for one in self._all if one.coming is not None]:
+            if slot.asked is not None and not self._offered(slot.asked):
+                self._recall(slot)  # it asks for what the machines of before had
+                slot.asked = None
+        if self._run.workers != "auto":
+            return
+        for slot in [one for one in self._all if one.worker is not None]:
+            its = [one for one in self.sizes if not one.nodes or slot.node in one.nodes]
+            if its and slot.asked is not None and its[0].size != slot.asked.size:
+                # It was asked for before its machine was known.
+                self._all.remove(slot)
+                self._withdraw(slot)
+
+    def _offered(self, asked: Shares) -> bool:
+        """Whether machines have, or may have, what was asked for when there were others."""
+        if not asked.nodes:
+            room = len(self.sizes) > 1 and any(lack > 0 for lack, _ in self._lacks())
+            return asked.size == self.shares.size and not room
+        return any(
+            one.size == asked.size and (not one.nodes or set(asked.nodes) <= set(one.nodes))
+            for one in self.sizes
+        )
 
     def _wanted(self, room: int, outstanding: int, part: Part) -> int:
         asked = self._run.workers
@@ -229,46 +291,3 @@ class Slots:
         if slot.coming is not None:
             with suppress(RayError):
                 ray.kill(slot.coming, no_restart=True)
-
-
-class Proofs:
-    """What the driver sees, and which machines have shown that they see the same.
-
-    Args:
-        run: how the job runs; a Ray that was started here has one machine, the driver's own.
-    """
-
-    def __init__(self, run: RunSpec) -> None:
-        self._needed = run.address is not None
-        self._own: dict[str, Sight] = {}
-        self._takes: dict[str, Take] = {}
-        self._proven: set[tuple[str, str]] = set()
-
-    async def why_not(self, slot: Slot, worker: Any, task: Task, unloaded: str) -> str:
-        """Why the machine of a slot cannot be used; empty where it can.
-
-        Args:
-            slot: with the machine.
-            worker: there.
-            task: the first one that it is to have; of its take one object is looked at.
-            unloaded: why the encoder does not load there; empty where it does.
-
-        Raises:
-            RayError: the worker dies of it.
-        """
-        recipe, take = task.recipe, task.take
-        if not self._needed or (slot.node, recipe.key) in self._proven:
-            return ""
-        if unloaded:
-            # Of an encoder that loads nowhere the tasks tell.
-            elsewhere = any(key == recipe.key for _, key in self._proven)
-            return f"the encoder does not load there: {unloaded}" if elsewhere else ""
-        if recipe.key not in self._own:
-            self._own[recipe.key] = await asyncio.to_thread(look, recipe, take)
-            self._takes[recipe.key] = take
-        key = new_key()
-        there = await worker.look.remote(recipe, self._takes[recipe.key], key)
-        why = await asyncio.to_thread(why_not, recipe, self._own[recipe.key], there, key)
-        if not why:
-            self._proven.add((slot.node, recipe.key))
-        return why

@@ -1,20 +1,15 @@
 """What a run costs while it goes on, and when it has to stop for it."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from configs.budget import BudgetSpec
 from takestream.errors import ErrorKind
+from workers.run.calibration import Range
+from workers.run.size import WorkerSize
 from workers.run.tasks import Failure
-
-if TYPE_CHECKING:
-    from workers.run.shares import Shares  # loads Ray
-
-Range = tuple[float, float, float]
-"""The least, what is expected, and the greatest."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +19,7 @@ class Bill:
     Attributes:
         worker_hours: Of all workers while they were there.
         gpu_hours: Of the GPUs that they shared.
-        price: Of a worker for an hour; None where it is not known.
+        price: Of a worker for an hour, on average where they differ; None where it is not known.
         cost: In the currency of the price.
         expected_hours: Worker hours of what was written, by the calibration: the least, the mean
             and the greatest; None without one.
@@ -50,34 +45,36 @@ class Spending:
 
     Args:
         budget: Of the job.
-        shares: What each worker has of the machines.
     """
 
-    def __init__(self, budget: BudgetSpec, shares: Shares) -> None:
-        self._budget, self._gpus = budget, shares.gpus
-        self._price = budget.price_of(shares.device, shares.threads, shares.gpus or 1.0)
-        self._seconds, self._last = 0.0, 0.0
+    def __init__(self, budget: BudgetSpec) -> None:
+        self._budget = budget
+        self._seconds, self._gpu_seconds, self._last = 0.0, 0.0, 0.0
+        self._cost: float | None = 0.0
 
-    def tick(self, workers: int, seconds: float) -> None:
+    def tick(self, workers: Mapping[WorkerSize, int], seconds: float) -> None:
         """Time has passed.
 
         Args:
-            workers: That were there meanwhile.
+            workers: That were there meanwhile, by what they have of their machines.
             seconds: Since the run began.
         """
-        self._seconds += workers * max(0.0, seconds - self._last)
-        self._last = seconds
+        passed, self._last = max(0.0, seconds - self._last), seconds
+        for size, count in workers.items():
+            self._seconds += count * passed
+            self._gpu_seconds += count * passed * size.gpus
+            price = self._budget.price_of(size.device, size.threads, size.gpu_share)
+            if self._cost is not None:
+                self._cost = None if price is None else self._cost + count * passed / 3600 * price
 
     @property
     def bill(self) -> Bill:
         """So far."""
-        hours = self._seconds / 3600
-        return Bill(
-            hours,
-            hours * self._gpus,
-            self._price,
-            None if self._price is None else hours * self._price,
-        )
+        hours, price = self._seconds / 3600, self._budget.worker_price
+        if price is None and self._cost is not None and hours:
+            price = self._cost / hours
+        cost = None if price is None else self._cost
+        return Bill(hours, self._gpu_seconds / 3600, price, cost)
 
     def over(self, now: datetime | None = None) -> Failure | None:
         """Why the run has to stop; None as long as it need not."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from takestream.errors import ErrorKind, StorageError, TakestreamError, kind_of
 from workers.dataset.take import Take
 from workers.run.recipe import Recipe
+from workers.run.size import WorkerSize
 
 Outcome = Literal["done", "failed", "stopped"]
 
@@ -142,6 +143,7 @@ class UnitRecord:
         failures: why something was not done; of a unit that is done, the streams left out.
         peak_mib: the most memory that the worker has taken so far, of the machine and of its GPU.
         worker: who did it: name of the machine, device and process; empty where none did.
+        size: what this worker has of its machine.
         began: Unix seconds.
         places: per stream, where its object was read, as `Place.name`.
         notes: of the machine that did it, in sentences.
@@ -156,6 +158,7 @@ class UnitRecord:
     failures: tuple[Failure, ...] = ()
     peak_mib: tuple[int, int] = (0, 0)
     worker: str = ""
+    size: WorkerSize | None = None
     began: float = 0.0
     places: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

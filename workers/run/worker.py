@@ -28,6 +28,7 @@ from workers.dataset.mirrors import Machine, on_machine
 from workers.dataset.take import Take
 from workers.media.counters import Counters
 from workers.run.recipe import Recipe
+from workers.run.size import WorkerSize, machine_name
 from workers.run.tasks import (
     ClipPart,
     Extract,
@@ -73,7 +74,7 @@ class Worker:
     longer than `PATIENCE_SECONDS`: requests without end must not stop a job for good.
     """
 
-    def __init__(self, device: str, threads: int) -> None:
+    def __init__(self, device: str, threads: int, gpu_share: float = 1.0) -> None:
         import torch
 
         from workers.run.passes import SWITCH_SECONDS
@@ -88,6 +89,7 @@ class Worker:
             sys.setswitchinterval(SWITCH_SECONDS)
         # Ray sets OMP_NUM_THREADS=1 for actors; the encoder is meant to use this worker's share.
         self._threads = threads
+        self._size = WorkerSize(machine_name(device), device, threads, gpu_share)
         self._name = f"{socket.gethostname()} {device} {os.getpid()}"
         self._loading = threading.Lock()
         self._encoding = threading.Lock()
@@ -155,9 +157,9 @@ class Worker:
             return {owner: counters.snapshot() for owner, counters in self._counters.items()}
 
     @ray.method(concurrency_group="control")
-    def place(self) -> tuple[str, str]:
-        """Ray's id of the machine that this worker is on, and the machine's name."""
-        return ray.get_runtime_context().get_node_id(), socket.gethostname()
+    def place(self) -> tuple[str, str, WorkerSize]:
+        """Ray's id of the machine that this worker is on, its name, and what the worker has."""
+        return ray.get_runtime_context().get_node_id(), socket.gethostname(), self._size
 
     @ray.method(concurrency_group="urgent")
     def look(self, recipe: Recipe, take: Take, key: str) -> Any:
@@ -214,7 +216,7 @@ class Worker:
                         record = extractor.extract(task.unit, stop, counters)
                     except Stopped:
                         return task.stopped()
-                    return replace(record, worker=self._name, began=began)
+                    return replace(record, worker=self._name, size=self._size, began=began)
         except Exception as error:  # noqa: BLE001 - a record says it; the job goes on
             return task.failed(_failure(task, error))
 

@@ -16,20 +16,23 @@ from service.jobs.calibrations import FOLDER, calibration_for, keep
 from service.report.estimate import Work, estimate, range_words, size_words, time_words
 from takestream.storage import S3Options
 from tests.support.brightness import Job
-from workers.run.calibration import Calibration
+from workers.run.calibration import Calibration, Measured
+from workers.run.size import WorkerSize
+
+
+def of_size(size: WorkerSize, workers: int = 2, rate: float = 50.0) -> Measured:
+    return Measured(size, workers, 3, (rate * 0.8, rate, rate * 1.2))
+
 
 MEASURED = Calibration(
     made_at="2026-11-26T00:00:00+00:00",
     encoder_ids=("tiny-0123456789",),
     resolution="448",
     device="cuda",
-    machine="a GPU",
     cpus=4,
-    workers=2,
-    threads=4,
+    sizes=(of_size(WorkerSize("a GPU", "cuda", 4)),),
     takes=3,
     streams=4,
-    clips_per_s=(40.0, 50.0, 60.0),
     units=3,
     clips=1000,
     frames=16_000,
@@ -57,15 +60,28 @@ def test_machines_are_paid_whole() -> None:
     work = Work(1, 360_000, 1)
     found = estimate(work, MEASURED, 3, instance=INSTANCES["g6.xlarge"])
     assert found.machines == 3
-    two_on_each = replace(MEASURED, gpu_share=0.5)
+    two_on_each = replace(MEASURED, sizes=(of_size(WorkerSize("a GPU", "cuda", 4, 0.5)),))
     shared = estimate(work, two_on_each, 3, instance=INSTANCES["g6.xlarge"])
     assert shared.machines == 2
     assert shared.gpu_hours[1] == pytest.approx(shared.worker_hours[1] / 2)
-    on_cpu = replace(MEASURED, device="cpu", threads=4)
+    on_cpu = replace(MEASURED, sizes=(of_size(WorkerSize("a processor", "cpu", 4)),))
     some = estimate(work, on_cpu, 5, instance=INSTANCES["c7i.4xlarge"])
     assert (some.machines, some.gpu_hours) == (2, (0.0, 0.0, 0.0))
     assert some.cost[1] == pytest.approx(some.hours[1] * 2 * 0.714)
     assert some.spot[0] < some.spot[1] < some.spot[2] < some.cost[2]
+
+
+def test_workers_of_unequal_machines_count_in_their_proportion() -> None:
+    sizes = (
+        of_size(WorkerSize("small", "cuda", 4, 1.0), 1, 30.0),
+        of_size(WorkerSize("large", "cuda", 5, 1 / 3), 3, 10.0),
+    )
+    unequal = replace(MEASURED, sizes=sizes)
+    assert (unequal.workers, unequal.clips_per_s[1]) == (4, pytest.approx((30 + 3 * 10) / 4))
+    found = estimate(Work(1, 360_000, 1), unequal, 8, instance=INSTANCES["g6.xlarge"])
+    assert found.hours[1] == pytest.approx(360_000 / 15 / 8 / 3600)
+    # Two alone on a GPU, six by three: four GPUs.
+    assert (found.machines, found.gpu_hours[1]) == (4, pytest.approx(found.hours[1] * 4))
 
 
 @given(
@@ -111,7 +127,11 @@ def test_plan_uses_the_newest_of_the_same_encoder_and_says_which(
     assert run(["plan", *places, "--probe"]) == 0
     assert "`takestream calibrate` with" in capsys.readouterr().err
     mine = replace(MEASURED, encoder_ids=job.recipe.encoder_ids)
-    keep(replace(mine, clips_per_s=(1.0, 2.0, 3.0)), str(job.output), S3Options())
+    keep(
+        replace(mine, sizes=(of_size(WorkerSize("a GPU", "cuda", 4), rate=2.0),)),
+        str(job.output),
+        S3Options(),
+    )
     uri = keep(mine, str(job.output), S3Options())
     keep(MEASURED, str(job.output), S3Options())
     (job.output / FOLDER / "99991231T000000.json").write_text("{")

@@ -14,6 +14,7 @@ from workers.clock.clips import Decode
 from workers.media.counters import Counters
 from workers.media.reader import Reader
 from workers.media.video import Video
+from workers.run.decoding import on_device
 from workers.run.extract import UnitExtractor
 from workers.run.passes import Collect, Passes
 from workers.run.recipe import Recipe
@@ -50,10 +51,11 @@ def test_a_store_is_the_same_as_by_the_cpus_way(
     job.run()
     expected = stores(job)
 
-    def on_device(
+    def decode(
         self: UnitExtractor, name: str, video: Video, reader: Reader, streams: int
     ) -> Decode:
-        return self._on_device(name, video, reader, streams)
+        turns = self.recipe.quarter_turns(name)
+        return on_device(video, reader, self._sizings, turns, self.device, streams)
 
     begun, collected = [], []
 
@@ -71,7 +73,7 @@ def test_a_store_is_the_same_as_by_the_cpus_way(
 
             return later
 
-    monkeypatch.setattr(UnitExtractor, "_decode", on_device)
+    monkeypatch.setattr(UnitExtractor, "_decode", decode)
     monkeypatch.setattr("workers.run.extract.Passes", Ahead)
     job = Job(tmp_path / "device", **SETTINGS)
     job.recipe = in_two_sizes(job.recipe)

@@ -1,6 +1,7 @@
 """Whether workers can come up, and Ray's start, in words."""
 
 import shutil
+import socket
 from collections import namedtuple
 from typing import Any
 
@@ -130,7 +131,13 @@ def test_ray_is_started_once_more_and_says_why_it_cannot(
 def test_a_head_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "LOST_SECONDS", 0.1)
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
-    node = type("Node", (), {"all_processes": {}, "gcs_address": "127.0.0.1:1"})
-    monkeypatch.setattr(session.ray_worker, "_global_node", node)
-    assert session.node_lost(ask=False) is None
-    assert "127.0.0.1:1 does not answer any more" in (session.node_lost() or "")
+    with socket.create_server(("127.0.0.1", 0)) as raylet:
+        facts = {
+            "all_processes": {}, "gcs_address": "127.0.0.1:1", "node_ip_address": "127.0.0.1",
+            "node_manager_port": raylet.getsockname()[1],
+        }  # fmt: skip
+        node = type("Node", (), facts)
+        monkeypatch.setattr(session.ray_worker, "_global_node", node)
+        assert session.node_lost(ask=False) is None
+        assert "127.0.0.1:1 does not answer any more" in (session.node_lost() or "")
+    assert "raylet on this machine" in (session.node_lost(ask=False) or "")

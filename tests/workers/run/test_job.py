@@ -5,10 +5,9 @@ from typing import Any
 
 from workers.dataset.take import Stream, Take
 from workers.media.counters import Counters
-from workers.run.calls import fold_in
+from workers.run.calls import Tally
 from workers.run.job import _Job, _waiting
 from workers.run.report import Losses, Progress, Report
-from workers.run.slots import Counts
 from workers.run.tasks import (
     ClipRange,
     Failure,
@@ -125,13 +124,14 @@ def test_a_worker_counts_the_latest_owners_apart_and_all_others_as_one() -> None
 
 
 def test_what_lost_workers_did_is_kept_as_few_sums() -> None:
-    before: dict[str, Counts] = {}
+    before = Tally()
     for owner in OWNERS:
-        fold_in(before, owner, {"clips": 2.0})
-        fold_in(before, OWNERS[0], {"workers_lost": 1.0})
-    assert len(before) == KEPT_OWNERS + 1
-    assert sum(one.get("clips", 0) for one in before.values()) == 2 * len(OWNERS)
-    assert before[OWNERS[0]]["workers_lost"] == len(OWNERS)
+        before.add({owner: {"clips": 2.0}})
+        before.add({OWNERS[0]: {"workers_lost": 1.0}})
+    assert len(before._by) == KEPT_OWNERS + 1
+    assert before.total((), None)["clips"] == 2 * len(OWNERS)
+    assert before.total((), OWNERS[0])["workers_lost"] == len(OWNERS)
+    assert before.total([{OWNERS[0]: {"clips": 5.0}}], OWNERS[0])["clips"] == 2 + 5
 
 
 def test_streams_that_are_not_wholly_valid_are_counted_by_take() -> None:

@@ -1,14 +1,21 @@
 """What a machine has to see before it is given work."""
 
+import asyncio
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from configs.run import RunSpec
 from tests.support.brightness import Job
 from workers.media.source import ObjectIdentity
 from workers.run.nodeproof import FOLDER, Sight, look, new_key, why_not
+from workers.run.proofs import Proofs
+from workers.run.slots import Slot
+from workers.run.tasks import Prepare
 
 
 @pytest.fixture
@@ -64,3 +71,29 @@ def test_an_object_that_the_driver_cannot_see_is_left_to_its_tasks(job: Job) -> 
     there = look(job.recipe, prepared.take, key)
     own = Sight("no such object", "", there.code, there.versions)
     assert why_not(job.recipe, own, there, key) == ""
+
+
+def test_machines_that_prove_themselves_at_once_with_two_takes_are_both_used(job: Job) -> None:
+    """Each is shown one take, and compared with what the driver sees of that one."""
+    _, prepared = job.prepare()
+    first = prepared.take
+    streams = [replace(one, uri=first.streams[1].uri) for one in first.streams]
+    second = replace(first, uid="v", streams=tuple(streams))
+    proofs = Proofs(RunSpec(address="auto"))
+
+    async def look_there(*asked: Any) -> Sight:
+        return await asyncio.to_thread(look, *asked)
+
+    worker = SimpleNamespace(look=SimpleNamespace(remote=look_there))
+
+    async def both() -> list[str]:
+        slots = [Slot(node="a"), Slot(node="b")]
+        tasks = [Prepare(job.recipe, take, "job") for take in (first, second)]
+        asked = [
+            proofs.why_not(slot, worker, task, "") for slot, task in zip(slots, tasks, strict=True)
+        ]
+        return await asyncio.gather(*asked)
+
+    for _ in range(20):
+        assert asyncio.run(both()) == ["", ""]
+        proofs = Proofs(RunSpec(address="auto"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from workers.dataset.take import Stream, Take
 from workers.run.job import run_job
 from workers.run.recipe import Recipe, make_recipe
 from workers.run.report import Report
-from workers.run.shares import Shares
+from workers.run.size import WorkerSize
 from workers.run.tasks import Failure, Prepare, PreparedTake, Record, Task
 
 TAKES = [
@@ -28,7 +29,7 @@ class Answering:
     """Instead of the pool: gives what `becomes` says of each task."""
 
     workers, alive, lost = 1, 1, None
-    shares, left_out = Shares(1, "cpu", 1, 1), ()
+    sizes, left_out = Counter({WorkerSize("a processor", "cpu", 1): 1}), ()
 
     def __init__(self, becomes: Callable[[Task], Record]) -> None:
         self._becomes = becomes

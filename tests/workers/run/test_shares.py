@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from configs.run import RunSpec
 from workers.run.session import RayUnavailable, ray_session
-from workers.run.shares import Node, Shares, nodes_alive, shares_of
+from workers.run.shares import Node, Shares, nodes_alive, shares_of, sizes_of
 
 
 def shared(run: RunSpec, *nodes: tuple[float, float]) -> Shares:
@@ -60,6 +60,42 @@ def test_several_machines_get_workers_of_one_size() -> None:
     assert (found.workers, found.threads) == (8 + 4 + 1, 2)
     found = shared(RunSpec(device="cpu"), (16, 0), (9, 0))
     assert (found.workers, found.threads) == (4 + 2, 4)
+
+
+def sized(run: RunSpec, *nodes: tuple[float, float]) -> list[Shares]:
+    return sizes_of(run, [Node(str(n), f"host{n}", *node) for n, node in enumerate(nodes)])
+
+
+def test_each_machine_has_workers_that_suit_it() -> None:
+    found = sized(RunSpec(device="cpu"), (0, 0), (16, 0), (6, 0), (4, 0))
+    assert [(one.workers, one.threads, one.nodes) for one in found] == [
+        (4 + 1, 4, ("1", "3")),
+        (1, 6, ("2",)),
+    ]
+    found = sized(RunSpec(device="cuda"), (64, 0), (16, 1), (4, 1), (192, 8))
+    assert [(one.workers, one.threads, one.gpus, one.nodes) for one in found] == [
+        (3, 5, 0.3333, ("1",)),
+        (1, 4, 1.0, ("2",)),
+        (32, 6, 0.25, ("3",)),
+    ]
+    # One size is for any machine, that of a number of workers too.
+    assert [one.nodes for one in sized(RunSpec(device="cpu"), (16, 0), (4, 0))] == [()]
+    (found,) = sized(RunSpec(device="cpu", workers=5), (16, 0), (6, 0))
+    assert (found.workers, found.threads, found.nodes) == (5, 4, ())
+
+
+@given(MACHINES, st.sampled_from(["cpu", "auto"]))
+def test_those_of_each_machine_fit_on_it(machines: list[tuple[int, int]], device: str) -> None:
+    for found in sized(RunSpec(device=device), *machines):
+        mine = [machines[int(node)] for node in found.nodes] or [
+            one for one in machines if found.device == "cpu" or one[1]
+        ]
+        room = [
+            min(int(cpus / found.cpus + 1e-9), int(gpus / found.gpus) if found.gpus else 999)
+            for cpus, gpus in mine
+        ]
+        assert sum(room) >= found.workers
+        assert min(room) >= 1
 
 
 def test_a_gpu_that_is_not_there_is_told_here_and_waited_for_on_a_cluster() -> None:

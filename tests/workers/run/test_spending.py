@@ -18,20 +18,21 @@ from tests.workers.run.test_outage import TAKES, Answering
 from workers.run.job import run_job
 from workers.run.recipe import make_recipe
 from workers.run.report import Progress, Report
-from workers.run.shares import Shares
+from workers.run.size import WorkerSize
 from workers.run.spending import Bill, Spending
 from workers.run.tasks import PreparedTake
 
-ON_CPU, ON_GPU = Shares(1, "cpu", 4, 4), Shares(2, "cuda", 4, 4, 0.5)
+ON_CPU = WorkerSize("a processor", "cpu", 4)
+HALF_A_GPU = WorkerSize("a GPU", "cuda", 4, 0.5)
 NOW = datetime(2026, 11, 26, 8, tzinfo=UTC)
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.floats(0, 5000)), max_size=20))
 def test_workers_are_paid_while_they_are_there(ticks: list[tuple[int, float]]) -> None:
-    spending, now, expected = Spending(BudgetSpec(worker_price=2.0), ON_CPU), 0.0, 0.0
+    spending, now, expected = Spending(BudgetSpec(worker_price=2.0)), 0.0, 0.0
     for workers, seconds in ticks:
         now += seconds
-        spending.tick(workers, now)
+        spending.tick({ON_CPU: workers}, now)
         expected += workers * seconds
     bill = spending.bill
     assert bill.worker_hours == pytest.approx(expected / 3600)
@@ -47,17 +48,30 @@ def test_prices_of_machines_are_shared_by_their_workers() -> None:
     assert BudgetSpec(instance="g6.xlarge", worker_price=1.5).price_of("cpu", 4) == 1.5
 
 
+def test_workers_of_two_sizes_are_paid_by_their_part_of_a_machine() -> None:
+    spending = Spending(BudgetSpec(instance="g6.xlarge"))
+    assert spending.bill.cost is None
+    spending.tick({HALF_A_GPU: 2, WorkerSize("a GPU", "cuda", 4): 1}, 3600)
+    bill = spending.bill
+    assert (bill.worker_hours, bill.gpu_hours) == (3, 2)
+    assert bill.cost == pytest.approx(2 * 0.8048)
+    assert bill.price == pytest.approx(2 * 0.8048 / 3)
+    unknown = Spending(BudgetSpec())
+    unknown.tick({ON_CPU: 1}, 3600)
+    assert (unknown.bill.cost, unknown.bill.price) == (None, None)
+
+
 def test_the_limits() -> None:
-    spending = Spending(BudgetSpec(worker_price=1.0, max_cost=2.0), ON_GPU)
-    spending.tick(1, 7199)
+    spending = Spending(BudgetSpec(worker_price=1.0, max_cost=2.0))
+    spending.tick({HALF_A_GPU: 1}, 7199)
     assert spending.over() is None
-    spending.tick(1, 7201)
+    spending.tick({HALF_A_GPU: 1}, 7201)
     stop = spending.over()
     assert stop is not None
     assert stop.fatal
     assert "has cost 2.0003, and --max-cost is 2" in stop.reason
     assert spending.bill.gpu_hours == spending.bill.worker_hours / 2
-    late = Spending(BudgetSpec(deadline=NOW), ON_CPU)
+    late = Spending(BudgetSpec(deadline=NOW))
     assert late.over(NOW - timedelta(seconds=1)) is None
     assert "its deadline, 2026-11-26T08:00+00:00, has come" in late.over(NOW).reason
 
