@@ -245,19 +245,15 @@ def _judged(
     view: str, probe: str, seed: int,
 ) -> tuple[Row, Judged, NDArray[np.intp], str]:  # fmt: skip
     labels = [samples.labels, shuffled]
-    real, dealt, floor = [], [], []
-    for train, test in folds:
-        if probe == NEIGHBOURS:
-            found = neighbour_scores(vectors, labels, (train, test))
-        else:
-            found = linear_scores(vectors, labels, samples.groups, (train, test))
-        real.append(found[0])
-        dealt.append(found[1])
-        floor.append(np.tile(samples.labels[train].mean(axis=0), (len(test), 1)))
+    if probe == NEIGHBOURS:
+        real, dealt = neighbour_scores(vectors, labels, folds)
+    else:
+        real, dealt = linear_scores(vectors, labels, samples.groups, folds)
+    floor = [np.tile(samples.labels[train].mean(axis=0), (len(test), 1)) for train, test in folds]
     which = np.concatenate([test for _, test in folds])
     takes = samples.takes[which]
-    judged = Judged(np.concatenate(real), samples.labels[which], takes)
-    chance = Judged(np.concatenate(dealt), shuffled[which], takes)
+    judged = Judged(real, samples.labels[which], takes)
+    chance = Judged(dealt, shuffled[which], takes)
     majority = Judged(np.concatenate(floor), samples.labels[which], takes)
     leak = _learnt_from_nothing(chance, majority, samples.people[which], seed)
     return _row(samples, judged, majority, chance, view, probe, seed), judged, which, leak

@@ -77,6 +77,7 @@ class StoredFeatures:
         self.streams = self._store.streams
         self.start_time = self._clips(schema.START_TIME)
         self.end_time = self._clips(schema.END_TIME)
+        self._valid: NDArray[np.bool_] | None = None
 
     def of(self, stream: str, array: str) -> NDArray[Any]:
         """An array of one stream, whole: [clips] or [clips, D]."""
@@ -89,7 +90,9 @@ class StoredFeatures:
 
     def valid(self, stream: str) -> NDArray[np.bool_]:
         """bool [clips]."""
-        return self.of(stream, schema.VALID)
+        if self._valid is None:  # small, so of all streams by one call
+            self._valid = np.asarray(self._store.array(schema.VALID)[:])
+        return self._valid[:, self._store.streams.index(stream)]
 
     def _clips(self, array: str) -> NDArray[np.float64]:
         return np.asarray(self._store.array(array)[:])

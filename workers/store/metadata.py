@@ -9,12 +9,13 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
 import zarr
 from zarr.abc.store import Store
-from zarr.storage import StorePath
+from zarr.storage import MemoryStore, StorePath
 
 from takestream import schema
 from takestream.root import (
@@ -129,11 +130,9 @@ class Metadata:
         if name not in self._opened:
             if name not in self.arrays:
                 raise KeyError(f"{self._objects.uri} has no array {name}")
-            # From the table, which the metadata equal in all that matters.
-            metadata = schema.SPECS[name].metadata(self.sizes)
-            array = zarr.Array.from_dict(StorePath(self._zarr, name), metadata)
+            there = zarr.AsyncArray(_parsed(name, self.sizes), StorePath(self._zarr, name))
             # zarr drops all-NaN chunks by default, and a dropped chunk is a missing one.
-            self._opened[name] = array.with_config({"write_empty_chunks": True})
+            self._opened[name] = zarr.Array(there).with_config({"write_empty_chunks": True})
         return self._opened[name]
 
     def change(self, change: Callable[[dict[str, Any]], None]) -> None:
@@ -234,6 +233,16 @@ class Metadata:
         self._opened = {}
         self._root = root
         self.streams = tuple(attributes["streams"])
+
+
+@lru_cache(maxsize=64)
+def _parsed(name: str, sizes: Sizes) -> Any:
+    """An array's metadata as zarr parses them, which takes longer than to read a small chunk.
+
+    They are from the table: those of a checked store equal it in all that matters.
+    """
+    metadata = schema.SPECS[name].metadata(sizes)
+    return zarr.Array.from_dict(StorePath(MemoryStore(), name), metadata).metadata
 
 
 def own_metadata(objects: Objects, names: Iterable[str]) -> dict[str, Any]:
