@@ -9,44 +9,9 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from workers.run.metrics import COUNTS, ERRORS, GAUGES, KEYS_LEFT
+
 BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-# Counts of the workers → the metric's name and help.
-COUNTS = {
-    "clips": ("takestream_clips_total", "Clips encoded, counted per stream"),
-    "bytes_read": ("takestream_source_bytes_total", "Bytes read from the data set"),
-    "bytes_written": ("takestream_store_bytes_total", "Bytes written to stores"),
-    "requests": ("takestream_source_requests_total", "Requests to the data set's storage"),
-    "retries": ("takestream_source_retries_total", "Requests to it that were tried again"),
-    "frames_decoded": ("takestream_frames_decoded_total", "Frames decoded"),
-    "frames_decoded_gpu": ("takestream_frames_decoded_gpu_total", "Of them, by NVDEC"),
-    "nvdec_given_up": (
-        "takestream_nvdec_given_up_total",
-        "Decoder runs that NVDEC began and the CPU went on with",
-    ),
-    "decode_errors": ("takestream_decode_errors_total", "Packets that did not decode"),
-    **{
-        f"{name}_seconds": (
-            f"takestream_{name}_seconds_total",
-            f"Seconds of all threads {words}; the stages of a unit overlap",
-        )
-        for name, words in (
-            ("read", "that waited for bytes"),
-            ("decode", "that decoded"),
-            ("convert", "that made pictures of frames"),
-            ("write", "that wrote to stores"),
-        )
-    },
-    "encode_seconds": (
-        "takestream_encode_seconds_total",
-        "Seconds the encoders were busy, of all workers: its rate by takestream_workers is the use "
-        "of their GPUs (or CPUs)",
-    ),
-    "workers_lost": ("takestream_workers_lost_total", "Workers that died or hung"),
-    "units_quarantined": (
-        "takestream_units_quarantined_total",
-        "Units, or single streams of one, that were left out because they took workers down",
-    ),
-}
 # Clients can make up methods, and each would be a series.
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 log = logging.getLogger("takestream.access")
@@ -66,7 +31,7 @@ class Metrics:
             buckets=BUCKETS, registry=r,
         )  # fmt: skip
         self._bytes = Counter("takestream_answer_bytes_total", "Bytes answered", registry=r)
-        self._errors = Counter("takestream_errors_total", "Errors by kind", ["kind"], registry=r)
+        self._errors = Counter(*ERRORS, ["kind"], registry=r)
         self._cached = Counter("takestream_clips_cached_total", "Clips from stores", registry=r)
         self._computed = Counter(
             "takestream_clips_computed_total", "Clips computed on demand", registry=r
@@ -119,18 +84,12 @@ class Metrics:
         up = Gauge("takestream_engine_up", "Whether the engine answers", registry=once)
         up.set(status is not None)
         if status is not None:
-            for name, words in (
-                ("workers", "Workers there should be"),
-                ("workers_alive", "Workers alive"),
-                ("queue", "Windows that wait for a worker"),
-                ("jobs", "Jobs that have not ended"),
-            ):
-                Gauge(f"takestream_{name}", words, registry=once).set(status[name])
+            for name, metric in GAUGES.items():
+                Gauge(*metric, registry=once).set(status[name])
             if (left := status["keys_seconds_left"]) is not None:
-                words = "Seconds until the keys of the data set end, where that is known"
-                Gauge("takestream_keys_seconds_left", words, registry=once).set(left)
-            for name, (metric, words) in COUNTS.items():
-                counter = Counter(metric, words, registry=once)
+                Gauge(*KEYS_LEFT, registry=once).set(left)
+            for name, metric in COUNTS.items():
+                counter = Counter(*metric, registry=once)
                 counter.inc(status["counts"].get(name, 0))
         return found + generate_latest(once)
 

@@ -11,21 +11,24 @@ from typing import Any
 import pytest
 import yaml
 
-from service.api.metrics import COUNTS, Metrics
+from service.api.metrics import Metrics
+from workers.run.metrics import COUNTS, ERRORS, GAUGES
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "deploy/monitoring"
-RULES = yaml.safe_load((MONITORING / "rules.yaml").read_text())["groups"][0]["rules"]
+GROUPS = yaml.safe_load((MONITORING / "rules.yaml").read_text())["groups"]
+RULES = [rule for group in GROUPS for rule in group["rules"]]
 
 
 def given() -> set[str]:
-    """The names of all series that the service gives."""
+    """The names of all series that the service gives, and batch jobs at Ray's endpoint."""
     metrics = Metrics()
     metrics.request({"method": "GET", "path": "/"}, {"problem": "absent"}, 200, 0.1, 1)
     metrics.clips(1, 1)
     status: dict[str, Any] = dict.fromkeys(("workers", "workers_alive", "queue", "jobs"), 1)
     text = metrics.text({**status, "counts": dict.fromkeys(COUNTS, 1), "keys_seconds_left": 60.0})
-    return set(re.findall(r"^(takestream_\w+)", text.decode(), re.MULTILINE))
+    of_jobs = {f"ray_{name}" for name, _ in (*COUNTS.values(), *GAUGES.values(), ERRORS)}
+    return of_jobs.union(re.findall(r"^(takestream_\w+)", text.decode(), re.MULTILINE))
 
 
 def asked() -> Iterator[tuple[str, str]]:
@@ -34,7 +37,7 @@ def asked() -> Iterator[tuple[str, str]]:
     places = [(rule["alert"], rule["expr"]) for rule in RULES]
     places += [(p["title"], t["expr"]) for p in dashboard["panels"] for t in p["targets"]]
     for where, expression in places:
-        for name in re.findall(r"takestream_\w+", expression):
+        for name in re.findall(r"(?:ray_)?takestream_\w+", expression):
             yield where, name
 
 
@@ -47,8 +50,9 @@ def test_alerts_and_dashboard_ask_for_what_there_is() -> None:
 def test_the_runbook_has_a_section_for_each_alert() -> None:
     runbook = (ROOT / "docs/howto/runbook.md").read_text()
     for rule in RULES:
-        assert f"## {rule['alert']}\n" in runbook
-        assert rule["annotations"]["runbook"].endswith(f"#{rule['alert'].lower()}")
+        section = rule["alert"].replace("Batch", "")
+        assert f"## {section}\n" in runbook
+        assert rule["annotations"]["runbook"].endswith(f"#{section.lower()}")
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (Debian: prometheus)")

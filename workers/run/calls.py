@@ -6,10 +6,14 @@ from typing import Any
 
 from ray.exceptions import RayError
 
-from workers.run.slots import Counts
+from configs.run import RunSpec
+from workers.run.metrics import RayMetrics
+from workers.run.slots import Counts, Slots
 from workers.run.tasks import Record, Task, UnitRecord, Window
 from workers.run.worker import EARLIER, KEPT_OWNERS
 
+# What a pool counts, not its workers.
+OF_POOLS = ("workers_lost", "units_quarantined")
 # What a task gives: its record, and before it the parts of a window.
 Sink = Callable[[Any], None]
 
@@ -72,3 +76,45 @@ class Tally:
                 if owner in (None, name):
                     add(found, counts)
         return found
+
+
+class PoolMetrics:
+    """What a pool shows at the metrics endpoint of the Ray of its machine.
+
+    Args:
+        run: how the job runs; a Ray that was started here has no such endpoint.
+    """
+
+    def __init__(self, run: RunSpec) -> None:
+        self._ray = RayMetrics() if run.address else None
+
+    def show(
+        self, slots: Slots, outstanding: Mapping[str, int], waiting: int, before: Tally
+    ) -> None:
+        """Show how a pool stands.
+
+        Args:
+            slots: its places for workers.
+            outstanding: tasks queued or under way, by owner.
+            waiting: urgent tasks that no worker has taken yet.
+            before: what was counted of workers that are gone.
+        """
+        if self._ray is None:
+            return
+        self._ray.gauges(
+            {
+                "workers": slots.room,
+                "workers_alive": sum(slot.worker is not None for slot in slots),
+                "queue": waiting,
+                "jobs": sum(counted_as(owner) == owner for owner in outstanding),
+            }
+        )
+        # All else the workers show themselves.
+        counts = before.total((), None)
+        self._ray.counts({name: counts[name] for name in OF_POOLS if name in counts})
+
+    def failed(self, record: Record) -> None:
+        """Count what went wrong of a task."""
+        if self._ray is not None:
+            for failure in record.failures:
+                self._ray.error(failure.kind.value)

@@ -1,7 +1,6 @@
 """The Ray side: queues that feed a pool of workers, and outlive their deaths.
 
 Machines that come get workers (`workers.run.slots`), once they have proved to be fit.
-
 A worker has one batch task in flight, and urgent ones in front of it. A worker that dies, or makes
 no progress for too long, is replaced; its tasks are tried again, at last stream by stream, so that
 the stream that kills the decoder is found and left out while the others are written.
@@ -23,6 +22,7 @@ from ray.exceptions import ActorDiedError, RayError
 
 from configs.run import RunSpec
 from workers.run.calls import (
+    PoolMetrics,
     Sink,
     Tally,
     counted_as,
@@ -37,7 +37,7 @@ from workers.run.neighbours import Neighbours
 from workers.run.proofs import Proofs
 from workers.run.recipe import Recipe
 from workers.run.session import node_lost
-from workers.run.shares import Shares, is_gone, nodes_alive
+from workers.run.shares import Shares, any_gone, nodes_alive
 from workers.run.size import WorkerSize
 from workers.run.slots import ALL, Counts, Slot, Slots
 from workers.run.tasks import Query, Record, Task
@@ -46,9 +46,7 @@ from workers.run.worker import URGENT_LANES, crash_failure, pool_failure
 log = logging.getLogger(__name__)
 
 URGENT_PRIORITY = 1
-POLL_SECONDS = 1.0
-PARTING_SECONDS = 3.0
-
+POLL_SECONDS, PARTING_SECONDS = 1.0, 3.0
 T = TypeVar("T")
 
 
@@ -72,6 +70,7 @@ class Pool:
         self._calls: set[asyncio.Task[Any]] = set()
         self._health = Health(run)
         self._neighbours = Neighbours()
+        self._metrics = PoolMetrics(run)
 
     async def __aenter__(self) -> Self:
         self._context = contextvars.copy_context()
@@ -92,12 +91,8 @@ class Pool:
             loop.cancel()
         if not self._health.gone:
             await asyncio.to_thread(self._neighbours.leave)
-        for slot in self._slots:
-            # Without its head Ray would wait for an answer, and the workers are gone anyway.
-            if slot.worker is not None and not self._health.gone:
-                with suppress(RayError):
-                    ray.kill(slot.worker, no_restart=True)
-            slot.worker = None
+        # Without its head Ray would wait for an answer, and the workers are gone anyway.
+        self._slots.end(kill=not self._health.gone)
 
     @property
     def shares(self) -> Shares:
@@ -139,8 +134,7 @@ class Pool:
 
         Raises RayError when a worker dies of it.
         """
-        calls = [self._call(self._load(slot, recipe)) for slot in self._slots]
-        found = await asyncio.gather(*calls)
+        found = await asyncio.gather(*(self._call(self._load(s, recipe)) for s in self._slots))
         return next((why for why in found if why), "")
 
     async def query(self, recipe: Recipe, text: str | None, image: bytes | None) -> Query:
@@ -189,9 +183,8 @@ class Pool:
     def _call(self, call: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Make a call to a worker as the pool's own, whoever asks for it.
 
-        When a client hangs up, Serve has Ray cancel its call and all calls made on its behalf, by
-        asyncio context. Ray never delivers a call that was cancelled on its way, and an actor
-        waits for it before it takes any later one: the worker would be deaf from then on.
+        When a client hangs up, Serve has Ray cancel all calls made on its behalf, by asyncio
+        context; and an actor waits for ever for a call that was cancelled on its way.
         """
         task = asyncio.get_running_loop().create_task(call, context=self._context)
         self._calls.add(task)
@@ -242,9 +235,8 @@ class Pool:
                 return
         except (RayError, TimeoutError) as error:
             # It had begun nothing, so this is not the task's doing.
-            self._health.start_failed(error)
+            await self._start_failed(error, [slot.node])
             self._put(queued)
-            await asyncio.sleep(POLL_SECONDS)
             return
         try:
             if owner in self._cancelled:  # while the worker started
@@ -264,14 +256,20 @@ class Pool:
                 await self._poll(slot, worker)
 
     async def _has_come(self, slot: Slot) -> bool:
+        there = self._slots.machines
         try:
             await self._slots.hired(slot)
         except (RayError, TimeoutError) as error:
             if not (slot.recalled or slot.withdrawn):
-                self._health.start_failed(error)
-                await asyncio.sleep(POLL_SECONDS)
+                await self._start_failed(error, there)
             return False
         return True
+
+    async def _start_failed(self, error: Exception, machines: Sequence[str]) -> None:
+        """A worker did not come up: it may have waited on a machine that died meanwhile."""
+        if not self.run.address or not await any_gone(machines):
+            self._health.start_failed(error)
+        await asyncio.sleep(POLL_SECONDS)
 
     async def _load(self, slot: Slot, recipe: Recipe) -> str:
         worker = await self._slots.hired(slot)
@@ -326,6 +324,7 @@ class Pool:
             for slot in self._slots.left():
                 self._retire(slot, slot.worker, "", lost=False)
             self._loops = [loop for loop in self._loops if not loop.done()]
+            self._metrics.show(self._slots, self._open, self.waiting, self._before)
 
     async def _watched(self, slot: Slot, worker: Any, queued: Queued) -> Record:
         """The record of a task. Raises TimeoutError when its worker makes no progress."""
@@ -369,7 +368,7 @@ class Pool:
         if (isinstance(error, ActorDiedError) and error.preempted) or node_lost(ask=False):
             self._put(queued)
             return
-        if self.run.address and isinstance(error, RayError) and await is_gone(node):
+        if self.run.address and isinstance(error, RayError) and await any_gone([node]):
             log.warning("a machine of the cluster is gone; %s is done elsewhere", queued.task.name)
             self._put(queued)
             return
@@ -389,6 +388,7 @@ class Pool:
 
     def _tell(self, queued: Queued, record: Record) -> None:
         self._close(queued.task.owner)
+        self._metrics.failed(record)
         queued.sink(record)
 
     def _close(self, owner: str) -> None:

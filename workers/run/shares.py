@@ -4,7 +4,7 @@ import asyncio
 import math
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -121,12 +121,19 @@ def _region(labels: Mapping[str, str]) -> str | None:
     return next((labels[name] for name in REGION_LABELS if labels.get(name)), None)
 
 
-async def is_gone(node: str) -> bool:
-    """Whether a machine died, or is about to: a task that died with it did nothing wrong."""
+async def any_gone(nodes: Iterable[str]) -> bool:
+    """Whether a machine died, or is about to: a task that died with it did nothing wrong.
+
+    Args:
+        nodes: their ids; of one alone it is asked whether it answers, too.
+    """
     # Ray takes half a minute to find that out; a machine's processes die one by one.
     await asyncio.sleep(1)
-    alive = [one for one in await asyncio.to_thread(nodes_alive) if one.id == node]
-    return not alive or not await asyncio.to_thread(alive[0].answers)
+    asked = set(nodes)
+    alive = [one for one in await asyncio.to_thread(nodes_alive) if one.id in asked]
+    if len(alive) < len(asked):
+        return True
+    return len(alive) == 1 and not await asyncio.to_thread(alive[0].answers)
 
 
 def shares_of(run: RunSpec, nodes: Sequence[Node]) -> Shares:

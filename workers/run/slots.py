@@ -122,7 +122,25 @@ class Slots:
     def settled(self) -> bool:
         """Whether there are as many workers as are wanted, and none that has to leave."""
         alive = sum(slot.worker is not None for slot in self._all)
-        return not self._leaving and alive >= min(self._part, len(self._all))
+        return not self._leaving and alive >= self.room
+
+    @property
+    def machines(self) -> list[str]:
+        """Ids of those that there were when this was last looked at."""
+        return [one.id for one in self._nodes]
+
+    @property
+    def room(self) -> int:
+        """How many workers there is room for, of those that are wanted."""
+        return min(self._part, len(self._all))
+
+    def end(self, *, kill: bool) -> None:
+        """Have no workers any more; `kill` ends their processes too."""
+        for slot in self:
+            if slot.worker is not None and kill:
+                with suppress(RayError):
+                    ray.kill(slot.worker, no_restart=True)
+            slot.worker = None
 
     def left(self) -> list[Slot]:
         """Slots that were given up and that nothing runs in any more; each comes once."""
@@ -200,7 +218,7 @@ class Slots:
                 slot.asked = shares
                 worker = Worker.options(  # type: ignore[attr-defined]
                     **shares.options, label_selector=self._where(shares)
-                ).remote(shares.device, shares.threads, shares.gpus or 1.0)
+                ).remote(shares.device, shares.threads, shares.gpus or 1.0, metrics=self._elastic)
                 slot.coming = worker
                 try:
                     # Starting may take long and is no stall.

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,6 +27,7 @@ from takestream.errors import ErrorKind
 from workers.dataset.mirrors import Machine, on_machine
 from workers.dataset.take import Take
 from workers.media.counters import Counters
+from workers.run.metrics import RayMetrics
 from workers.run.recipe import Recipe
 from workers.run.size import WorkerSize, machine_name
 from workers.run.tasks import (
@@ -74,7 +75,9 @@ class Worker:
     longer than `PATIENCE_SECONDS`: requests without end must not stop a job for good.
     """
 
-    def __init__(self, device: str, threads: int, gpu_share: float = 1.0) -> None:
+    def __init__(
+        self, device: str, threads: int, gpu_share: float = 1.0, *, metrics: bool = False
+    ) -> None:
         import torch
 
         from workers.run.passes import SWITCH_SECONDS
@@ -98,6 +101,7 @@ class Worker:
         self._joints: dict[str, Joint] = {}
         self._counters: OrderedDict[str, Counters] = OrderedDict()
         self._counting = threading.Lock()
+        self._metrics = RayMetrics() if metrics else None
         self._cancelled: deque[str] = deque(maxlen=REMEMBERED)
         self._urgent = _Urgent()
 
@@ -154,7 +158,13 @@ class Worker:
     def counts(self) -> dict[str, dict[str, float]]:
         """Work done so far by this worker for each owner, also while a task runs."""
         with self._counting:
-            return {owner: counters.snapshot() for owner, counters in self._counters.items()}
+            found = {owner: counters.snapshot() for owner, counters in self._counters.items()}
+        if self._metrics is not None:
+            total: Counter[str] = Counter()
+            for counts in found.values():
+                total.update(counts)
+            self._metrics.counts(total)
+        return found
 
     @ray.method(concurrency_group="control")
     def place(self) -> tuple[str, str, WorkerSize]:

@@ -1,5 +1,6 @@
 """Whether workers can come up, and Ray's start, in words."""
 
+import asyncio
 import shutil
 import socket
 from collections import namedtuple
@@ -10,9 +11,11 @@ import ray
 from ray.exceptions import ActorDiedError, WorkerCrashedError
 
 from configs.run import RunSpec
-from workers.run import health, session
+from workers.run import health, session, shares
 from workers.run.health import FAILED_STARTS, Health, free_mib
+from workers.run.pool import Pool
 from workers.run.session import RayUnavailable, ray_session
+from workers.run.slots import Slot
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -50,6 +53,31 @@ def test_three_starts_that_fail_in_a_row_end_it_and_new_work_tries_again(
     assert "has 0 MiB left, and Ray needs" in pool.lost
     pool.renew()
     assert pool.lost is None
+
+
+def test_workers_that_waited_on_a_machine_that_died_are_no_failed_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machines = [shares.Node(name, name, 1, 0) for name in "abc"]
+    alive = machines[:2]
+    monkeypatch.setattr(shares, "nodes_alive", lambda: alive)
+    soon = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda seconds: soon(0))
+
+    async def dies(slot: Slot) -> None:
+        raise ActorDiedError
+
+    async def tried(times: int) -> str | None:
+        pool = Pool(RunSpec(address="auto", device="cpu"))
+        pool._slots._nodes = machines
+        monkeypatch.setattr(pool._slots, "hired", dies)
+        for _ in range(times):
+            assert not await pool._has_come(Slot())
+        return pool.lost
+
+    assert asyncio.run(tried(FAILED_STARTS + 1)) is None
+    alive = machines
+    assert "do not come up here" in (asyncio.run(tried(FAILED_STARTS)) or "")
 
 
 def test_a_kill_for_want_of_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
