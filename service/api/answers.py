@@ -134,6 +134,32 @@ class SearchAnswer(BaseModel):
     streams: list[StreamMoments]
 
 
+class FoundMoment(FoundClip):
+    """A clip that a search over takes found."""
+
+    take_uid: str
+    take_name: str
+    stream: str = Field(description="the camera that shows it best")
+    thumbnail: str | None = Field(None, description="where a small picture of it is")
+
+
+class TakesSearchAnswer(BaseModel):
+    """The moments of all takes most like the query."""
+
+    encoder_id: str = Field(description="whose features were compared")
+    query: dict[str, Any] = Field(description="what was looked for, as the service took it")
+    moments: list[FoundMoment] = Field(description="the most alike first")
+    compared: int = Field(description="takes whose means were compared")
+    looked_at: int = Field(description="takes whose clips were compared")
+    lacking: int = Field(
+        description="takes with a store and no mean that is up to date: partial ones, and those"
+        " that `takestream catalogue` has not seen"
+    )
+    exact: bool = Field(
+        description="whether no clip that was not looked at can be better than what was found"
+    )
+
+
 class StreamTimeline(BaseModel):
     """One stream of a take, clip by clip."""
 

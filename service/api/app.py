@@ -20,6 +20,7 @@ from service.api import (
     operation,
     plan,
     problems,
+    search,
     takes,
     thumbnails,
     videos,
@@ -93,7 +94,7 @@ def create_app(context: ApiContext) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.context = context
-    for module in (takes, videos, thumbnails, features, moments, jobs, plan):
+    for module in (takes, videos, thumbnails, features, moments, search, jobs, plan):
         app.include_router(module.router, dependencies=[Depends(problems.known_parameters)])
     app.include_router(operation.router)
     if operation.PAGE.is_dir():

@@ -19,6 +19,7 @@ from service.engine.client import EngineClient
 from service.features.cache import StoredFeatures
 from service.features.catalogue import Catalogue
 from service.features.compute import Features
+from service.features.search import TakeSearch
 from service.features.thumbnails import Thumbnails
 
 TOKEN_SECONDS = 3600
@@ -39,6 +40,7 @@ class ApiContext:
         catalogue: Takes, encoders and stores.
         stored: The cache of stores.
         features: Features, read or computed.
+        search: Searches over all takes.
         thumbnails: Small pictures of moments.
         metrics: The counters of this replica.
     """
@@ -51,6 +53,7 @@ class ApiContext:
         s3 = spec.job.reach_output
         self.stored = StoredFeatures(s3, spec.cache_bytes)
         self.features = Features(self.catalogue, self.stored, engine, spec.limits)
+        self.search = TakeSearch(self.catalogue, self.features)
         self.thumbnails = Thumbnails(spec.job.output, s3)
         self.metrics = Metrics()
         self._secret = secret

@@ -1,40 +1,30 @@
-"""`/v1/search`, and a take's timeline and map: exact, over the features that its store has."""
+"""A take's timeline, map and comparison of cameras: over the features that its store has."""
 
 import asyncio
-import base64
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import numpy as np
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.search.joint import has_joint_space
-from models.search.joint import scores as joint_scores
 from service.api.answers import (
-    FoundClip,
     MappedClip,
     PairSimilarity,
     Projection,
-    SearchAnswer,
-    StreamMoments,
     StreamTimeline,
     Timeline,
 )
 from service.api.context import ApiContext, Context, Reader
-from service.api.fields import LongText, Names, Seconds, ShortName, TakeName
-from service.api.keys import Key
-from service.api.problems import Problem, responses
-from service.errors import Unknown
+from service.api.fields import Seconds, ShortName, TakeName
+from service.api.problems import responses
 from service.features import analysis
-from service.features.request import FeaturePlan, check_within, chosen_streams
+from service.features.request import FeaturePlan, check_within
 from takestream.likeness import mean_cosines
 from takestream.schema import Reason
 from takestream.sync import TakeSync
 
 router = APIRouter(tags=["moments"])
 MAP_POINTS = 4000
-# Moments this near to a better one show the same thing.
-APART_SECONDS = 1.0
 
 
 class EncoderQuery(BaseModel):
@@ -58,116 +48,12 @@ class SpanQuery(EncoderQuery):
         return self
 
 
-class Moment(BaseModel):
-    """A clip, named by its stream and a time in seconds."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    stream: ShortName
-    time: Seconds
-
-
-class SearchBody(BaseModel):
-    """What to look for in one take: exactly one of text, image (base64) and moment."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    take: ShortName
-    encoder: ShortName | None = None
-    streams: Names = Field(default_factory=list)
-    top: Annotated[int, Field(ge=1, le=100)] = 5
-    text: LongText | None = None
-    image: Annotated[str, Field(min_length=1)] | None = Field(None, description="base64")
-    moment: Moment | None = None
-
-
-@router.post("/v1/search", summary="Search a take", responses=responses(413))
-async def search(body: SearchBody, context: Context, caller: Reader) -> SearchAnswer:
-    """The moments of each stream most like the query."""
-    plan = await _stored(context, body.take, body.encoder)
-    if sum(part is not None for part in (body.text, body.image, body.moment)) != 1:
-        raise Problem(422, "give exactly one of text, image and moment")
-    names, clips, valid = plan.request.streams, plan.clips, plan.block.valid
-    chosen = chosen_streams(plan.request.take, body.streams)
-    step = float(np.median(np.diff(clips.start_time))) if len(clips.clip) > 1 else 1.0
-    gap = max(1, round(APART_SECONDS / max(step, 1e-6)))
-    scores, echo = await _scores(context, caller, body, plan)
-    found = await asyncio.to_thread(analysis.best, scores, valid, top=body.top, gap=gap)
-    return SearchAnswer(
-        encoder_id=plan.request.variant.encoder_id,
-        query=echo,
-        streams=[
-            StreamMoments(
-                stream=name,
-                moments=[
-                    FoundClip(
-                        clip=int(clips.clip[i]),
-                        start_time=float(clips.start_time[i]),
-                        end_time=float(clips.end_time[i]),
-                        score=score,
-                    )
-                    for i, score in best
-                ],
-            )
-            for name, best in zip(names, found, strict=True)
-            if name in chosen
-        ],
-    )
-
-
-async def _scores(
-    context: ApiContext, caller: Key, body: SearchBody, plan: FeaturePlan
-) -> tuple[Any, dict[str, Any]]:
-    """Cosines [clip, stream] to what is looked for, and what that was."""
-    block = plan.block
-    if body.moment is not None:
-        names = plan.request.streams
-        if body.moment.stream not in names:
-            raise Unknown(
-                f"take {plan.request.take.name} has no features of a stream "
-                f"'{body.moment.stream}'; it has {', '.join(names)}"
-            )
-        check_within(plan.request.take, plan.clips, "moment.time", body.moment.time)
-        row, at = _row_at(plan, body.moment.time), names.index(body.moment.stream)
-        if row is None or not block.valid[row, at]:
-            raise Problem(404, f"moment: no valid clip of {body.moment.stream} shows that time")
-        scores = await asyncio.to_thread(
-            analysis.cosines, block.features, block.valid, block.features[row, at]
-        )
-        return scores, {"moment": body.moment.model_dump(), "clip": int(plan.clips.clip[row])}
-    if not caller.may("compute"):
-        raise Problem(403, "text and images are encoded first, and this key may only read")
-    recipe = plan.request.variant.recipe
-    if recipe is None:
-        raise Problem(404, f"{plan.request.variant.encoder_id}: its encoder is not on offer here")
-    if not has_joint_space(recipe.target.encoder):
-        raise Problem(
-            422,
-            f"{recipe.target.encoder.name} knows no text and compares no other images: search by "
-            "moment, or with an encoder that `GET /v1/encoders` calls joint",
-        )
-    try:
-        image = None if body.image is None else base64.b64decode(body.image, validate=True)
-    except ValueError:
-        raise Problem(422, "image: not base64") from None
-    query = await context.engine.query(recipe, body.text, image)
-    if query.vector is None:
-        if query.asked:
-            raise Problem(422, query.error, kind="model")
-        raise Problem(503, query.error, kind="model", retry_after=60)
-    n, streams, dim = block.features.shape
-    flat = await asyncio.to_thread(
-        joint_scores, block.features.reshape(-1, dim), query.vector, query.project
-    )
-    return flat.reshape(n, streams), {"text": body.text} if body.text else {"image": True}
-
-
 @router.get("/v1/takes/{take}/timeline", summary="Get a take's timeline", responses=responses())
 async def timeline(
     take: TakeName, query: Annotated[EncoderQuery, Query()], context: Context, caller: Reader
 ) -> Timeline:
     """Per stream: which clips are valid and why not, how like the other cameras, how far off."""
-    plan = await _stored(context, take, query.encoder)
+    plan = await stored_of(context, take, query.encoder)
     clips, block = plan.clips, plan.block
     likeness = await asyncio.to_thread(mean_cosines, block.features, block.valid)
     facts = plan.attributes["provenance"]["streams"]
@@ -201,7 +87,7 @@ async def projection(
     take: TakeName, query: Annotated[EncoderQuery, Query()], context: Context, caller: Reader
 ) -> Projection:
     """All valid clips of a take in two dimensions, by principal components."""
-    plan = await _stored(context, take, query.encoder)
+    plan = await stored_of(context, take, query.encoder)
     found = await asyncio.to_thread(
         analysis.project, plan.block.features, plan.block.valid, MAP_POINTS
     )
@@ -230,7 +116,7 @@ async def pair_similarity(
     take: TakeName, query: Annotated[SpanQuery, Query()], context: Context, caller: Reader
 ) -> PairSimilarity:
     """Each stream against each other, over the clips that show any of a span."""
-    plan = await _stored(context, take, query.encoder)
+    plan = await stored_of(context, take, query.encoder)
     clips, block = plan.clips, plan.block
     if query.start is not None:
         check_within(plan.request.take, clips, "start", query.start)
@@ -245,15 +131,7 @@ async def pair_similarity(
     )
 
 
-async def _stored(context: ApiContext, take: str, encoder: str | None) -> FeaturePlan:
+async def stored_of(context: ApiContext, take: str, encoder: str | None) -> FeaturePlan:
     """All that the store of a take has. Raises Unknown."""
     wanted = await asyncio.to_thread(context.features.request, take, encoder, ())
     return await context.features.stored(wanted)
-
-
-def _row_at(plan: FeaturePlan, time: float) -> int | None:
-    middle = (plan.clips.start_time + plan.clips.end_time) / 2
-    shown = (plan.clips.start_time <= time) & (plan.clips.end_time > time)
-    if not shown.any():
-        return None
-    return int(np.where(shown, np.abs(middle - time), np.inf).argmin())

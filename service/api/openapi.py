@@ -45,6 +45,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "moment": {"stream": "aria01_rgb", "time": 12.5},
         "top": 5,
     },
+    "TakesSearchBody": {
+        "moment": {"take": "cmu_bike01_2", "stream": "aria01_rgb", "time": 12.5},
+        "top": 20,
+    },
     "SegmentsBody": {
         "segments": [{"take": "cmu_bike01_2", "start": 3.0, "end": 7.5, "step_id": 12}],
         "streams": ["aria*"],

@@ -41,6 +41,7 @@ def catalogue(found: Namespace) -> int:
                     "encoder_id": one.encoder_id,
                     "takes": len(one.rows),
                     "stores_read": one.read,
+                    "means_made": one.means,
                     "written": one.written,
                 }
                 for one in done
@@ -49,7 +50,8 @@ def catalogue(found: Namespace) -> int:
         return 0
     for one in done:
         what = "written" if one.written else "up to date"
-        print(f"{one.uri}: {what}, {len(one.rows)} takes, {one.read} stores read")
+        made = f", means of {one.means} made" if one.means else ""
+        print(f"{one.uri}: {what}, {len(one.rows)} takes, {one.read} stores read{made}")
     if not done:
         print(f"no encoder's stores at {found.output}")
     return 0

@@ -1,4 +1,7 @@
-"""The catalogue of an encoder's stores: one Parquet table, written where it is behind them."""
+"""The catalogue of an encoder's stores: one Parquet table, written where it is behind them.
+
+The means of its stores lie beside it and are refreshed with it.
+"""
 
 import io
 import logging
@@ -25,6 +28,7 @@ from takestream.facts import FLAG, LIST, REAL, TEXT, WHOLE
 from takestream.schema import COMPLETE
 from takestream.storage import S3Options, join, open_filesystem, translated
 from takestream.stores import is_encoder_id, list_stores, uid_of
+from workers.store.means import refresh_means
 from workers.store.verify import VerifyReport
 from workers.store.versioned import VersionedObjects
 
@@ -46,6 +50,7 @@ class Refreshed:
         encoder_id: Of its stores.
         rows: One for each store.
         read: How many stores had to be read for it.
+        means: Of how many takes the means were made.
         written: Whether it was written; not where nothing was new.
     """
 
@@ -53,6 +58,7 @@ class Refreshed:
     encoder_id: str
     rows: list[Row]
     read: int
+    means: int
     written: bool
 
 
@@ -67,13 +73,16 @@ def refresh_output(
     ]
 
 
-def refresh(folder: str, s3: S3Options, *, rebuild: bool = False) -> Refreshed:
-    """Make the catalogue in the folder of an encoder say what its stores say.
+def refresh(
+    folder: str, s3: S3Options, *, rebuild: bool = False, lacking: bool = True
+) -> Refreshed:
+    """Make the catalogue in the folder of an encoder, and the means, say what its stores say.
 
     Args:
         folder: `<output>/<encoder_id>`.
         s3: How to reach it.
-        rebuild: Believe nothing of the table that is there: read every store.
+        rebuild: Believe nothing of the tables that are there: read every store.
+        lacking: Make the means of all stores that have none, not only of those that had to be read.
 
     Raises:
         StorageError: The storage fails, or others write the same table without end.
@@ -87,9 +96,17 @@ def refresh(folder: str, s3: S3Options, *, rebuild: bool = False) -> Refreshed:
         listed = EncoderFolder(objects.uri, tuple(list_stores(objects.uri, s3)))
         rows, read = merged_rows(listed.stores, known, changed, s3)
         _weigh([row for row in rows if row["status"] == COMPLETE and row["bytes"] is None], s3)
-        found = Refreshed(
-            join(objects.uri, NAME), listed.encoder_id, rows, len(read), rebuild or rows != known
+        complete = {row["take_uid"]: row["store"] for row in rows if row["status"] == COMPLETE}
+        # Before the catalogue, which ends the marks: until then a mean that is old is made again.
+        means = refresh_means(
+            objects, complete, map(uid_of, read), s3, rebuild=rebuild, lacking=lacking
         )
+        if means is None:
+            continue
+        found = Refreshed(
+            join(objects.uri, NAME), listed.encoder_id, rows, len(read), means,
+            rebuild or rows != known,
+        )  # fmt: skip
         version = None if there is None else there.version
         if not found.written or objects.replace(NAME, table_of(rows), version) is not None:
             objects.delete_many(f"{CHANGED}/{name}" for name in changed)
@@ -102,11 +119,12 @@ def refresh(folder: str, s3: S3Options, *, rebuild: bool = False) -> Refreshed:
 def refresh_quietly(output: str, encoder_ids: Iterable[str], s3: S3Options) -> None:
     """Refresh the catalogues of these encoders; what fails is a warning in the log.
 
-    The features are what a run is for, and a catalogue that is behind hides none of them.
+    The features are what a run is for, and a catalogue that is behind hides none of them. Means are
+    made of stores that are new or were changed alone: those of a whole output take a while.
     """
     for encoder_id in encoder_ids:
         try:
-            refresh(join(output, encoder_id), s3)
+            refresh(join(output, encoder_id), s3, lacking=False)
         except StorageError as error:
             log.warning("the catalogue of %s was not refreshed: %s", encoder_id, error)
 

@@ -128,6 +128,7 @@ def test_examples_are_what_they_are_examples_of(document: dict[str, Any]) -> Non
         ("get", "/v1/takes/one/similarity?start=9999", None, 422),
         ("post", "/v1/features", {"segments": [{"take": "one", "start": 0, "end": 1}]}, 200),
         ("post", "/v1/search", {"take": "one", "moment": {"stream": "cam01_0", "time": 1}}, 200),
+        ("post", "/v1/search/takes", {"text": "a bicycle"}, 422),
         ("post", "/v1/plan", {"workers": 2}, 200),
         ("post", "/v1/plan", {"workers": 0}, 422),
         ("post", "/v1/jobs", {}, 201),
