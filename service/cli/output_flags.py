@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from service.cli.flags import Parser, add_job, add_storage, from_zero
+from service.cli.flags import Parser, add_job, add_storage, from_zero, positive
 from service.cli.selection_flags import add_where
 
 OUTPUT = "an output, or an encoder's folder in it"
@@ -102,7 +102,15 @@ def add_reprocess(parser: argparse.ArgumentParser) -> None:
         "--labels", default="parent_task", metavar="WORD|FILE",
         help="on which both versions are judged at the end, as `evaluate` does; none: not at all",
     )  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    parser.add_argument(
+        "--calibrate", type=positive, default=0, metavar="N",
+        help="measure N units of the job first, so that its hours and its cost are said",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what would be done, and what that costs",
+    )
     add_job(parser)
 
 

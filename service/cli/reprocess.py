@@ -2,18 +2,18 @@
 
 import sys
 from argparse import Namespace
-from typing import Any
 
 from configs.load import SettingsError
 from service.cli.evaluate import compared
 from service.cli.flags import overrides
+from service.jobs.calibrations import calibrate_here
 from service.jobs.driver import run_here
+from service.jobs.plan import plan_job
 from service.jobs.reprocess import Again, Moved, again, moved
 from service.report.console import print_json, result_console
 from service.report.progress import progress_display
 from service.report.summary import print_summary, report_facts
 from takestream.storage import S3Options, absolute, join
-from workers.run.plan import plan
 
 
 def reprocess(found: Namespace) -> int:
@@ -27,8 +27,13 @@ def reprocess(found: Namespace) -> int:
     todo = again(absolute(where), found.old, settings, old_s3, found.job)
     for uid in todo.gone:
         print(f"note: the data set has no take {uid} any more", file=sys.stderr)
+    if found.calibrate:
+        calibrate_here(todo.chosen, found.calibrate)
     if found.dry_run:
         return _dry_run(found, todo)
+    if found.calibrate:
+        for line in plan_job(todo.chosen.recipe, todo.chosen.takes).price:
+            print(line, file=sys.stderr)
     with progress_display(quiet=found.json) as show:
         finished = run_here(todo.chosen, show)
     recipe = todo.chosen.recipe
@@ -62,27 +67,27 @@ def reprocess(found: Namespace) -> int:
 
 def _dry_run(found: Namespace, todo: Again) -> int:
     recipe, takes = todo.chosen.recipe, todo.chosen.takes
-    planned = plan(recipe, takes)
-    facts: dict[str, Any] = {
-        "from": todo.old,
-        "encoder_ids": recipe.encoder_ids,
-        "takes": len(takes),
-        "streams": sum(len(names) for _, names in takes),
-        "clips": sum(take.clips for take in planned),
-        "clips_done": sum(take.clips_done for take in planned),
-        "bytes": sum(take.bytes for take in planned),
-        "exact": all(take.exact for take in planned),
-    }
+    made = plan_job(recipe, takes)
+    streams = sum(len(names) for _, names in takes)
     if found.json:
-        print_json(facts)
+        print_json(
+            {
+                "from": todo.old,
+                "encoder_ids": recipe.encoder_ids,
+                "takes": len(takes),
+                "streams": streams,
+                **made.facts(),
+            }
+        )
         return 0
-    sign = "" if facts["exact"] else "about "
-    left = facts["clips"] - facts["clips_done"]
-    print(
-        f"{todo.old} → {', '.join(recipe.encoder_ids)}: {facts['takes']} takes,"
-        f" {facts['streams']} streams, {sign}{left} of {facts['clips']} clips to do,"
-        f" {facts['bytes'] / 1e9:.2f} GB to read"
-    )
+    print(f"{todo.old}: {len(takes)} takes, {streams} streams")
+    print(made.amount)
+    for line in made.price:
+        print(line)
+    if made.estimate is None:
+        print(
+            "no calibration of these encoders is in the output: --calibrate 12 adds hours and cost"
+        )
     return 0
 
 

@@ -131,8 +131,9 @@ def estimate_lines(
     """An estimate for a person, and what it rests on."""
     lines = [
         f"on {costs.workers} workers: {time_words(costs.hours)};"
-        f" {time_words(costs.worker_hours)} of all workers,"
-        f" {time_words(costs.gpu_hours)} of GPUs; writes {size_words(costs.bytes_written)}"
+        f" {time_words(costs.worker_hours)} of all workers"
+        + (f", {time_words(costs.gpu_hours)} of GPUs" if any(costs.gpu_hours) else "")
+        + f"; writes {size_words(costs.bytes_written)}"
     ]
     if costs.cost is not None:
         unit = "" if costs.machines is None else " USD at list price"

@@ -115,9 +115,17 @@ class Calibration:
 
 def sizes_words(sizes: Sequence[Measured]) -> str:
     """`3 cpu workers of 4 threads on a processor, 12.0 (10.0 to 13.0) clips/s each`, and others."""
-    return "; ".join(
-        f"{one.workers} {one.size.device} workers of {one.size.threads} threads on"
-        f" {one.size.machine}, {one.clips_per_s[1]:,.1f} ({one.clips_per_s[0]:,.1f} to"
-        f" {one.clips_per_s[2]:,.1f}) clips/s each"
-        for one in sizes
+    return "; ".join(map(_words, sizes))
+
+
+def _words(one: Measured) -> str:
+    low, mean, high = (f"{rate:,.1f}" for rate in one.clips_per_s)
+    workers, threads = _many(one.workers, f"{one.size.device} worker"), one.size.threads
+    return (
+        f"{workers} of {_many(threads, 'thread')} on {one.size.machine}, {mean} ({low} to {high})"
+        " clips/s each"
     )
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -1,6 +1,7 @@
 """A version made again: its takes, streams and clips, by another encoder; and how it moved."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 
 from configs.load import SettingsError
 from service.cli.main import run
+from service.jobs.calibrations import keep
+from service.jobs.choose import ChosenJob
 from service.jobs.reprocess import again, moved
 from service.report.summary import write_report
 from takestream.storage import S3Options
+from tests.service.report.test_estimate import MEASURED
 from tests.support.brightness import STREAMS, Job
 from workers.run.report import Progress, Report
 from workers.run.tasks import UnitRecord
@@ -71,11 +75,36 @@ def test_a_dry_run_says_what_is_to_do(old: Job, capsys: pytest.CaptureFixture[st
     ask = ["reprocess", "--output", str(old.output), "--from", "efficientnet_lite", "--dry-run"]
     assert run([*ask, "--encoder", "efficientnet_lite", "--frames", "4", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert (facts["takes"], facts["streams"], facts["clips_done"]) == (1, 1, 0)
+    assert (facts["takes"], facts["streams"], facts["clips_left"]) == (1, 1, facts["clips"])
     assert run([*ask, "--encoder", "efficientnet_lite"]) == 2
     assert "itself: name another --encoder" in capsys.readouterr().err
     assert run([*ask[:3], "--from", "clip", "--dry-run"]) == 2
     assert "no one encoder_id" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_the_price_by_units_of_the_new_encoder(
+    old: Job, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = [
+        "reprocess", "--output", str(old.output), "--from", "efficientnet_lite",
+        "--encoder", "efficientnet_lite", "--frames", "4", "--worker-price", "0.5", "--dry-run",
+    ]  # fmt: skip
+    assert run(ask) == 0
+    assert "--calibrate 12 adds hours and cost" in capsys.readouterr().out
+    asked: list[int] = []
+
+    def measure(chosen: ChosenJob, units: int) -> None:
+        asked.append(units)
+        found = replace(MEASURED, encoder_ids=chosen.recipe.encoder_ids)
+        keep(found, str(old.output), S3)
+
+    monkeypatch.setattr("service.cli.reprocess.calibrate_here", measure)
+    assert run([*ask, "--calibrate", "3"]) == 0
+    said = capsys.readouterr().out
+    assert asked == [3]
+    assert "on 2 workers" in said
+    assert "cost 0." in said
+    assert "--calibrate" not in said
 
 
 def test_without_a_report_the_data_set_has_to_be_said(old: Job) -> None:
