@@ -149,7 +149,7 @@ class Thumbnails:
         if found is None:
             source = source_of(dataset, stream)
             source.expect(identity)
-            video = PROBES[stream.kind](source, identity, track=stream.track, span=stream.span)
+            video = PROBES[stream.kind](source, track=stream.track, span=stream.span)
             found = video.reader(source)
             with self._lock:
                 self._readers[of] = found

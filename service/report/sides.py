@@ -200,9 +200,7 @@ def _array(files: Files, key: str, s3: S3Options) -> Array:
             if isinstance(found, NoFeatures):
                 raise found
             return found
-        source = Source(place, s3)
-        size = source.identity().size
-        return parse_file(place, source.read(0, size) if size else b"")
+        return parse_file(place, Source(place, s3).whole())
     except NoFeatures as error:
         raise SettingsError(f"{place}: {error}; leave it out of the folder") from error
 

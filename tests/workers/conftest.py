@@ -13,6 +13,7 @@ import pytest
 from service.demo.footage import encode_video
 from tests.support.films import EDITED, FILMS, FRAMES, GOP12, CountedSource, Film, pictures
 from tests.support.mp4 import Mp4
+from workers.media import sparse
 
 _numbers = itertools.count()
 
@@ -74,6 +75,14 @@ def stored() -> Iterator[Callable[[bytes], CountedSource]]:
     yield put
     for uri in uris:
         memory.rm(uri)
+
+
+@pytest.fixture
+def tiny_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So small that these small films are read as large ones are."""
+    monkeypatch.setattr(sparse, "BLOCK", 512)
+    monkeypatch.setattr(sparse, "READ", 4096)
+    monkeypatch.setattr(sparse, "TAIL", 8192)
 
 
 @pytest.fixture

@@ -235,7 +235,7 @@ def _looked_at(
         return StreamProbe(stream.uri, Reason.STREAM_ABSENT, said), None
     source.expect(identity)
     try:
-        video = PROBES[stream.kind](source, identity, track=stream.track, span=stream.span)
+        video = PROBES[stream.kind](source, track=stream.track, span=stream.span)
         if video.showing:
             source.confirm()
     except UnreadableVideo as error:

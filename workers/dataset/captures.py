@@ -66,9 +66,7 @@ def _filled(take: Take, capture: Mapping[str, Any] | None) -> Take:
 
 def _read(uri: str, s3: S3Options) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
-        source = Source(uri, s3)
-        size = source.identity().size
-        data = source.read(0, size) if size else b""
+        data = Source(uri, s3).whole()
     except FileNotFoundError:
         return
     try:

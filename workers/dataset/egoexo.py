@@ -154,9 +154,7 @@ def read_takes(
     """
     uri = join(dataset, "takes.json")
     try:
-        source = Source(uri, s3)
-        size = source.identity().size
-        data = source.read(0, size) if size else b""
+        data = Source(uri, s3).whole()
     except FileNotFoundError:
         raise DatasetError(
             f"{uri}: no such object; --dataset is the folder that holds takes.json. The downloader"

@@ -86,9 +86,7 @@ class LeRobot:
 
     def _info(self) -> Mapping[str, Any]:
         try:
-            source = Source(self._uri, self._s3)
-            size = source.identity().size
-            info = json.loads(source.read(0, size) if size else b"")
+            info = json.loads(Source(self._uri, self._s3).whole())
         except FileNotFoundError:
             raise DatasetError(f"{self._uri}: there is no such file") from None
         except (ValueError, RecursionError) as error:

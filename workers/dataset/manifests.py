@@ -6,6 +6,7 @@ Shape and filter rule: the downloader of facebookresearch/Ego4d (`ego4d/egoexo/d
 
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,11 +92,14 @@ def find_manifest(
         StorageError: the storage cannot be read.
     """
     part = PARTS[resolution]
-    data = _read(join(root, part, MANIFEST), s3, needed)
-    if data is not None:
-        return read_manifest(data, part, join(root, part, MANIFEST))
-    others = [one for one in _USUAL_PARTS if one != part]
-    if needed or any(_exists(join(root, one, MANIFEST), s3) for one in others):
+    others = [join(root, one, MANIFEST) for one in _USUAL_PARTS if one != part]
+    # Asked together: each answer takes as long as the way there and back.
+    with ThreadPoolExecutor(len(others)) as pool:
+        there = [pool.submit(_exists, uri, s3) for uri in others]
+        data = _read(join(root, part, MANIFEST), s3, needed)
+        if data is not None:
+            return read_manifest(data, part, join(root, part, MANIFEST))
+    if needed or any(one.result() for one in there):
         raise DatasetError(
             f"{join(root, part, MANIFEST)}: there is none, so the release has no part {part};"
             f" try --resolution {'448' if resolution == 'full' else 'full'}"
@@ -205,13 +209,11 @@ def _exists(uri: str, s3: S3Options) -> bool:
 
 
 def _read(uri: str, s3: S3Options, needed: bool) -> bytes | None:
-    source = Source(uri, s3)
     try:
-        size = source.identity().size
+        return Source(uri, s3).whole()
     except FileNotFoundError:
         return None
     except StorageDenied as error:
         if needed or isinstance(error, CredentialsError):
             raise
         return None
-    return source.read(0, size) if size else b""

@@ -61,9 +61,7 @@ def read_segments(uri: str, s3: S3Options | None = None) -> Segments:
         StorageError: the storage cannot be read.
     """
     try:
-        source = Source(uri, s3)
-        size = source.identity().size
-        data = source.read(0, size) if size else b""
+        data = Source(uri, s3).whole()
     except FileNotFoundError:
         raise DatasetError(f"{uri}: there is no such file of segments") from None
     by_take: dict[str, list[Segment]] = {}

@@ -58,9 +58,7 @@ def with_splits(
 
 def _read(uri: str, s3: S3Options) -> Mapping[str, Any] | None:
     try:
-        source = Source(uri, s3)
-        size = source.identity().size
-        facts = msgspec.json.decode(source.read(0, size) if size else b"")
+        facts = msgspec.json.decode(Source(uri, s3).whole())
     except FileNotFoundError:
         return None
     except msgspec.MsgspecError as error:

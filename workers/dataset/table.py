@@ -87,9 +87,7 @@ class CameraTable:
 
     def _rows(self) -> Rows:
         try:
-            source = Source(self._uri, self._s3)
-            size = source.identity().size
-            data = source.read(0, size) if size else b""
+            data = Source(self._uri, self._s3).whole()
         except FileNotFoundError:
             raise DatasetError(f"{self._uri}: there is no such table of cameras") from None
         except (ValueError, ImportError) as error:

@@ -6,6 +6,7 @@ in a few bytes that need no decoder.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ HEVC_SETS, HEVC_SEI = (32, 33, 34), 39
 RECOVERY_POINT = 6
 MPEG4_START = b"\0\0\1"
 INTRA_SLICES = (2, 4, 7, 9)
+# What stands in no slice, because encoders put a byte between: H.264 and H.265, each in 7.4.
+IMPOSSIBLE = re.compile(rb"\0\0[\0-\2]", re.DOTALL)
 # So much of a slice is unescaped to read its type.
 SLICE_HEAD = 16
 
@@ -83,6 +86,31 @@ def parts(data: bytes, prefix: int) -> Iterator[tuple[int, int]]:
             return
         yield at, at + size
         at += size
+
+
+def possible(codec: str, data: bytes, prefix: int) -> bool:
+    """Whether a packet holds only what one can; zeros in the place of lost bytes are none of it.
+
+    Decoders take much of that for pictures. Zeros at the end of a slice or of the packet are let
+    pass: some cameras fill up with them.
+
+    Args:
+        codec: libav's name of the codec; of others than H.264 and HEVC nothing is known.
+        data: the packet.
+        prefix: bytes of the length before each part.
+    """
+    if codec not in ("h264", "hevc"):
+        return True
+    end = 0
+    for start, end in parts(data, prefix):
+        if codec == "h264":
+            a_slice = data[start] & 31 in H264_SLICES
+        else:
+            a_slice = data[start] >> 1 & 63 in HEVC_SLICES
+        if a_slice and IMPOSSIBLE.search(data[start:end].rstrip(b"\0")):
+            return False
+    # Zeros where a length should be; zeros up to the end fill up.
+    return bool(any(data[end : end + prefix])) or not any(data[end:])
 
 
 def length_prefix(codec: str, extradata: bytes | None) -> int | None:

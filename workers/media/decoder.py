@@ -67,7 +67,8 @@ class Decoder:
     """Decodes consecutive packets; `take` says of each whether it was refused.
 
     A strict decoder refuses the packet in which it meets an error, and forgets a good frame that
-    was to come out then: so what it was given is decoded again without the packet. Where decoding
+    was to come out then: so what it was given is decoded again without the packet. A packet that
+    holds what none can is refused without being decoded. Where decoding
     begins in mid-stream it also misses pictures that it is told to forget; there, up to the next
     key packet, a decoder that overlooks errors takes its place.
     """
@@ -150,6 +151,10 @@ class Decoder:
     def _decode(self, piece: Piece | None) -> Iterator[VideoFrame]:
         codec = self._lax[1] if self._lax else self._codec
         self.refused = False
+        if piece and not self._index.possible(piece.content):
+            self._counters.add(decode_errors=1)
+            self.refused = True
+            return
         began = time.monotonic()
         try:
             frames = codec.decode(piece.packet(self._index.time_base) if piece else None)

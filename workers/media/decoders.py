@@ -247,6 +247,9 @@ class _Kept(Source):
             return self._data[start - self._start : stop - self._start]
         return self._whole.read(start, stop)
 
+    def note(self, start: int, data: bytes) -> None:
+        self._whole.note(start, data)
+
     def read_ahead(self, spans: Iterable[tuple[int, int]]) -> Iterator[bytes]:
         return (self.read(start, stop) for start, stop in spans)
 

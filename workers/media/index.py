@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 
 import av
 import numpy as np
@@ -20,7 +21,7 @@ from av.packet import PacketSideData
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from workers.media.bitstream import Look, length_prefix
+from workers.media.bitstream import Look, length_prefix, possible
 from workers.media.container import (
     UnreadableVideo,
     named_track,
@@ -29,7 +30,7 @@ from workers.media.container import (
     watched_track,
 )
 from workers.media.places import REORDER, Rhythm, believable, by_time, rhythm
-from workers.media.source import ObjectIdentity, Source, SourceChanged
+from workers.media.source import ObjectIdentity, Source
 from workers.media.spans import ABSURD, consistent
 from workers.media.sparse import SparseFile
 
@@ -175,6 +176,18 @@ class Index:
         container = open_container(self.head.reopened(), hwaccel)
         return container, select(container, self.track)
 
+    def possible(self, content: bytes) -> bool:
+        """Whether a packet holds only what its codec lets it hold, as far as that is known."""
+        if self.prefix is None or self._described_again:
+            return True
+        return possible(self.codec, content, self.prefix)
+
+    @cached_property
+    def _described_again(self) -> bool:
+        # Another description may have prefixes of another length.
+        kinds = {data.data_type for beside in self.beside.values() for data in beside}
+        return "new_extradata" in kinds
+
     def in_force(self, packet: int) -> dict[str, PacketSideData]:
         """By kind, what came beside `packet` or before it and still holds."""
         found = {}
@@ -184,24 +197,18 @@ class Index:
         return found
 
 
-def read_index(
-    source: Source, expect: ObjectIdentity | None = None, track: int | None = None
-) -> Index:
+def read_index(source: Source, track: int | None = None) -> Index:
     """The index of the video stream of `source` that one would watch, or of the track named.
 
-    Costs one HEAD and two to four GETs for an ordinary mp4; a fragmented one, whose index lies
-    between the media, is read as a whole.
+    Costs one HEAD, unless `source` expects a version, and two to four GETs for an ordinary mp4; a
+    fragmented one, whose index lies between the media, is read as a whole.
 
     Raises:
         UnreadableVideo: there is no video in it.
         StorageError: it cannot be read.
-        SourceChanged: it is not the object that `expect` names.
+        SourceChanged: it is not the version that `source` expects.
     """
-    identity = source.identity()
-    if expect is not None and identity != expect:
-        error = SourceChanged(f"{source.uri}: the object changed since it was probed; run again")
-        error.uri = source.uri
-        raise error
+    identity = source.expected or source.identity()
     if identity.size == 0:
         raise UnreadableVideo("the object is empty (0 bytes)")
     head = SparseFile(source, identity.size)

@@ -166,6 +166,9 @@ def _frames(
             log.hidden.append(packet.is_discard)
             log.looks.append(look_at(index, number, bytes(packet), packet.is_keyframe))
             packet.pts = number
+            if strict and not index.possible(bytes(packet)):
+                log.refused.add(number)
+                continue
             try:
                 frames = codec.decode(packet)
             except (av.FFmpegError, EOFError):

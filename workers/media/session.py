@@ -189,7 +189,7 @@ class Session:
         numbers = self._numbers()
         beside = index.in_force(self.start)
         for (a, b), (origin, _), data in zip(
-            batches, spans, self.source.read_ahead(spans), strict=True
+            batches, spans, index.head.read_ahead(self.source, spans), strict=True
         ):
             for number in there[a:b].tolist():
                 at = int(index.position[number]) - origin

@@ -45,6 +45,11 @@ class ObjectIdentity:
 class Source:
     """One object, read by range. Safe to use from several threads.
 
+    Attributes:
+        uri: of the object.
+        counters: count requests and bytes.
+        expected: the version that alone is read, if any.
+
     Methods raise StorageError: StorageNotFound for an absent object, StorageDenied,
     CredentialsError, and StorageUnavailable when no try within the patience of `s3` was answered.
     """
@@ -60,7 +65,7 @@ class Source:
             # A symbolic link has a time of its own, which does not change with the file.
             self._path = os.path.realpath(self._path)
         self._on_s3 = uri.startswith(("s3://", "s3a://"))
-        self._expected: ObjectIdentity | None = None
+        self.expected: ObjectIdentity | None = None
         # By span, a digest of what was read.
         self._seen: dict[tuple[int, int], bytes] = {}
 
@@ -110,6 +115,15 @@ class Source:
         self._seen[start, stop] = _digest(data)
         return data
 
+    def whole(self) -> bytes:
+        """All of a small object, such as a list of takes; raises as `read`."""
+        size = self.identity().size
+        return self.read(0, size) if size else b""
+
+    def note(self, start: int, data: bytes) -> None:
+        """Have `confirm` look at bytes that another source of this object has read, too."""
+        self._seen[start, start + len(data)] = _digest(data)
+
     def _read(self, start: int, stop: int) -> bytes:
         return self._retried(lambda: self._counted(stop - start, lambda: self._get(start, stop)))
 
@@ -134,7 +148,7 @@ class Source:
 
     def expect(self, identity: ObjectIdentity) -> None:
         """Read this version of the object alone."""
-        self._expected = identity
+        self.expected = identity
 
     def confirm(self) -> None:
         """Read everything that this source has read once more, by other requests, and compare.
@@ -145,7 +159,7 @@ class Source:
         Raises:
             StorageUnavailable: Two readings of the same bytes differ.
         """
-        seen, size = dict(self._seen), self._expected.size if self._expected else 0
+        seen, size = dict(self._seen), self.expected.size if self.expected else 0
         whole = None
         if 0 < size <= WHOLE_BYTES:
             whole = memoryview(self._retried(lambda: self._unranged(size)))
@@ -184,7 +198,7 @@ class Source:
             asked["Range"] = f"bytes={start}-{stop - 1}"
         if version:
             asked["VersionId"] = version
-        tag = self._expected.etag if self._expected else ""
+        tag = self.expected.etag if self.expected else ""
         if tag:
             asked["IfMatch"] = f'"{tag}"'
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator, Sequence
 
 from workers.media.source import Source
 
@@ -77,6 +78,29 @@ class SparseFile(io.RawIOBase):
         return all(
             number in self._kept for number in range(start // BLOCK, (stop - 1) // BLOCK + 1)
         )
+
+    def read_ahead(self, source: Source, spans: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+        """The bytes of each span in order; `source` reads what is not kept of it, ahead."""
+        left = [self._lacking(start, stop) for start, stop in spans]
+        coming = source.read_ahead(span for span in left if span)
+        for (start, stop), span in zip(spans, left, strict=True):
+            first, last = span or (stop, stop)
+            before, after = self.peek(start, first - start), self.peek(last, stop - last)
+            for at, kept in ((start, before), (last, after)):
+                if kept:
+                    source.note(at, kept)
+            yield before + next(coming) + after if span else before
+
+    def _lacking(self, start: int, stop: int) -> tuple[int, int] | None:
+        """Of `[start, stop)`, without kept blocks at its ends; None when all of it is kept."""
+        first, last = start // BLOCK, (stop - 1) // BLOCK
+        while first <= last and first in self._kept:
+            first += 1
+        while first < last and last in self._kept:
+            last -= 1
+        if first > last:
+            return None
+        return max(start, first * BLOCK), min(stop, (last + 1) * BLOCK)
 
     def peek(self, start: int, size: int) -> bytes:
         """Bytes that are kept."""

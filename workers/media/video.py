@@ -264,7 +264,6 @@ class SpanReader:
 
 def probe_video(
     source: Source,
-    expect: ObjectIdentity | None = None,
     *,
     track: int | None = None,
     span: tuple[float, float] | None = None,
@@ -273,7 +272,6 @@ def probe_video(
 
     Args:
         source: where the bytes are.
-        expect: the version of the object that it has to be.
         track: which of its tracks; the one that one would watch by default.
         span: seconds `[start, end)` from its first frame, where it is a part of the object.
 
@@ -283,10 +281,10 @@ def probe_video(
     Raises:
         UnreadableVideo: there is no video in it that can be decoded.
         StorageError: it cannot be read.
-        SourceChanged: it is not the object that `expect` names.
+        SourceChanged: it is not the version that `source` expects.
         FileNotFoundError: there is no object.
     """
-    index = read_index(source, expect, track)
+    index = read_index(source, track)
     proof = prove(source, index)
     doubt = index.doubt or proof.doubt
     if not doubt:

@@ -147,8 +147,11 @@ def check_unchanged(probed: Iterable[StreamProbe], counters: Counters) -> None:
         SourceChanged: One is not.
         StorageError: The storage fails.
     """
-    for stream in probed:
-        if stream.source(counters).identity() != stream.identity:
+    streams = list(probed)
+    with ThreadPoolExecutor(max(1, len(streams)), thread_name_prefix="head") as pool:
+        now = list(pool.map(lambda stream: stream.source(counters).identity(), streams))
+    for stream, identity in zip(streams, now, strict=True):
+        if identity != stream.identity:
             raise _changed(stream.uri or "", "while it was read")
 
 

@@ -229,7 +229,7 @@ def test_closed_early_it_leaves_nothing_running(film, stored, monkeypatch):
 
 
 def test_an_error_of_the_storage_is_raised(film, stored):
-    source = stored(film("plain").data)
+    source = stored(film("large").data)
     index = read_index(source)
 
     def fail(start, stop):

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from dataclasses import replace
 
+import fsspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from takestream.errors import StorageUnavailable
 from takestream.schema import Reason
 from tests.support.films import Film
 from tests.support.muxer import STEP, Sample, mux, track_of
 from workers.media.decode import rgb
 from workers.media.places import believable, by_decoder, by_time, rhythm
 from workers.media.plain import PlainReader, survey
+from workers.media.source import Source
 from workers.media.video import probe_video
 
 UNITS = (80, 96, 23)
@@ -88,6 +92,30 @@ def test_both_readers_agree_on_every_film(any_film, stored):
     assert all(
         np.array_equal(a, b) for a, b in zip(valid(frames).values(), any_film.pictures, strict=True)
     )
+
+
+@pytest.mark.usefixtures("tiny_reads")
+@pytest.mark.parametrize("name", ["plain", "moov in front", "silent", "hevc"])
+def test_what_the_index_took_along_is_not_read_again(name, film, stored):
+    source = stored(film(name).data)
+    video = probe_video(source)
+    frames = pictures(video.reader(source))
+    assert len(valid(frames)) == len(film(name).pictures)
+    assert all(np.array_equal(valid(frames)[n], p) for n, p in enumerate(film(name).pictures))
+    reads = sorted(source.reads)
+    assert all(stop <= start for (_, stop), (start, _) in itertools.pairwise(reads)), reads
+
+
+def test_what_the_index_took_along_is_confirmed_too(plain, stored):
+    wrong = bytearray(plain)
+    wrong[5000:5400] = bytes(400)  # among the packets, in the block that holds the file's beginning
+    source = stored(bytes(wrong))
+    video = probe_video(source)
+    fsspec.filesystem("memory").pipe(source.uri, plain)
+    later = Source(source.uri)
+    assert any(frame.reason is not Reason.VALID for frame in pictures(video.reader(later)))
+    with pytest.raises(StorageUnavailable, match="two readings"):
+        later.confirm()
 
 
 # Packets are not always frames
