@@ -15,7 +15,7 @@ from typing import Any
 from service.demo.s3server import ObjectStore
 from tests.support.fault_kinds import KINDS, LIST, Kind
 from tests.support.fault_proxy import FaultProxy, fault_proxy
-from tests.support.faulty_job import FaultyJob, short_silences
+from tests.support.faulty_job import FaultyJob, media_apart, short_silences
 
 PATHS = {
     "GET": [r"\.mp4$", r"takes/a/.*\.mp4$", r"cam02_0\.mp4$", r"\.zarr/", r"zarr\.json$"],
@@ -44,6 +44,7 @@ def main() -> int:
         os.environ.clear()
         os.environ.update(environment)
         short_silences(_put)
+        media_apart(_put)
         job = FaultyJob(Path(folder), server)
         job.undisturbed  # noqa: B018 - made before anything fails
         with fault_proxy(server.endpoint_url) as proxy:

@@ -34,6 +34,7 @@ from takestream.errors import TakestreamError
 from takestream.schema import Reason
 from tests.support.brightness import BrightnessEncoder, video
 from tests.support.fault_proxy import FaultProxy
+from workers.media.sparse import SparseFile
 from workers.run.ahead import done_already
 from workers.run.extract import UnitExtractor
 from workers.run.recipe import Recipe
@@ -280,6 +281,15 @@ def _log() -> Iterator[io.StringIO]:
         yield said
     finally:
         logging.getLogger().removeHandler(handler)
+
+
+def media_apart(patch: Callable[[Any, str, Any], None]) -> None:
+    """Have small films read as large ones are: their index brings no media along.
+
+    Args:
+        patch: called with a class, the name of its method and another one.
+    """
+    patch(SparseFile, "_lacking", lambda self, start, stop: (start, stop))
 
 
 def short_silences(patch: Callable[[Any, str, Any], None], seconds: float = 1.0) -> None:

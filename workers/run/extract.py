@@ -374,10 +374,11 @@ class UnitExtractor:
                     yield encoded()
         while under_way:
             yield encoded()
+        for name in sorted(damaged):
+            if (place := probe.streams[name].place) and place.mirror:
+                raise damaged_copy(place)
         with self._forgetting(take):
             for name in sorted(damaged):
-                if (place := probe.streams[name].place) and place.mirror:
-                    raise damaged_copy(place)
                 readers[name].source.confirm()
             check_unchanged((probe.streams[name] for name in readers), counters)
 

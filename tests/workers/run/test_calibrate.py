@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.brightness import STREAMS, Job
+from tests.support.faulty_job import media_apart
 from workers.dataset.egoexo import read_takes
 from workers.media.counters import Counters
 from workers.run.calibrate import CalibrationError, calibrate
@@ -54,7 +55,10 @@ def measure(job: Job, units: int, *by: WorkerSize) -> Calibration:
     return asyncio.run(calibrate(Here(extractor, by or (SMALL,)), job.recipe, takes, units))
 
 
-def test_what_was_measured_was_done_and_is_not_done_again(tmp_path: Path) -> None:
+def test_what_was_measured_was_done_and_is_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media_apart(monkeypatch.setattr)
     job = Job(tmp_path)
     found = measure(job, 2)
     assert (found.units, found.takes, found.streams) == (2, 1, 2)

@@ -11,6 +11,7 @@ import xarray as xr
 from takestream.errors import ErrorKind
 from takestream.schema import Reason
 from tests.support.brightness import STREAMS, Job, video
+from tests.support.faulty_job import media_apart
 from workers.media.source import Source
 from workers.run.extract import Stopped
 from workers.store.takestore import TakeStore
@@ -118,6 +119,7 @@ def test_more_streams_extend_the_store(job: Job) -> None:
 def test_an_object_that_changes_while_it_is_read_is_never_mixed(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    media_apart(monkeypatch.setattr)
     extractor, prepared = job.prepare()
     read = Source.read
 

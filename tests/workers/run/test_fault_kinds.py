@@ -9,7 +9,7 @@ import pytest
 from service.demo.s3server import ObjectStore
 from tests.support.fault_kinds import KINDS, LIST, READ, WRITE, Kind
 from tests.support.fault_proxy import FaultProxy, fault_proxy
-from tests.support.faulty_job import FaultyJob, short_silences
+from tests.support.faulty_job import FaultyJob, media_apart, short_silences
 
 LONGEST = 60.0
 OUTPUTS = itertools.count()
@@ -60,6 +60,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyJob]:
             (patch.setitem if isinstance(place, dict) else patch.setattr)(place, name, value)
 
         short_silences(either)
+        media_apart(either)
         yield FaultyJob(tmp_path_factory.mktemp("data"), server)
 
 
