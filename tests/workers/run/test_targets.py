@@ -15,6 +15,7 @@ from configs.schema import GridSpec
 from service.demo.footage import encode_video
 from takestream.schema import Reason
 from tests.support.brightness import STREAMS, Job
+from tests.support.faulty_job import media_apart
 from workers.clock.grid import make_grid
 from workers.dataset.egoexo import read_takes
 from workers.dataset.segments import read_segments
@@ -59,7 +60,10 @@ def alone(root: Path, job: Job) -> dict[str, xr.Dataset]:
     return found
 
 
-def test_frames_are_decoded_once_for_all_targets(tmp_path: Path) -> None:
+def test_frames_are_decoded_once_for_all_targets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media_apart(monkeypatch.setattr)
     job = Job(tmp_path / "both", **BOTH, **WHOLE)
     (record,) = job.run()
     assert record.counts["frames_decoded"] == 100 * len(STREAMS)
