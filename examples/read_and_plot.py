@@ -1,6 +1,6 @@
 """Read one store and plot how like the glasses the other cameras see each moment.
 
-python examples/read_and_plot.py demo/features --take alpha_street01_1 --picture cosines.png
+python examples/read_and_plot.py demo/features --take alpha_balance01_1 --picture cosines.png
 """
 
 import argparse

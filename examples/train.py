@@ -3,7 +3,7 @@
 Each window gives pairs of two cameras at the same clips. The loss is InfoNCE over the clips of a
 batch, so negatives are other moments.
 
-python examples/train.py demo/features --epochs 20
+python examples/train.py demo/features --length 4 --epochs 40
 """
 
 import argparse

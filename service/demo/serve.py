@@ -19,7 +19,7 @@ def serve_example(folder: Path, port: int, say: Callable[[str], None]) -> int:
     """Serve the example data set from an embedded S3 server, both kept in `folder`."""
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    say("the example data set: 2 takes, 4 and 3 streams, on an S3 server of its own")
+    say("the example data set: 2 takes, 6 and 7 streams, on an S3 server of its own")
     example = make_example(folder / "example")
     with ObjectStore(folder / "s3") as server, in_environment(server):
         dataset = join(server.make_bucket("egoexo"), "example")

@@ -87,7 +87,7 @@ class Features:
         Args:
             take: The take's uid or name.
             encoder: A preset or an encoder_id, None for the service's own.
-            streams: Names or patterns, all streams without any.
+            streams: Names or patterns; without any, all but eye cameras.
             start: Seconds on the take's clock.
             end: Seconds on the take's clock.
             fps: Frames per second of the grid, None for the encoder's own.

@@ -18,6 +18,7 @@ from service.features.encoding import TakeFeatures
 from takestream.errors import ErrorKind, TakestreamError
 from takestream.licence import ATTRIBUTE as LICENCE
 from takestream.sync import TakeSync
+from workers.dataset.selection import LEFT_OUT
 from workers.dataset.take import Take
 
 # Attributes of a store that an answer carries.
@@ -143,7 +144,9 @@ class FeaturePlan:
 
 
 def chosen_streams(take: Take, names: Sequence[str]) -> tuple[str, ...]:
-    """The streams of a take that names or patterns match, in the take's order; all without any.
+    """The streams of a take that names or patterns match, in the take's order.
+
+    Without any, those that a job takes too: all but eye cameras, or these where it has no others.
 
     Raises:
         Unknown: A name or pattern matches none.
@@ -156,7 +159,8 @@ def chosen_streams(take: Take, names: Sequence[str]) -> tuple[str, ...]:
             hint = did_you_mean(word[:200], keys)
             raise Unknown(f"take {take.name} has no stream '{word[:200]}'{hint}")
     if not names:
-        return tuple(keys)
+        usual = tuple(s.key for s in take.streams if s.camera_kind not in LEFT_OUT)
+        return usual or tuple(keys)
     return tuple(k for k in keys if k in names or any(fnmatch.fnmatchcase(k, w) for w in names))
 
 

@@ -64,7 +64,8 @@ export function cameraWall(player, { videos, freshUrl, signal }) {
 
   function describe(camera) {
     const { state, why, figure } = tiles.get(camera);
-    const over = camera.state === "ready" && player.time >= camera.duration - 1.5 / player.fps && camera.duration < player.duration - 0.5 / player.fps;
+    // A file's sound may outlast its pictures by one AAC frame, 21 ms: a silent camera is not shorter for that.
+    const over = camera.state === "ready" && player.time >= camera.duration - 1.5 / player.fps && camera.duration < player.duration - 0.8 / player.fps;
     const words = {
       none: videos ? "no video" : "videos are off",
       broken: "cannot be shown",

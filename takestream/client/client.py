@@ -101,7 +101,7 @@ class Client:
             take: Its uid or name.
             start: Seconds on the take's clock; from the beginning by default.
             end: Seconds on the take's clock, exclusive; to the end by default.
-            streams: Names or patterns, all by default.
+            streams: Names or patterns; all but eye cameras by default.
             encoder: A preset or a whole encoder_id, the service's own by default.
             fps: Frames per second of the grid, instead of the encoder's own.
             wait: When a job has to compute the features, wait for it.
@@ -139,7 +139,7 @@ class Client:
             take: Its uid or name.
             start: Seconds on the take's clock; from the beginning by default.
             end: Seconds on the take's clock, exclusive; to the end by default.
-            streams: Names or patterns, all by default.
+            streams: Names or patterns; all but eye cameras by default.
             encoder: A preset or a whole encoder_id, the service's own by default.
             fps: Frames per second of the grid, instead of the encoder's own.
 
@@ -169,7 +169,7 @@ class Client:
         Args:
             segments: `{"take", "start", "end"}` mappings or `(take, start, end)` tuples, seconds on
                 the take's clock; or an annotation file of keysteps, parsed or as its path.
-            streams: Names or patterns, all by default.
+            streams: Names or patterns; all but eye cameras by default.
             encoder: A preset or a whole encoder_id, the service's own by default.
             wait: When a job has to compute the features, wait for it.
 
@@ -208,7 +208,7 @@ class Client:
             text: Words, for an encoder of text and pictures (`encoders()` calls it joint).
             image: A picture, as its file's bytes or path; for such an encoder too.
             moment: `(stream, seconds)`: what looks like it.
-            streams: Names or patterns, all by default.
+            streams: Names or patterns; all but eye cameras by default.
             encoder: A preset or a whole encoder_id, the service's own by default.
             top: Moments for each stream.
 

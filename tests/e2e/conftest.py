@@ -162,7 +162,7 @@ def page(serving: Serving, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture(scope="session")
 def extracted(page: Page) -> Page:
     """The first take, extracted by way of its page."""
-    page.open("alpha_street01_1")
+    page.open("alpha_balance01_1")
     page.wait("[...document.querySelectorAll('button')].find(b => b.innerText.startsWith('Extr'))")
     page.driver.find_element("xpath", "//button[text()='Extract this take']").click()
     page.wait("document.querySelector('.job-state progress')")

@@ -34,21 +34,21 @@ JOB = {
 def test_takes_are_listed_filtered_and_opened_by_keyboard(page: Page) -> None:
     page.go("")
     page.wait("document.querySelectorAll('a.open').length >= 2")
-    page.press("/", "MEADOW")
+    page.press("/", "DUET")
     page.wait("document.querySelectorAll('a.open').length === 1")
-    assert "q=MEADOW" in page.driver.current_url
+    assert "q=DUET" in page.driver.current_url
     page.press(Keys.ARROW_DOWN, Keys.ENTER)
-    page.wait(f"{PLAYER}?.cameras.length === 3")
+    page.wait(f"{PLAYER}?.cameras.length === 7")
     assert page.texts(".tile-name")[0] == "1 aria01_rgb ego"
     page.driver.back()
     page.wait("document.querySelectorAll('a.open').length === 1")
-    page.press("/", *[Keys.BACKSPACE] * 6, "no such take")
+    page.press("/", *[Keys.BACKSPACE] * 4, "no such take")
     page.wait("document.querySelector('.notice')")
     assert "No takes" in page.texts(".notice")[0]
 
 
 def test_a_short_camera_ends_early_and_the_others_go_on(page: Page) -> None:
-    page.open("beta_meadow01_2")
+    page.open("beta_duet01_2")
     page.press(Keys.END)
     page.wait("document.querySelector('.tile.over')")
     assert "ended" in page.texts(".tile.over .tile-state")[0]
@@ -57,7 +57,7 @@ def test_a_short_camera_ends_early_and_the_others_go_on(page: Page) -> None:
 
 def test_cameras_play_in_step(extracted: Page) -> None:
     page = extracted
-    page.open("alpha_street01_1")
+    page.open("alpha_balance01_1")
     page.press(Keys.HOME, Keys.SPACE)
     page.wait(f"{PLAYER}.playing && {PLAYER}.time > 1")
     page.wait(f"!{PLAYER}.held && {PLAYER}.spread !== null && {PLAYER}.spread < 0.05")
@@ -90,7 +90,7 @@ def _same_frame(page: Page) -> int:
     """The frame that every camera shows once all have come to rest: the one the page says."""
     page.wait(f"{PLAYER}.cameras.every(c => !c.video.seeking && c.video.readyState >= 2)")
     frame = page.js(f"{PLAYER}.frame")
-    _until(lambda: page.shown() == [frame] * 4, lambda: f"{page.shown()}, not {frame}")
+    _until(lambda: page.shown() == [frame] * 6, lambda: f"{page.shown()}, not {frame}")
     return int(frame)
 
 
@@ -103,16 +103,16 @@ def _until(done: Callable[[], bool], words: Callable[[], str]) -> None:
 
 def test_a_moment_is_found_in_the_other_cameras(extracted: Page) -> None:
     page = extracted
-    page.open("alpha_street01_1")
+    page.open("alpha_balance01_1")
     page.wait("document.querySelector('.track')")
     assert page.drawn(".track canvas") > 4
     page.wait("document.querySelector('.plot canvas')")
     assert page.drawn(".plot canvas") > 4
     track = page.driver.find_element("css selector", ".track")
     ActionChains(page.driver).move_to_element_with_offset(track, 40, -20).click().perform()
-    page.wait("document.querySelectorAll('.moment-group .moment').length >= 4")
+    page.wait("document.querySelectorAll('.moment-group .moment').length >= 6")
     groups = page.texts(".moment-group h3")
-    assert len(groups) == 4
+    assert len(groups) == 6
     assert groups[-1].endswith("(itself, at other times)")
     assert track.get_attribute("role") == "slider"
     assert "similarity" in (track.get_attribute("aria-valuetext") or "")
@@ -162,7 +162,7 @@ def test_a_job_has_its_page(extracted: Page) -> None:
     page.wait("document.querySelector('.facts-list dd')")
     page.wait("document.querySelector('.log').innerText.trim()")
     assert "succeeded" in page.texts(".status")[0]
-    page.wait("document.querySelector('.facts-list a')?.innerText === 'alpha_street01_1'")
+    page.wait("document.querySelector('.facts-list a')?.innerText === 'alpha_balance01_1'")
     page.click(".facts-list a")
     page.wait("document.querySelector('.track')")
 
@@ -170,7 +170,7 @@ def test_a_job_has_its_page(extracted: Page) -> None:
 def test_what_a_job_has_just_made_is_waited_for(extracted: Page) -> None:
     """The service's list of stores is some seconds old."""
     page = extracted
-    found = page.js("fetch('/v1/takes/alpha_street01_1').then(r => r.json())")
+    found = page.js("fetch('/v1/takes/alpha_balance01_1').then(r => r.json())")
     take = found["take_uid"]
     made = {"uids": [take], "encoder": found["stores"][0]["encoder_id"]}
     again = f"JSON.stringify({{...{json.dumps(made)}, at: Date.now()}})"
@@ -294,8 +294,8 @@ def test_a_camera_without_video_does_not_cut_the_take_short(page: Page) -> None:
         "found.streams[0].video = null; return json({...found, duration_sec: 60, stores: []});"
     )
     with page.between(lost):
-        page.go("#/takes/beta_meadow01_2")
-        page.wait(f"{PLAYER}?.cameras.filter(c => c.state === 'ready').length === 2")
+        page.go("#/takes/beta_duet01_2")
+        page.wait(f"{PLAYER}?.cameras.filter(c => c.state === 'ready').length === 6")
         assert page.js(f"{PLAYER}.duration") == 60
         page.press(Keys.END)
         assert page.js(f"{PLAYER}.time") > 59
@@ -308,12 +308,12 @@ def test_videos_that_are_switched_off_are_said_to_be(page: Page) -> None:
         "for (const one of found.streams) one.video = null; return json(found);"
     )
     with page.between(off):
-        page.go("#/takes/beta_meadow01_2")
-        page.wait("document.querySelectorAll('.tile.dead').length === 3")
+        page.go("#/takes/beta_duet01_2")
+        page.wait("document.querySelectorAll('.tile.dead').length === 7")
         page.wait("document.querySelector('section[aria-label=Licences]')")
         assert set(page.texts(".tile-why")) == {"Videos are switched off at this service."}
         links = "[...document.querySelectorAll('section[aria-label=Licences] a')].map(a => a.href)"
-        assert page.js(links)[0] == "https://creativecommons.org/licenses/by/3.0/"
+        assert page.js(links)[0] == "https://github.com/perfanalytics/pose2sim/blob/main/LICENSE"
         # The clock runs without them, for the timeline.
         page.press(Keys.END)
         assert page.js(f"{PLAYER}.time") > 6

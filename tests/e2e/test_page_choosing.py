@@ -32,7 +32,7 @@ def choose(page: Page, row: int) -> None:
 def test_takes_have_pictures_and_are_sorted(page: Page) -> None:
     page.go("")
     page.wait(f"{LOADED % '.takes .thumb'} === 2")
-    assert page.texts("a.open") == ["alpha_street01_1", "beta_meadow01_2"]
+    assert page.texts("a.open") == ["alpha_balance01_1", "beta_duet01_2"]
     for order, first in (("ascending", "beta"), ("descending", "alpha"), ("none", "alpha")):
         page.click("th[data-sort=duration] button")
         page.wait(f"document.querySelector('th[data-sort=duration]').ariaSort === '{order}'")
@@ -52,7 +52,7 @@ def test_chosen_takes_are_extracted_by_one_job_which_runs_again(extracted: Page)
     page.click("th[data-sort=name] button")
     page.wait("document.querySelector('th[data-sort=name]').ariaSort === 'ascending'")
     page.wait("document.querySelectorAll('input.choose:checked').length === 2")
-    assert page.texts(".selection b")[0].startswith("2 takes, 0.01 hours of video")
+    assert page.texts(".selection b")[0].startswith("2 takes, 0.02 hours of video")
     # Other tests ask the same service for the second one as nobody has extracted it.
     choose(page, 1)
     assert page.texts(".selection b")[0].startswith("1 take, ")
@@ -85,7 +85,7 @@ def test_chosen_takes_are_planned_and_priced_first(extracted: Page, s3: ObjectSt
     page.wait("document.querySelector('.plan .says').innerText.includes('1 not there')")
     assert page.texts(".plan .says p")[0].startswith("efficientnet_lite-")
     # Somebody measures some units meanwhile.
-    take = page.js("fetch('/v1/takes/alpha_street01_1').then(r => r.json())")["stores"][0]
+    take = page.js("fetch('/v1/takes/alpha_balance01_1').then(r => r.json())")["stores"][0]
     made = replace(MEASURED, device="cpu", encoder_ids=(take["encoder_id"],))
     key = f"{take['uri'].rsplit('/', 2)[0]}/calibration/20261127T000000.000000Z.json"
     storage = s3fs.S3FileSystem(**s3.storage_options())
@@ -109,7 +109,7 @@ def test_chosen_takes_are_planned_and_priced_first(extracted: Page, s3: ObjectSt
 def test_a_job_that_runs_again_is_the_same_job(extracted: Page) -> None:
     page = extracted
     body = {"encoder": "efficientnet_lite", "timeline": "pts", "grid": {"stride": 32}}
-    sent = json.dumps({**body, "strict": True, "select": {"take_names": ["alpha_street01_1"]}})
+    sent = json.dumps({**body, "strict": True, "select": {"take_names": ["alpha_balance01_1"]}})
     post = "fetch('/v1/jobs', {method: 'POST', headers: {'Content-Type': 'application/json'},"
     first = page.js(f"{post} body: {json.dumps(sent)}}}).then(r => r.json())")
     page.go(f"#/jobs/{first['job_id']}")
@@ -125,7 +125,7 @@ def test_a_job_that_runs_again_is_the_same_job(extracted: Page) -> None:
 
 def test_a_moment_has_pictures_an_address_and_code(extracted: Page) -> None:
     page = extracted
-    page.open("alpha_street01_1")
+    page.open("alpha_balance01_1")
     page.wait("document.querySelector('.track')")
     page.js(f"{PLAYER}.seek(3.3)")
     page.wait("location.hash.includes('t=3.30')")
@@ -140,7 +140,7 @@ def test_a_moment_has_pictures_an_address_and_code(extracted: Page) -> None:
     page.wait("document.querySelector('#uses-title ~ [role=status]').innerText")
     lines = page.texts("#uses-title ~ pre")[0]
     uri = page.js(
-        "fetch('/v1/takes/alpha_street01_1').then(r => r.json()).then(t => t.stores[0].uri)"
+        "fetch('/v1/takes/alpha_balance01_1').then(r => r.json()).then(t => t.stores[0].uri)"
     )
     assert f'takestream.open("{uri}")' in lines
     page.driver.find_element("xpath", "//button[text()='Copy as curl']").click()
@@ -160,7 +160,7 @@ def test_a_moment_is_looked_for_in_all_takes(extracted: Page, s3: ObjectStore) -
     storage = s3fs.S3FileSystem(**s3.storage_options())
     try:
         assert storage.exists(f"{folder}/means.parquet")
-        page.go(f"#/takes/alpha_street01_1?encoder={made['encoder_id']}&t=3.00")
+        page.go(f"#/takes/alpha_balance01_1?encoder={made['encoder_id']}&t=3.00")
         page.wait("document.querySelector('#moment-where')")
         page.wait(f"Math.abs(({PLAYER}?.time ?? 0) - 3) < 0.01")
         assert "has no text side" in page.texts("#moments-title ~ .hint")[0]
@@ -168,13 +168,13 @@ def test_a_moment_is_looked_for_in_all_takes(extracted: Page, s3: ObjectStore) -
         page.press("f")
         page.wait(f"{LOADED % '.everywhere .thumb'} >= 2")
         names = page.texts(".everywhere b")
-        assert set(names) == {"beta_meadow01_2"}
+        assert set(names) == {"beta_duet01_2"}
         scores = [float(score) for score in page.texts(".everywhere .score")]
         assert scores == sorted(scores, reverse=True)
         assert "No clip of any take is more alike." in page.texts(".moments > .hint")[0]
         to = page.js("new URL(document.querySelector('.everywhere a').href).hash")
         page.click(".everywhere a")
-        page.wait("document.querySelector('h1')?.innerText.includes('beta_meadow01_2')")
+        page.wait("document.querySelector('h1')?.innerText.includes('beta_duet01_2')")
         page.wait(f"Math.abs(({PLAYER}?.time ?? 0) - {to.rpartition('t=')[2]}) < 0.01")
     finally:
         # Other tests ask the same service for the second take as nobody has extracted it.
@@ -183,7 +183,7 @@ def test_a_moment_is_looked_for_in_all_takes(extracted: Page, s3: ObjectStore) -
 
 def test_the_map_is_coloured_by_time(extracted: Page) -> None:
     page = extracted
-    page.open("alpha_street01_1")
+    page.open("alpha_balance01_1")
     page.wait("document.querySelector('.plot canvas')")
     before = page.drawn(".plot canvas")
     page.driver.execute_script(
@@ -196,8 +196,8 @@ def test_the_map_is_coloured_by_time(extracted: Page) -> None:
 
 def test_cameras_are_compared_over_the_take_and_now(extracted: Page) -> None:
     page = extracted
-    page.open("alpha_street01_1")
-    page.wait("document.querySelectorAll('.matrix .pair').length === 12")
+    page.open("alpha_balance01_1")
+    page.wait("document.querySelectorAll('.matrix .pair').length === 30")
     over = page.texts(".matrix .pair")
     page.js(f"{PLAYER}.seek(3.3)")
     page.driver.execute_script(
@@ -215,16 +215,16 @@ PAIRS = "[...document.querySelectorAll('.matrix .pair')].map(c => c.innerText).j
 
 def test_annotations_are_lanes_and_are_searched(extracted: Page) -> None:
     page = extracted
-    page.open("alpha_street01_1")
+    page.open("alpha_balance01_1")
     page.wait("document.querySelectorAll('.lane .stretch').length === 5")
     assert page.js("document.querySelectorAll('.lane .point').length") == 8
     page.click("#lanes-search")
-    page.press("bicycle")
+    page.press("leg")
     page.wait("document.querySelectorAll('.annotation').length === 3")
     assert page.js("document.querySelectorAll('.lane .pale').length") == 10
     page.click(".annotation")
-    page.wait(f"Math.abs({PLAYER}.time - 6) < 0.01")
-    page.wait("document.querySelector('.lanes .hint').innerText.includes('parked bicycle')")
+    page.wait(f"Math.abs({PLAYER}.time - 0.8) < 0.01")
+    page.wait("document.querySelector('.lanes .hint').innerText.includes('leg out')")
 
 
 def test_the_output_is_looked_over(extracted: Page) -> None:
@@ -239,7 +239,7 @@ def test_the_output_is_looked_over(extracted: Page) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize(
-    "route", ["", "#/takes/alpha_street01_1", "#/overview", "#/jobs", "#/jobs/first"]
+    "route", ["", "#/takes/alpha_balance01_1", "#/overview", "#/jobs", "#/jobs/first"]
 )
 def test_nobody_is_kept_out(extracted: Page, route: str, theme: str) -> None:
     """Rules of axe-core: names, roles, contrast, keyboards."""

@@ -17,7 +17,7 @@ import takestream
 
 pytestmark = pytest.mark.e2e
 
-ALPHA, BETA = "alpha_street01_1", "beta_meadow01_2"
+ALPHA, BETA = "alpha_balance01_1", "beta_duet01_2"
 NPZ = {"Accept": "application/x-npz"}
 ARROW = {"Accept": "application/vnd.apache.arrow.stream"}
 NDJSON = {"Accept": "application/x-ndjson"}
@@ -69,8 +69,8 @@ def test_computed_and_stored_answers_are_the_same_in_every_form(client: httpx.Cl
     # A grid of its own: another test may have extracted the take with the encoder's.
     part = ask(client, NPZ, fps=15, start=1, end=3, streams="cam*")
     some = arrays(part)
-    assert clips_of(part) == (0, some["features"].shape[0] * 2)
-    assert some["stream"].tolist() == ["cam01_0", "cam02_0"]
+    assert clips_of(part) == (0, some["features"].shape[0] * 4)
+    assert some["stream"].tolist() == [f"cam0{n}_0" for n in (1, 2, 3, 4)]
     assert some["end_time"].min() > 1
     assert some["start_time"].max() < 3
 
@@ -123,7 +123,7 @@ def test_whoever_goes_away_leaves_no_work_behind(client: httpx.Client) -> None:
         query = {"fps": 120 + seconds}
         with pytest.raises(httpx.ReadTimeout):
             client.get(f"/v1/takes/{BETA}/features", params=query, headers=NPZ, timeout=seconds)
-    # Each would be about 140 clips: three streams of 6.3 s at 120 fps and stride 16. Up to two
+    # Each would be about 280 clips: six streams of 6.3 s at 120 fps and stride 16. Up to two
     # batches of 16 clips are computed before the worker hears of it.
     assert settled(client) - before < 350
     assert metric(client, "takestream_workers_lost_total") == lost
@@ -200,7 +200,7 @@ def test_the_client_people_import_gets_what_http_gives(serving: Any, client: htt
         assert job.refresh().status == "succeeded", last
         assert "complete" in job.logs()
         with pytest.raises(takestream.errors.NotFound, match="did you mean"):
-            service.features("alpha_street01_2")
+            service.features("alpha_balance01_2")
 
 
 def test_segments_and_moments(client: httpx.Client) -> None:
@@ -258,7 +258,7 @@ def everything_uid(client: httpx.Client) -> str:
 @pytest.mark.parametrize(
     ("path", "status", "words"),
     [
-        ("/v1/takes/alpha_street01_2/features", 404, "did you mean 'alpha_street01_1'"),
+        ("/v1/takes/alpha_balance01_2/features", 404, "did you mean 'alpha_balance01_1'"),
         (f"/v1/takes/{ALPHA}/features?streams=cam09_0", 404, "did you mean"),
         (f"/v1/takes/{ALPHA}/features?encoder=efficientnet_light", 404, "did you mean"),
         (f"/v1/takes/{ALPHA}/features?strat=1", 422, "did you mean 'start'"),

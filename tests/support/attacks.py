@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-TAKE = "alpha_street01_1"
+TAKE = "alpha_balance01_1"
 FEATURES = f"/v1/takes/{TAKE}/features"
 SECONDS = 40.0
 REFUSED = frozenset(range(400, 500)) | {503, 505}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import struct
 import time
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,33 @@ from service.demo.example import make_example
 from service.demo.footage import read_frame_number
 
 STREAMS = {
-    "alpha_street01_1": {
+    "alpha_balance01_1": {
+        ("Aria", "rgb"): "Aria_214-1.mp4",
+        ("Aria", "slam-left"): "Aria_1201-1.mp4",
+        ("cam01", "0"): "cam01.mp4",
+        ("cam02", "0"): "cam02.mp4",
+        ("cam03", "0"): "cam03.mp4",
+        ("cam04", "0"): "cam04.mp4",
+    },
+    "beta_duet01_2": {
         ("aria01", "rgb"): "aria01_214-1.mp4",
         ("aria01", "slam-left"): "aria01_1201-1.mp4",
-        ("cam01", "0"): "cam01.mp4",
-        ("cam02", "0"): "cam02.mp4",
-    },
-    "beta_meadow01_2": {
-        ("aria01", "rgb"): "aria01_214-1.mp4",
-        ("cam01", "0"): "cam01.mp4",
-        ("cam02", "0"): "cam02.mp4",
+        ("aria01", "et"): "aria01_211-1.mp4",
+        ("gp01", "0"): "gp01.mp4",
+        ("gp02", "0"): "gp02.mp4",
+        ("gp03", "0"): "gp03.mp4",
+        ("gp04", "0"): "gp04.mp4",
     },
 }
-FRAMES = {"alpha_street01_1": 250, "beta_meadow01_2": 187}
+FRAMES = {"alpha_balance01_1": 199, "beta_duet01_2": 187}
+# Width and height, full and at 448: SLAM upright in one take, stretched in the other.
+SIZES = {
+    "rgb": ((540, 540), (448, 448)),
+    "alpha slam-left": ((480, 640), (448, 598)),
+    "beta slam-left": ((640, 480), (598, 448)),
+    "et": ((640, 240), (1194, 448)),
+    "0": ((540, 960), (448, 796)),
+}
 FOLDERS = ("frame_aligned_videos", "frame_aligned_videos/downscaled/448")
 FILES = [
     f"takes/{take}/{folder}/{name}"
@@ -136,7 +150,7 @@ def test_the_catalogue_names_exactly_the_files_and_the_previews(
                 assert (entry["cam_id"], entry["readable_stream_id"]) == (cam_id, key)
         assert {camera["cam_id"] for camera in take["capture"]["cameras"]} == set(videos)
         for camera in take["capture"]["cameras"]:
-            assert camera["is_ego"] is camera["cam_id"].startswith("aria")
+            assert camera["is_ego"] is camera["cam_id"].lower().startswith("aria")
 
 
 def test_the_catalogue_has_the_documented_fields(takes: dict[str, dict[str, Any]]) -> None:
@@ -151,12 +165,14 @@ def test_the_catalogue_has_the_documented_fields(takes: dict[str, dict[str, Any]
             "licence",  # which is ours: the footage is not Ego-Exo4D's
         }
         assert take["timesync_end_idx"] - take["timesync_start_idx"] - 1 == FRAMES[name]
-        assert take["duration_sec"] == pytest.approx(FRAMES[name] / 30, abs=2 / 30)
+        rows = take["timesync_end_idx"] - take["timesync_start_idx"]
+        assert take["duration_sec"] == rows / 30
         assert take["capture"]["capture_uid"] == take["capture_uid"]
     null = [take for take in takes.values() if take["best_exo"] is None]
     assert len(null) == 1
-    assert null[0]["task_start_sec"] is None
-    for key in ("take_uid", "task_name", "university_name", "participant_uid"):
+    for key in ("task_start_sec", "task_id", "task_name"):
+        assert null[0][key] is None
+    for key in ("take_uid", "parent_task_name", "university_name", "participant_uid"):
         assert len({take[key] for take in takes.values()}) == 2
 
 
@@ -164,7 +180,7 @@ def test_frame_counts(decoded: dict[str, Seen]) -> None:
     for path, seen in decoded.items():
         expected = FRAMES[path.split("/")[1]]
         assert expected % 16
-        if path.startswith("takes/beta") and path.endswith("cam02.mp4"):
+        if path.startswith("takes/beta") and path.endswith("gp02.mp4"):
             expected -= 1
         assert len(seen.times) == expected, path
         assert seen.times == pytest.approx([index / 30 for index in range(expected)]), path
@@ -173,7 +189,7 @@ def test_frame_counts(decoded: dict[str, Seen]) -> None:
 def test_every_picture_of_the_first_take_carries_its_number(decoded: dict[str, Seen]) -> None:
     for path, seen in decoded.items():
         if path.startswith("takes/alpha"):
-            assert seen.numbers == list(range(250)), path
+            assert seen.numbers == list(range(199)), path
         else:
             assert set(seen.numbers) == {None}, path
 
@@ -183,13 +199,21 @@ def test_encoded_as_cameras_do(data: Path, decoded: dict[str, Seen]) -> None:
         assert seen.kinds.count(PictureType.B) > len(seen.kinds) / 2, path
         assert seen.keyframes[0] == 0
         with av.open(str(data / path)) as container:
-            video, audio = container.streams.video[0], container.streams.audio[0]
+            video, sound = container.streams.video[0], container.streams.audio
             assert video.codec_context.name == "h264"
             assert video.average_rate == 30
-            assert audio.codec_context.name == "aac"
-            sound = sum(frame.samples for frame in container.decode(audio)) / 48_000
-        assert sound == pytest.approx(len(seen.times) / 30, abs=0.1), path
-        if path.startswith("takes/beta"):
+            if path.endswith(("1201-1.mp4", "211-1.mp4")):
+                assert not sound
+            else:
+                assert sound[0].codec_context.name == "aac"
+                assert sound[0].layout.name == "stereo"
+                heard = [frame.to_ndarray() for frame in container.decode(sound[0])]
+                samples = np.concatenate(heard, axis=1)
+                length = samples.shape[1] / 48_000
+                assert length == pytest.approx(len(seen.times) / 30, abs=0.1), path
+                left, right = np.abs(samples).mean(axis=1)
+                assert left > 1.5 * right > 0.01, "channels of their own"
+        if path.startswith("takes/beta") and "_211-1" not in path:
             assert seen.keyframes == [0], "one long group of pictures"
 
 
@@ -197,32 +221,53 @@ def test_index_at_the_front_of_some_files_and_at_the_end_of_others(data: Path) -
     order = {path: [n for n in boxes(data / path) if n in ("moov", "mdat")] for path in FILES}
     front = {path for path, names in order.items() if names == ["moov", "mdat"]}
     end = {path for path, names in order.items() if names == ["mdat", "moov"]}
-    assert front == {path for path in FILES if path.endswith("cam01.mp4")}
+    assert front == {path for path in FILES if path.endswith(("cam01.mp4", "gp01.mp4"))}
     assert end == set(FILES) - front
 
 
 def test_picture_shapes(decoded: dict[str, Seen]) -> None:
-    for path, seen in decoded.items():
-        width, height = seen.size
-        small = "downscaled" in path
-        assert (height == 448) is small
-        shape = {"aria01_214-1.mp4": 1.0, "aria01_1201-1.mp4": 4 / 3}
-        assert width / height == pytest.approx(shape.get(Path(path).name, 16 / 9), abs=0.01)
-        assert (seen.most_colour <= 3) is path.endswith("1201-1.mp4")
+    for take, streams in STREAMS.items():
+        for (_, stream), name in streams.items():
+            sizes = SIZES.get(stream) or SIZES[f"{take.partition('_')[0]} {stream}"]
+            for folder, size in zip(FOLDERS, sizes, strict=True):
+                seen = decoded[f"takes/{take}/{folder}/{name}"]
+                assert seen.size == size
+                assert (seen.most_colour <= 3) is (stream in ("slam-left", "et"))
+
+
+def test_eye_cameras_have_ten_pictures_a_second_and_black_ones_between(
+    decoded: dict[str, Seen],
+) -> None:
+    for folder in FOLDERS:
+        seen = decoded[f"takes/beta_duet01_2/{folder}/aria01_211-1.mp4"]
+        bright = np.array([picture.mean() for picture in seen.thumbnails])
+        shown = np.arange(len(bright)) % 3 == 0
+        assert bright[shown].min() > 60
+        assert bright[~shown].max() < 20
 
 
 def test_cameras_of_a_take_see_the_same_moment(decoded: dict[str, Seen]) -> None:
-    """Where the picture changes most, it does so in all of them at once."""
+    """Where the picture changes most, it does so in all of them at once, from whatever side."""
+    lags = np.arange(-12, 13)
     for take, streams in STREAMS.items():
         changes = []
-        for name in streams.values():
+        for name in (name for (_, stream), name in streams.items() if stream != "et"):
             pictures = np.stack(decoded[f"takes/{take}/{FOLDERS[1]}/{name}"].thumbnails[:186])
             changes.append(np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2)))
+        first = changes[0][12:-12]
         for other in changes[1:]:
-            here = np.corrcoef(changes[0], other)[0, 1]
-            shifted = np.corrcoef(changes[0][5:], other[:-5])[0, 1]
-            assert here > 0.8
-            assert here > shifted + 0.1
+            alike = [np.corrcoef(first, other[12 + lag :][: len(first)])[0, 1] for lag in lags]
+            assert abs(lags[np.argmax(alike)]) <= 1, take
+            assert alike[12] > max(alike[12 - 5], alike[12 + 5]) + 0.1, take
+
+
+def test_the_gopros_see_it_from_different_sides(decoded: dict[str, Seen]) -> None:
+    """No camera's picture is another's, or nearly."""
+    for take, streams in STREAMS.items():
+        names = [name for (_, stream), name in streams.items() if stream == "0"]
+        seen = [decoded[f"takes/{take}/{FOLDERS[1]}/{name}"].thumbnails[0] for name in names]
+        for one, other in combinations(seen, 2):
+            assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.6, take
 
 
 def test_a_finished_example_is_kept(data: Path) -> None:
@@ -237,13 +282,13 @@ def test_a_finished_example_is_kept(data: Path) -> None:
 def test_a_half_made_example_is_completed(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
-    def quickly(take: Any, clip: Path, root: Path) -> None:
+    def quickly(take: Any, root: Path) -> None:
         for path in FILES:
             if take.name in path:
                 (root / path).parent.mkdir(parents=True, exist_ok=True)
                 (root / path).write_bytes(b"video")
 
-    monkeypatch.setattr(example, "_encode_take", quickly)
+    monkeypatch.setattr(example, "encode_take", quickly)
     make_example(tmp_path)
     whole = (data / "takes.json").read_text()
     assert (tmp_path / "takes.json").read_text() == whole
@@ -251,15 +296,22 @@ def test_a_half_made_example_is_completed(
     if harm == "no catalogue":
         (tmp_path / "takes.json").unlink()
     elif harm == "old catalogue":
-        takes = json.loads(whole)
-        takes[0]["take_uid"] = "of another version"
-        (tmp_path / "takes.json").write_text(json.dumps(takes))
+        # Of the first version, which had other takes.
+        old = {
+            "take_name": "alpha_street01_1",
+            "take_uid": "eee8910f-5f76-5119-8998-2abf5dbfc6b5",
+        }
+        (tmp_path / "takes.json").write_text(json.dumps([old]))
+        gone = tmp_path / "takes/alpha_street01_1/frame_aligned_videos/cam01.mp4"
+        gone.parent.mkdir(parents=True)
+        gone.write_bytes(b"old")
     elif harm == "empty file":
         victim.write_bytes(b"")
     else:
         victim.unlink()
     make_example(tmp_path)
     assert victim.read_bytes() == b"video"
+    assert not list(tmp_path.rglob("*street*"))
     assert (tmp_path / "takes.json").read_text() == whole
 
 
@@ -269,7 +321,7 @@ def test_an_interrupted_run_leaves_no_catalogue_and_no_scratch(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(example, "_encode_take", interrupted)
+    monkeypatch.setattr(example, "encode_take", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_example(tmp_path / "egoexo")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
@@ -282,11 +334,3 @@ def test_another_data_set_is_never_touched(tmp_path: Path, text: str) -> None:
     with pytest.raises(FileExistsError, match="another data set"):
         make_example(tmp_path)
     assert (tmp_path / "takes.json").read_text() == text
-
-
-def test_without_the_footage_the_error_names_the_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match="demo"):
-        make_example(tmp_path / "egoexo")

@@ -1,0 +1,108 @@
+"""`takes.json` of the example: an element for each take, with the fields that Ego-Exo4D has."""
+
+import uuid
+from typing import Any
+
+from service.demo.originals import LICENCE
+from service.demo.scenes import FPS
+from service.demo.takes import Take
+
+# Goes into every uuid: raise it when the pictures change, and old copies are made anew.
+_RECIPE = 2
+
+
+def is_ours(found: Any) -> bool:
+    """Whether an element of some `takes.json` is of this example, or of one before it."""
+    try:
+        known = {_uid(found["take_name"], recipe=n) for n in range(1, _RECIPE + 1)}
+        return found["take_uid"] in known
+    except (TypeError, KeyError):
+        return False
+
+
+def _uid(*parts: str, recipe: int = _RECIPE) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, "/".join(["takestream", str(recipe), *parts])))
+
+
+def entry(index: int, take: Take) -> dict[str, Any]:
+    """One element of ``takes.json``, with the fields that Ego-Exo4D documents."""
+    capture_name = take.name.rpartition("_")[0]
+    span, task = take.task_span or (None, None), take.task or (None, None)
+    return {
+        "root_dir": f"takes/{take.name}",
+        "take_name": take.name,
+        "participant_uid": 657 + index,
+        "is_dropped": False,
+        "objects": [],
+        "best_exo": take.best_exo,
+        "task_start_sec": span[0],
+        "task_end_sec": span[1],
+        "task_id": task[0],
+        "task_name": task[1],
+        "parent_task_id": take.parent_task[0],
+        "parent_task_name": take.parent_task[1],
+        "take_idx": index + 1,
+        # As in the real data set: one frame more than its videos have.
+        "duration_sec": (take.frames + 1) / FPS,
+        "is_narrated": False,
+        "physical_setting_uid": 97 + index,
+        "timesync_start_idx": take.timesync_start,
+        "timesync_end_idx": take.timesync_start + take.frames + 1,
+        "capture": {
+            "root_dir": f"captures/{capture_name}",
+            "capture_name": capture_name,
+            "capture_uid": _uid(capture_name),
+            "university_name": take.university,
+            "physical_setting_uid": 97 + index,
+            "cameras": _cameras(take),
+        },
+        "validated": True,
+        "frame_aligned_videos": _frame_aligned(take),
+        "university_name": take.university,
+        "capture_uid": _uid(capture_name),
+        "take_uid": _uid(take.name),
+        "take_timing_uid": _uid(take.name, "timing"),
+        "timesync_uid": _uid(capture_name, "timesync"),
+        # Not among the fields that Ego-Exo4D documents: that footage has a licence of its own.
+        "licence": LICENCE.facts(),
+    }
+
+
+def _cameras(take: Take) -> list[dict[str, Any]]:
+    cameras: dict[str, dict[str, Any]] = {}
+    for view in take.views:
+        cameras[view.cam_id] = {
+            "cam_id": view.cam_id,
+            "name": view.cam_id,
+            "is_ego": view.is_ego,
+            "has_walkaround": view.is_ego,
+            "includes_audio": True,
+            "device_type": "aria" if view.is_ego else "hero10",
+            "device_id": None,
+            "relative_path": f"videos/{view.cam_id}.{'vrs' if view.is_ego else 'mp4'}",
+        }
+    return list(cameras.values())
+
+
+def _frame_aligned(take: Take) -> dict[str, dict[str, Any]]:
+    videos: dict[str, dict[str, Any]] = {}
+    for view in take.views:
+        videos.setdefault(view.cam_id, {})[view.stream] = {
+            "cam_id": view.cam_id,
+            "stream_id": view.stream_id,
+            "readable_stream_id": view.stream,
+            "clip_uid": _uid(take.name, view.cam_id, view.stream),
+            "relative_path": f"frame_aligned_videos/{view.file_name}",
+        }
+    # The real catalogue lists these two among the cameras; they are previews, and often null.
+    for name, path in (("collage", "ego_preview.mp4"), ("best_exo", None)):
+        videos[name] = {
+            "0": {
+                "cam_id": name,
+                "stream_id": "0",
+                "readable_stream_id": "0",
+                "clip_uid": _uid(take.name, name) if path else None,
+                "relative_path": path,
+            }
+        }
+    return videos
