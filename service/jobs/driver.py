@@ -21,7 +21,7 @@ from configs.schema import JobSpec
 from service.jobs.calibrations import calibration_for
 from service.jobs.choose import ChosenJob, choose
 from service.jobs.claim import Claim, NotOwner, new_owner
-from service.jobs.expiry import key_life, ran_out, wait_for_keys
+from service.jobs.expiry import key_life, ran_out, show_keys, wait_for_keys
 from service.jobs.recorder import ProgressRecorder
 from service.jobs.records import JobRecord, Records
 from service.report.console import result_console
@@ -144,7 +144,13 @@ def run_here(chosen: ChosenJob, *watchers: Watcher) -> Finished:
 
     async def run() -> Finished:
         async with Pool(recipe.job.run) as pool:
-            return await drive(pool, chosen, *watchers, remember, done=done)
+            joined = recipe.job.run.address is not None
+            showing = asyncio.create_task(show_keys(recipe.job)) if joined else None
+            try:
+                return await drive(pool, chosen, *watchers, remember, done=done)
+            finally:
+                if showing is not None:
+                    showing.cancel()
 
     def remember(progress: Progress, records: Sequence[Record]) -> None:
         last[:] = [progress]

@@ -4,6 +4,7 @@ The keys of Ego-Exo4D are two static values that say nothing of their end. So th
 setting, or the day on which the keys were first seen, which the output keeps under their digest.
 """
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -20,6 +21,7 @@ from takestream.errors import ErrorKind, StorageError
 from takestream.storage import S3Options, absolute, join
 from workers.dataset.layouts import dataset_of
 from workers.dataset.release import SCHEME
+from workers.run.metrics import RayMetrics
 from workers.run.recipe import Recipe
 from workers.run.report import Report
 from workers.store.objects import PROBE_PATIENCE, Objects, probe_writable
@@ -33,6 +35,8 @@ FOLDER = "keys"
 _ENDS = ("aws_expiration", "aws_credential_expiration", "expiration", "x_security_token_expires")
 # Between two looks whether there are new keys.
 LOOK_SECONDS = 60.0
+# Between two times that a running job shows how long its keys live.
+SHOW_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,19 @@ def key_life(job: JobSpec) -> KeyLife | None:
     return KeyLife(
         job.s3.profile, ends, f"first seen {seen:%Y-%m-%d}, at most {spec.days:g} days from then"
     )
+
+
+async def show_keys(job: JobSpec) -> None:
+    """Show how long the keys of a job's data set live, at Ray's metrics endpoint, until cancelled.
+
+    What says so is read anew each time: keys are renewed while a job runs.
+    """
+    metrics = RayMetrics()
+    while True:
+        life = await asyncio.to_thread(key_life, job)
+        if life is not None:
+            metrics.keys(life.left().total_seconds())
+        await asyncio.sleep(SHOW_SECONDS)
 
 
 def ran_out(report: Report) -> bool:

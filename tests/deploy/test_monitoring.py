@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from service.api.metrics import Metrics
-from workers.run.metrics import COUNTS, ERRORS, GAUGES
+from workers.run.metrics import COUNTS, ERRORS, GAUGES, KEYS_LEFT
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "deploy/monitoring"
@@ -27,7 +27,7 @@ def given() -> set[str]:
     metrics.clips(1, 1)
     status: dict[str, Any] = dict.fromkeys(("workers", "workers_alive", "queue", "jobs"), 1)
     text = metrics.text({**status, "counts": dict.fromkeys(COUNTS, 1), "keys_seconds_left": 60.0})
-    of_jobs = {f"ray_{name}" for name, _ in (*COUNTS.values(), *GAUGES.values(), ERRORS)}
+    of_jobs = {f"ray_{name}" for name, _ in (*COUNTS.values(), *GAUGES.values(), ERRORS, KEYS_LEFT)}
     return of_jobs.union(re.findall(r"^(takestream_\w+)", text.decode(), re.MULTILINE))
 
 

@@ -90,6 +90,12 @@ class RayMetrics:
         for name, value in now.items():
             self._metric(Gauge, *GAUGES[name]).set(value)
 
+    def keys(self, seconds_left: float) -> None:
+        """Show for how long the keys of the data set live."""
+        from ray.util.metrics import Gauge
+
+        self._metric(Gauge, *KEYS_LEFT).set(seconds_left)
+
     def error(self, kind: str) -> None:
         """Count an error."""
         from ray.util.metrics import Counter

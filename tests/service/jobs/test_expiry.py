@@ -1,5 +1,6 @@
 """Keys that end: by what is known of them, and a job that waits for new ones."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -140,3 +141,24 @@ def test_only_keys_that_are_refused_are_waited_for() -> None:
     assert ran_out(ended(ErrorKind.CREDENTIALS))
     assert not ran_out(ended(ErrorKind.DENIED))
     assert not ran_out(Report(Progress(1)))
+
+
+def test_a_job_on_a_cluster_shows_how_long_its_keys_live(
+    aws: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[float] = []
+    monkeypatch.setattr(expiry.RayMetrics, "keys", lambda self, left: shown.append(left))
+    monkeypatch.setattr(expiry, "SHOW_SECONDS", 0.01)
+    issued = datetime.now(UTC).date() - timedelta(days=1)
+    profile(aws, "AKIA1")
+    issued_then = job(tmp_path, "s3://bucket/root", issued=str(issued), days=14)
+
+    async def some() -> None:
+        showing = asyncio.create_task(expiry.show_keys(issued_then))
+        while len(shown) < 2:
+            assert not showing.done()
+            await asyncio.sleep(0.01)
+        showing.cancel()
+
+    asyncio.run(asyncio.wait_for(some(), 30))
+    assert all(11 * 86400 < left <= 13 * 86400 for left in shown)
