@@ -84,7 +84,8 @@ def _dry_run(found: Namespace, todo: Again) -> int:
     print(made.amount)
     for line in made.price:
         print(line)
-    if made.estimate is None:
+    facts = made.facts()
+    if made.estimate is None and (facts["clips_left"] or not facts["exact"]):
         print(
             "no calibration of these encoders is in the output: --calibrate 12 adds hours and cost"
         )

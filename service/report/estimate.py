@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from configs.instances import SPOT, Instance
-from workers.run.calibration import Calibration, Range, sizes_words
+from workers.run.calibration import Calibration, Range, many, sizes_words
 from workers.run.plan import PlannedTake
 from workers.run.report import Progress
 from workers.run.spending import Bill
@@ -130,7 +130,7 @@ def estimate_lines(
 ) -> list[str]:
     """An estimate for a person, and what it rests on."""
     lines = [
-        f"on {costs.workers} workers: {time_words(costs.hours)};"
+        f"on {many(costs.workers, 'worker')}: {time_words(costs.hours)};"
         f" {time_words(costs.worker_hours)} of all workers"
         + (f", {time_words(costs.gpu_hours)} of GPUs" if any(costs.gpu_hours) else "")
         + f"; writes {size_words(costs.bytes_written)}"
@@ -143,10 +143,14 @@ def estimate_lines(
     if costs.spot is not None:
         lines[-1] += f"; on spot machines {range_words(costs.spot, 2)} USD"
     if deadline is not None:
-        needs = "no number of workers" if costs.workers_needed is None else costs.workers_needed
+        enough = (
+            "no number of workers is enough"
+            if costs.workers_needed is None
+            else f"{many(costs.workers_needed, 'worker')} would do for certain"
+        )
         met = "is met" if costs.meets_deadline else "is not met for certain"
         when = deadline.isoformat(timespec="minutes")
-        lines.append(f"deadline {when}: {met}; {needs} workers are needed to be sure")
+        lines.append(f"deadline {when}: {met}; {enough}")
     lines.append(
         f"by {uri}: {calibration.units} units of {calibration.takes} takes,"
         f" {sizes_words(calibration.sizes)}, {calibration.memory_mib} MiB"

@@ -120,12 +120,13 @@ def sizes_words(sizes: Sequence[Measured]) -> str:
 
 def _words(one: Measured) -> str:
     low, mean, high = (f"{rate:,.1f}" for rate in one.clips_per_s)
-    workers, threads = _many(one.workers, f"{one.size.device} worker"), one.size.threads
+    workers, threads = many(one.workers, f"{one.size.device} worker"), one.size.threads
     return (
-        f"{workers} of {_many(threads, 'thread')} on {one.size.machine}, {mean} ({low} to {high})"
+        f"{workers} of {many(threads, 'thread')} on {one.size.machine}, {mean} ({low} to {high})"
         " clips/s each"
     )
 
 
-def _many(count: int, what: str) -> str:
+def many(count: int, what: str) -> str:
+    """`1 worker`, `2 workers`."""
     return f"{count} {what}{'' if count == 1 else 's'}"

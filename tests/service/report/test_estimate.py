@@ -140,7 +140,11 @@ def test_plan_uses_the_newest_of_the_same_encoder_and_says_which(
     said = capsys.readouterr().err
     assert "on 2 workers" in said
     assert uri in said
-    assert re.search(r"deadline 20\S+: is met; 1 workers are needed", said)
+    assert re.search(r"deadline 20\S+: is met; 1 worker would do for certain", said)
+    assert run(["plan", *places, "--probe", "--deadline", "2026-01-01", "--workers", "1"]) == 0
+    said = capsys.readouterr().err
+    assert "on 1 worker:" in said
+    assert "is not met for certain; no number of workers is enough" in said
     assert run(["plan", *places, "--instance", "c7i.4xlarge"]) == 2
     assert "has no GPU" in capsys.readouterr().err
     assert run(["plan", *places, "--device", "cpu", "--json"]) == 0
