@@ -1,9 +1,12 @@
-"""What happens in the example's takes, in the form of Ego-Exo4D's annotation files."""
+"""What is said of the example's takes, in the form of Ego-Exo4D's annotation files."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
+
+# By split, the take that is of it.
+SPLITS = {"train": "alpha_balance01_1", "val": "beta_duet01_2"}
+# A take that `takes.json` does not have; `splits.json` of the real data set names such too.
+_ELSEWHERE = "00000000-0000-4000-8000-000000000000"
 
 # By take: keysteps (start, end, what), and descriptions (when, what), in seconds.
 _SEEN: Mapping[str, tuple[list[tuple[float, float, str]], list[tuple[float, str]]]] = {
@@ -43,33 +46,79 @@ _SEEN: Mapping[str, tuple[list[tuple[float, float, str]], list[tuple[float, str]
 }
 
 
-def write_annotations(directory: Path, uids: Mapping[str, str]) -> None:
-    """Write the annotation files of the example.
+def annotation_files(uids: Mapping[str, str]) -> dict[str, Any]:
+    """The annotation files of the example by their names, as JSON values.
 
     Args:
-        directory: The data set's root.
         uids: By name, of its takes.
     """
-    keysteps: dict[str, Any] = {}
-    described: dict[str, Any] = {}
-    for name, (steps, said) in _SEEN.items():
+    files: dict[str, Any] = {}
+    for split, name in SPLITS.items():
         uid = uids[name]
-        keysteps[uid] = {
-            "take_uid": uid,
-            "take_name": name,
-            "segments": [
-                {"start_time": start, "end_time": end, "step_id": number, "step_name": what}
-                for number, (start, end, what) in enumerate(steps)
-            ],
+        steps, said = _SEEN[name]
+        words = {text: number for number, (_, _, text) in enumerate(steps)}
+        files[f"keystep_{split}"] = {
+            "annotations": {
+                uid: {
+                    "take_uid": uid,
+                    "take_name": name,
+                    "scenario": "Dance",
+                    "segments": [
+                        {
+                            "start_time": start,
+                            "end_time": end,
+                            "step_id": words[text],
+                            "step_unique_id": words[text],
+                            "step_name": text,
+                            "step_description": text,
+                            "is_essential": True,
+                        }
+                        for start, end, text in steps
+                    ],
+                }
+            },
+            "taxonomy": {"Dance": {text: {"name": text, "id": words[text]} for text in words}},
+            "vocabulary": words,
         }
-        moments = [{"timestamp": when, "text": what, "subject": "C"} for when, what in said]
-        described[uid] = [{"annotation_uid": name, "rejected": False, "descriptions": moments}]
-    folder = directory / "annotations"
-    folder.mkdir(exist_ok=True)
-    for file, entries in (("keystep", keysteps), ("atomic_descriptions", described)):
-        text, path = (
-            json.dumps({"annotations": entries}, indent=1) + "\n",
-            folder / f"{file}_train.json",
-        )
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
+        # Ego-Exo4D writes flags as true and false in one place, as "0" and "1" in another.
+        yes, no = (True, False) if split == "train" else ("1", "0")
+        moments = [
+            {
+                "timestamp": when,
+                "text": text,
+                "subject": "C",
+                "ego_visible": no,
+                "best_exo": {"raw_cam_id": f"{camera}01", "cam_id": f"{camera}01"},
+                "unsure": no,
+            }
+            for camera in ("cam" if split == "train" else "gp",)
+            for when, text in said
+        ]
+        files[f"atomic_descriptions_{split}"] = {
+            "annotations": {
+                uid: [
+                    _described(name, "1", no, None, moments),
+                    # What was rejected is in the files too.
+                    _described(name, "2", yes, "Wrong take", [{**moments[0], "text": "A cook"}]),
+                ]
+            }
+        }
+    by_split = {**{split: [uids[name]] for split, name in SPLITS.items()}, "test": [_ELSEWHERE]}
+    files["splits"] = {
+        "split_to_take_uids": by_split,
+        "take_uid_to_split": {uid: split for split, (uid,) in by_split.items()},
+        "take_uid_to_benchmark": {uids[SPLITS["train"]]: ["keystep"], uids[SPLITS["val"]]: []},
+    }
+    return files
+
+
+def _described(
+    name: str, number: str, rejected: object, reason: str | None, moments: list[dict[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "annotation_uid": f"{name}-{number}",
+        "annotator_id": number,
+        "rejected": rejected,
+        "reject_reason": reason,
+        "descriptions": moments,
+    }

@@ -1,5 +1,6 @@
-"""`takes.json` of the example: an element for each take, with the fields that Ego-Exo4D has."""
+"""`takes.json`, `captures.json` and `participants.json` of the example, with Ego-Exo4D's fields."""
 
+import json
 import uuid
 from typing import Any
 
@@ -26,7 +27,7 @@ def _uid(*parts: str, recipe: int = _RECIPE) -> str:
 
 def entry(index: int, take: Take) -> dict[str, Any]:
     """One element of ``takes.json``, with the fields that Ego-Exo4D documents."""
-    capture_name = take.name.rpartition("_")[0]
+    capture_name = take.capture_name
     span, task = take.task_span or (None, None), take.task or (None, None)
     return {
         "root_dir": f"takes/{take.name}",
@@ -44,18 +45,20 @@ def entry(index: int, take: Take) -> dict[str, Any]:
         "take_idx": index + 1,
         # As in the real data set: one frame more than its videos have.
         "duration_sec": (take.frames + 1) / FPS,
-        "is_narrated": False,
+        "is_narrated": True,
         "physical_setting_uid": 97 + index,
         "timesync_start_idx": take.timesync_start,
         "timesync_end_idx": take.timesync_start + take.frames + 1,
-        "capture": {
-            "root_dir": f"captures/{capture_name}",
-            "capture_name": capture_name,
-            "capture_uid": _uid(capture_name),
-            "university_name": take.university,
-            "physical_setting_uid": 97 + index,
-            "cameras": _cameras(take),
-        },
+        "capture": capture(index, take),
+        "task_timing_annotation_uid": _uid(take.name, "task") if take.task_span else None,
+        "university_id": take.university,
+        # None of it is in the example.
+        "has_trimmed_vrs": False,
+        "vrs_relative_path": None,
+        "vrs_all_streams_relative_path": None,
+        "has_trimmed_trajectory": False,
+        "trimmed_trajectory_relative_path": None,
+        "has_trimmed_eye_gaze": False,
         "validated": True,
         "frame_aligned_videos": _frame_aligned(take),
         "university_name": take.university,
@@ -68,6 +71,26 @@ def entry(index: int, take: Take) -> dict[str, Any]:
     }
 
 
+def capture(index: int, take: Take) -> dict[str, Any]:
+    """The take's capture: an element of `captures.json`, and part of that of `takes.json`."""
+    return {
+        "root_dir": f"captures/{take.capture_name}",
+        "capture_name": take.capture_name,
+        "capture_uid": _uid(take.capture_name),
+        "university_name": take.university,
+        "university_id": take.university,
+        "physical_setting_uid": 97 + index,
+        "timesync_validated": True,
+        "cameras": _cameras(take),
+    }
+
+
+def participant(index: int, take: Take) -> dict[str, Any]:
+    """An element of `participants.json`; its `metadata` is JSON in a text, as in the data set."""
+    metadata = {"recording_location": take.university, "is_expert": index == 0}
+    return {"participant_uid": 657 + index, "metadata": json.dumps(metadata)}
+
+
 def _cameras(take: Take) -> list[dict[str, Any]]:
     cameras: dict[str, dict[str, Any]] = {}
     for view in take.views:
@@ -77,6 +100,7 @@ def _cameras(take: Take) -> list[dict[str, Any]]:
             "is_ego": view.is_ego,
             "has_walkaround": view.is_ego,
             "includes_audio": True,
+            "video_artifact_uid": _uid(take.capture_name, view.cam_id),
             "device_type": "aria" if view.is_ego else "hero10",
             "device_id": None,
             "relative_path": f"videos/{view.cam_id}.{'vrs' if view.is_ego else 'mp4'}",
@@ -93,16 +117,18 @@ def _frame_aligned(take: Take) -> dict[str, dict[str, Any]]:
             "readable_stream_id": view.stream,
             "clip_uid": _uid(take.name, view.cam_id, view.stream),
             "relative_path": f"frame_aligned_videos/{view.file_name}",
+            "is_collage": False,
         }
     # The real catalogue lists these two among the cameras; they are previews, and often null.
     for name, path in (("collage", "ego_preview.mp4"), ("best_exo", None)):
         videos[name] = {
             "0": {
-                "cam_id": name,
+                **({} if name == "collage" else {"cam_id": name}),
                 "stream_id": "0",
                 "readable_stream_id": "0",
                 "clip_uid": _uid(take.name, name) if path else None,
                 "relative_path": path,
+                "is_collage": name == "collage",
             }
         }
     return videos

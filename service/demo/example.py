@@ -6,7 +6,8 @@ same cameras' pictures. It also has what the real data set has and simple reader
 capital `Aria` beside `aria01`, cameras named `gp01`, SLAM pictures upright and stretched, eye
 cameras with black frames between their pictures, streams with and without sound, entries in
 ``frame_aligned_videos`` that are no cameras, nulls, a stream that is a frame shorter than the
-others, indexes at the front and at the end of files.
+others, indexes at the front and at the end of files, a `timesync.csv` with gaps, a split that names
+a take that is not there, rejected annotations, flags as texts.
 
 On every picture of the first take its own frame number is burned in; see
 :func:`service.demo.footage.read_frame_number`.
@@ -18,12 +19,15 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from service.demo.annotated import write_annotations
-from service.demo.entries import entry, is_ours
+from service.demo.annotated import annotation_files
+from service.demo.entries import capture, entry, is_ours, participant
 from service.demo.scenes import encode_take
 from service.demo.takes import TAKES, video_paths
+from service.demo.timesync import timesync
 
 
 def make_example(directory: Path) -> Path:
@@ -43,9 +47,9 @@ def make_example(directory: Path) -> Path:
     directory = Path(directory).absolute()
     entries = [entry(index, take) for index, take in enumerate(TAKES)]
     uids = {one["take_name"]: one["take_uid"] for one in entries}
-    text = json.dumps(entries, indent=2) + "\n"
+    text = _json(entries)
     if _is_finished(directory, text):
-        write_annotations(directory, uids)
+        _write_around(directory, uids)
         return directory
     _refuse_other_data(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -55,15 +59,37 @@ def make_example(directory: Path) -> Path:
             encode_take(take, Path(scratch))
         catalogue = directory / "takes.json"
         if catalogue.exists():  # of this example: an earlier one had other files
-            shutil.rmtree(directory / "takes", ignore_errors=True)
+            for folder in ("takes", "captures", "annotations"):
+                shutil.rmtree(directory / folder, ignore_errors=True)
             catalogue.unlink()
         for path in video_paths():
             (directory / path).parent.mkdir(parents=True, exist_ok=True)
             os.replace(Path(scratch, path), directory / path)
-        write_annotations(directory, uids)
+        _write_around(directory, uids)
         Path(scratch, "takes.json").write_text(text)
         os.replace(Path(scratch, "takes.json"), catalogue)
     return directory
+
+
+def _write_around(directory: Path, uids: Mapping[str, str]) -> None:
+    """Write what lies around the takes, where it is not there already."""
+    texts = {
+        "captures.json": _json([capture(*numbered) for numbered in enumerate(TAKES)]),
+        "participants.json": _json([participant(*numbered) for numbered in enumerate(TAKES)]),
+    }
+    for take in TAKES:
+        texts[f"captures/{take.capture_name}/timesync.csv"] = timesync(take)
+    for name, value in annotation_files(uids).items():
+        texts[f"annotations/{name}.json"] = _json(value)
+    for name, text in texts.items():
+        path = directory / name
+        if not path.exists() or path.read_text() != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2) + "\n"
 
 
 def _is_finished(directory: Path, catalogue: str) -> bool:

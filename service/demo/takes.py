@@ -85,6 +85,10 @@ class Take:
     best_exo: str | None
     timesync_start: int
 
+    @property
+    def capture_name(self) -> str:
+        return self.name.rpartition("_")[0]
+
 
 def video_path(take: Take, view: View, *, small: bool) -> str:
     """Where a file of a stream lies, from the root of the data set."""

@@ -120,8 +120,14 @@ def boxes(path: Path) -> list[str]:
 
 def test_layout(data: Path) -> None:
     found = {str(path.relative_to(data)) for path in data.rglob("*") if path.is_file()}
-    written = {f"annotations/{name}_train.json" for name in ("keystep", "atomic_descriptions")}
-    assert found == {"takes.json", *written, *FILES}
+    said = {
+        f"annotations/{name}_{split}.json"
+        for name in ("keystep", "atomic_descriptions")
+        for split in ("train", "val")
+    }
+    synced = {f"captures/{take.rpartition('_')[0]}/timesync.csv" for take in STREAMS}
+    facts = {"takes.json", "captures.json", "participants.json", "annotations/splits.json"}
+    assert found == {*facts, *said, *synced, *FILES}
     assert [path.name for path in data.parent.iterdir()] == [data.name]
     assert sum(path.stat().st_size for path in data.rglob("*")) < 12e6
 
@@ -134,6 +140,7 @@ def test_the_catalogue_names_exactly_the_files_and_the_previews(
         assert take["root_dir"] == f"takes/{name}"
         videos = dict(take["frame_aligned_videos"])
         collage, best_exo = videos.pop("collage")["0"], videos.pop("best_exo")["0"]
+        assert "cam_id" not in collage
         assert collage["relative_path"] == "ego_preview.mp4"
         assert best_exo["clip_uid"] is None
         assert best_exo["relative_path"] is None
@@ -161,7 +168,10 @@ def test_the_catalogue_has_the_documented_fields(takes: dict[str, dict[str, Any]
             *("parent_task_name", "take_idx", "duration_sec", "is_narrated"),
             *("physical_setting_uid", "timesync_start_idx", "timesync_end_idx", "capture"),
             *("validated", "frame_aligned_videos", "university_name", "capture_uid", "take_uid"),
-            *("take_timing_uid", "timesync_uid"),
+            *("take_timing_uid", "timesync_uid", "task_timing_annotation_uid", "university_id"),
+            *("has_trimmed_vrs", "vrs_relative_path", "vrs_all_streams_relative_path"),
+            *("has_trimmed_trajectory", "trimmed_trajectory_relative_path"),
+            *("has_trimmed_eye_gaze",),
             "licence",  # which is ours: the footage is not Ego-Exo4D's
         }
         assert take["timesync_end_idx"] - take["timesync_start_idx"] - 1 == FRAMES[name]
