@@ -9,8 +9,9 @@ import pytest
 import s3fs
 
 from service.demo.s3server import ObjectStore
-from tests.service.report.test_estimate import MEASURED
+from tests.service.report.test_estimate import MEASURED, of_size
 from tests.support.page import PLAYER, Page
+from workers.run.size import WorkerSize
 
 pytestmark = [
     pytest.mark.e2e,
@@ -86,7 +87,8 @@ def test_chosen_takes_are_planned_and_priced_first(extracted: Page, s3: ObjectSt
     assert page.texts(".plan .says p")[0].startswith("efficientnet_lite-")
     # Somebody measures some units meanwhile.
     take = page.js("fetch('/v1/takes/alpha_balance01_1').then(r => r.json())")["stores"][0]
-    made = replace(MEASURED, device="cpu", encoder_ids=(take["encoder_id"],))
+    sizes = (of_size(WorkerSize("a machine", "cpu", 2)),)
+    made = replace(MEASURED, device="cpu", sizes=sizes, encoder_ids=(take["encoder_id"],))
     key = f"{take['uri'].rsplit('/', 2)[0]}/calibration/20261127T000000.000000Z.json"
     storage = s3fs.S3FileSystem(**s3.storage_options())
     storage.pipe_file(key, json.dumps(made.facts()).encode())
