@@ -35,7 +35,7 @@ def evaluate(found: Namespace) -> int:
     """Judge features, or compare two encoders; 1 where the figures are worth nothing for a leak."""
     s3 = S3Options(found.s3_profile, found.endpoint_url, anon=bool(found.anon))
     given = [name for name in (found.where, found.other) if name is not None]
-    chosen = [choose_stores(_where(name, found.output), found.encoder, None, s3) for name in given]
+    chosen = [_chosen(name, found.output, found.encoder, s3) for name in given]
     if len(chosen) == 2:
         chosen = list(common(*chosen))
     done = [judge(one, settings_of(found), found.prompts, s3) for one in chosen]
@@ -124,12 +124,19 @@ def common(a: Chosen, b: Chosen) -> tuple[Chosen, Chosen]:
     return alike(a), alike(b)
 
 
-def _where(name: str, output: str | None) -> str:
+def _chosen(name: str, output: str | None, encoder: str | None, s3: S3Options) -> Chosen:
+    """The stores of an encoder_id or a preset in an output, or those at a URI."""
+    plain = "/" not in name and not Path(name).exists()
     if output is not None:
-        return join(absolute(output), name)
-    if is_encoder_id(name) and "/" not in name and not Path(name).exists():
-        raise SettingsError(f"evaluate: {name} is an encoder_id: say where it is by --output")
-    return name
+        if plain and not is_encoder_id(name):
+            return choose_stores(output, name, None, s3)
+        return choose_stores(join(absolute(output), name), encoder, None, s3)
+    if plain:
+        raise SettingsError(
+            f"evaluate: there is no folder {name}; of an encoder, say where its features are by"
+            " --output"
+        )
+    return choose_stores(name, encoder, None, s3)
 
 
 def _print(done: list[Evaluation], compared: list[Difference], found: Namespace) -> None:

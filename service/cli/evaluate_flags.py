@@ -15,11 +15,13 @@ def add_evaluate(commands: Any) -> Parser:
         "evaluate", help="how well features tell tasks apart, or which of two encoders does better"
     )
     evaluate.add_argument(
-        "where", metavar="A", help="an output, an encoder's folder in it, or an encoder_id"
+        "where",
+        metavar="A",
+        help="an output, an encoder's folder in it; an encoder_id or a preset in --output",
     )
     evaluate.add_argument("other", metavar="B", nargs="?", help="another, to be compared with A")
     add_how(evaluate)
-    evaluate.add_argument("--output", metavar="URI", help="where A and B are, given as encoder_ids")
+    evaluate.add_argument("--output", metavar="URI", help="where A and B are")
     evaluate.add_argument("--encoder", metavar="NAME", help="where several encoders wrote to A")
     evaluate.add_argument("--picture", metavar="FILE.png", help="draw what is taken for what")
     evaluate.add_argument("--html", metavar="FILE", help="write a page that needs no network")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from service.evaluate.errors import EvaluationRefused, need_scikit_learn
 from service.evaluate.folds import (
+    LEAST_SAMPLES,
     Fold,
     Refused,
     grouped_folds,
@@ -202,7 +203,7 @@ def evaluate_stores(
         vectors = samples.view(view)
         there = np.asarray(np.isfinite(vectors).all(axis=1))
         usable_folds = _among(folds, there, samples)
-        if not usable_folds:
+        if sum(len(test) for _, test in usable_folds) < LEAST_SAMPLES:
             left_out[f"view {view}: too few samples with a valid clip"] = int(there.sum())
             continue
         tell(f"judging {view}")

@@ -61,8 +61,8 @@ def usable(samples: Samples, group_by: str) -> tuple[Samples, list[Refused]]:
         raise EvaluationRefused(
             f"too little to judge: {int(kept.sum())} of {len(kept)} classes are of two or more"
             f" {group_by}s, with {found.count} samples of {there} {group_by}s; it takes 2 classes,"
-            f" {LEAST_SAMPLES} samples, {LEAST_GROUPS} {group_by}s. There is {listed}{more}. Other"
-            " labels, or another --group-by, may do"
+            f" {LEAST_SAMPLES} samples, {LEAST_GROUPS} {group_by}s. There is {listed}{more}. More"
+            " takes, other labels or another --group-by may do"
         )
     return found, refused
 
@@ -90,8 +90,10 @@ def official_fold(samples: Samples, test: Sequence[str]) -> list[Fold]:
     """The official training split, and the official splits to be judged on.
 
     Raises:
-        EvaluationRefused: One of them has no sample.
+        EvaluationRefused: One of them has no sample, or what is learnt would be judged on itself.
     """
+    if "train" in test:
+        raise EvaluationRefused("--test train: it is what is learnt; judge on another split")
     train = np.flatnonzero(samples.splits == "train")
     judged = np.flatnonzero(np.isin(samples.splits, list(test)))
     if not len(train) or not len(judged):

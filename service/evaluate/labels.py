@@ -1,10 +1,11 @@
 """What takes, or segments of them, are called: from the facts in the stores, or from a file."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from service.evaluate.errors import EvaluationRefused
-from takestream.facts import COLUMNS, task_span, value_of
+from takestream.facts import COLUMNS, Fact, task_span, value_of
 from takestream.storage import S3Options
 from takestream.stores import StoredTake
 from workers.dataset.segments import read_segments
@@ -18,6 +19,7 @@ FROM_FACTS: Mapping[str, str] = {
     "university": "university",
 }
 Interval = tuple[float, float]
+_WHOLE_NUMBER = re.compile(r"^(-?\d+)\.0+$")
 _WHOLE: Interval = (float("-inf"), float("inf"))
 
 
@@ -69,10 +71,15 @@ def labels_of(
         for segment in mine:
             label = _label(segment)
             if label:
-                words.setdefault(label, segment.name or label)
+                words.setdefault(label, segment.name.strip() or label)
                 by_interval.setdefault((segment.start, segment.end), {})[label] = None
         if by_interval:
             found[take.uid] = [(span, tuple(names)) for span, names in by_interval.items()]
+    if not any(_label(one) for mine in segments.by_take.values() for one in mine):
+        raise EvaluationRefused(
+            f"{name}: its segments have no labels: a CSV needs a column label, keysteps a step_id,"
+            " step_unique_id or step_name"
+        )
     if not found:
         raise EvaluationRefused(
             f"{name}: none of its {len(segments.by_take)} takes has a complete store with a"
@@ -81,18 +88,26 @@ def labels_of(
     return Labels(name, found, words, False, len(takes) - len(found))
 
 
+def said(take: StoredTake, fact: Fact) -> str | None:
+    """A fact of a take as text; None where it is absent, of another kind, or blank."""
+    value = value_of(take.facts, fact)
+    return None if value is None else str(value).strip() or None
+
+
 def _label(segment: Segment) -> str:
-    return segment.label or segment.name
+    """Without blanks around it; numbers alike, whether a table made them 3 or 3.0."""
+    label = segment.label.strip() or segment.name.strip()
+    return _WHOLE_NUMBER.sub(r"\1", label)
 
 
 def _from_facts(name: str, takes: Sequence[StoredTake], *, task_only: bool) -> Labels:
     fact = COLUMNS[FROM_FACTS[name]]
     found: dict[str, list[tuple[Interval, tuple[str, ...]]]] = {}
     for take in takes:
-        value = value_of(take.facts, fact)
+        value = said(take, fact)
         if value is not None:
             span = task_span(take.facts) if task_only else None
-            found[take.uid] = [(span or _WHOLE, (str(value),))]
+            found[take.uid] = [(span or _WHOLE, (value,))]
     if not found:
         raise EvaluationRefused(
             f"labels {name}: none of {len(takes)} complete stores says its {fact.name};"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from service.evaluate.folds import Fold
 from service.evaluate.neighbours import nearest
-from service.evaluate.ridge import Scores, Sums, few_samples
+from service.evaluate.ridge import Scores, Sums, few_samples, near_zero
 from service.evaluate.samples import Vectors
 
 NEIGHBOURS = 20
@@ -80,19 +80,16 @@ def _many(
     vectors: Vectors, labels: Sequence[Labels], groups: NDArray[np.int64], folds: Sequence[Fold]
 ) -> Iterator[Scores]:
     """Of folds with more samples than features, a fold at a time."""
-    from sklearn.preprocessing import StandardScaler
-
     used = np.unique(np.concatenate([rows for fold in folds for rows in fold]))
-    # What is near 0 loses no digits in sums of squares; folds have their own means and variances.
-    x = np.zeros_like(vectors)
-    x[used] = StandardScaler(copy=False).fit_transform(vectors[used])
-    y = np.concatenate(labels, axis=1)
+    x, y = near_zero(vectors[used]), np.concatenate(labels, axis=1)[used]
+    place = np.zeros(len(vectors), dtype=np.intp)
+    place[used] = np.arange(len(used))
     first = slice(0, labels[0].shape[1])
 
     def sums_of(rows: Rows) -> Sums:
-        return Sums.of(x[rows], y[rows])
+        return Sums.of(x[place[rows]], y[place[rows]])
 
-    whole = sums_of(used)
+    whole = Sums.of(x, y)
     for train, test in folds:
         sums = whole - sums_of(test)
         rest, gained = sums, []
@@ -101,9 +98,11 @@ def _many(
             mine = rest if number == len(inner) - 1 else sums_of(tried)
             rest -= mine
             fitted = list((sums - mine).fitted(RIDGES, first))
-            gained.append(_gained(labels[0][tried], [one.scores(x[tried]) for one in fitted]))
+            gained.append(
+                _gained(labels[0][tried], [one.scores(x[place[tried]]) for one in fitted])
+            )
         (found,) = sums.fitted((_strength(gained),), slice(None))
-        yield found.scores(x[test])
+        yield found.scores(x[place[test]])
 
 
 def _few(

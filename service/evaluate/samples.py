@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.evaluate.errors import EvaluationRefused
-from service.evaluate.labels import Interval, Labels
+from service.evaluate.labels import Interval, Labels, said
 from service.transfer.pooling import pooled
 from service.transfer.stored import StoredFeatures
-from takestream.facts import COLUMNS, value_of
+from takestream.facts import COLUMNS
 from takestream.storage import S3Options
 from takestream.stores import StoredTake, is_ego
 
@@ -108,7 +108,7 @@ def read_samples(
         EvaluationRefused: No take says which group it is of.
         StorageError: A store cannot be read.
     """
-    groups = {take.uid: value_of(take.facts, COLUMNS[group_by]) for take in takes}
+    groups = {take.uid: said(take, COLUMNS[group_by]) for take in takes}
     labelled = [take for take in takes if take.uid in labels.by_take]
     known = [take for take in labelled if groups[take.uid] is not None or group_by == "take_uid"]
     if not known:
@@ -125,16 +125,16 @@ def read_samples(
     for row, (_, (_, some)) in enumerate(rows):
         indicator[row, [column[label] for label in some]] = 1
     takes_of = np.array([number for number, _ in rows], dtype=np.int64)
-    splits = [str(value_of(take.facts, COLUMNS["split"]) or "") for take in known]
+    splits = [said(take, COLUMNS["split"]) or "" for take in known]
     # Takes that name no participant count as takes of different people.
-    people = [str(value_of(take.facts, _PERSON) or f"take {take.uid}") for take in known]
+    people = [said(take, _PERSON) or f"take {take.uid}" for take in known]
     return Samples(
         _views(known, [[span for span, _ in mine] for mine in of_take], s3),
         indicator,
         tuple(names),
         takes_of,
         tuple(take.uid for take in known),
-        _numbers([str(groups[take.uid] or take.uid) for take in known])[takes_of],
+        _numbers([groups[take.uid] or take.uid for take in known])[takes_of],
         _numbers(people)[takes_of],
         np.array(splits)[takes_of],
         len(labelled) - len(known),

@@ -92,7 +92,13 @@ def _entries(uri: str, data: bytes) -> Iterator[tuple[str, str, Mapping[str, Any
         return
     rows = csv.DictReader(io.StringIO(text), skipinitialspace=True)
     if not {"take", "start", "end"} <= set(rows.fieldnames or ()):
-        raise DatasetError(f"{uri}: neither keystep JSON nor a CSV with columns take, start, end")
+        head = text.strip().splitlines()[:1]
+        raise DatasetError(
+            f"{uri}: neither keystep JSON nor a CSV with columns take, start, end, separated by"
+            f" commas; it begins with {head[0][:80]!r}"
+            if head
+            else f"{uri}: it is empty"
+        )
     for row in rows:
         yield f"line {rows.line_num}", str(row["take"] or ""), row
 
@@ -133,7 +139,15 @@ def _segment(where: str, fields: Mapping[str, Any]) -> Segment:
         (fields[key] for key in ("label_id", "step_unique_id", "step_id", "label")
          if fields.get(key) is not None), "",
     )  # fmt: skip
-    return Segment(start, end, "" if name is None else str(name), str(label))
+    return Segment(start, end, _word(where, "name", name), _word(where, "label", label))
+
+
+def _word(where: str, what: str, value: Any) -> str:
+    """A text or a number, as text; empty where there is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | None):
+        raise DatasetError(f"{where}: its {what} is {value!r}, expected text or a number")
+    # Tables write NaN for what is absent.
+    return "" if value is None or value != value else str(value)
 
 
 def _seconds(where: str, what: str, value: Any) -> float:

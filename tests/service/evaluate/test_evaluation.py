@@ -189,7 +189,11 @@ def test_the_command(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[s
     (stored,) = kept(f"{tmp_path}/weak-0123456789", S3)
     assert stored["rows"]
     assert run(["evaluate", "weak-0123456789"]) == 2
-    assert "say where it is by --output" in capsys.readouterr().err
+    assert "say where its features are by --output" in capsys.readouterr().err
+    # By their presets.
+    presets = ["evaluate", "weak", "strong", "--output", str(tmp_path), "--json"]
+    assert run(presets) == 0
+    assert json.loads(capsys.readouterr().out)["differences"] == found["differences"]
     assert run(["evaluate", f"{tmp_path}/weak-0123456789", "--labels", "participant"]) == 2
     assert "0 of 16 classes are of two or more participant_uids" in capsys.readouterr().err
 
@@ -234,3 +238,59 @@ def test_two_versions_are_compared_in_lines(made: Made, tmp_path: Path) -> None:
     assert why.startswith("Not judged on task: labels task: none of 48 complete stores")
     (same,) = compared(a, S3, a, S3, "parent_task")
     assert "A and B are both old-0123456789" in same
+
+
+def test_blank_facts_are_absent_and_falsy_ones_are_not(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for number in range(40):
+        who = "p0" + " " * (number % 2) if number < 8 else "" if number < 12 else f"p{number // 4}"
+        take = facts_of(
+            f"t{number:02}", participant_uid=who, task_id=number // 8,
+            parent_task_name=" " if number == 39 else "AB"[number % 2],
+        )  # fmt: skip
+        feature_store(str(tmp_path), take, random.normal(size=(1, 1, DIM)), ["aria01_rgb"])
+    found = judged(str(tmp_path))
+    assert found.classes == ("A", "B")
+    assert found.left_out["takes without a label"] == 1
+    # Four say a blank, and with blanks around it p0 is one person.
+    assert found.left_out["takes that do not say their participant_uid"] == 4
+    assert found.groups == 8
+    # The task with number 0 is one task, not one for each of its takes.
+    assert judged(str(tmp_path), group_by="task_id").groups == 5
+
+
+def test_what_is_learnt_is_not_judged_on_itself(made: Made) -> None:
+    with pytest.raises(EvaluationRefused, match="--test train: it is what is learnt"):
+        judged(made(2.0), folds="official", test=("val", "train"))
+
+
+def test_a_view_of_a_few_samples_is_left_out(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for number in range(40):
+        task = "AB"[number % 2]
+        take = facts_of(f"t{number}", parent_task_name=task, participant_uid=f"p{number // 4}")
+        valid = np.ones((4, 2), bool)
+        valid[:, 0] = number < 9
+        feature_store(str(tmp_path), take, random.normal(size=(4, 2, DIM)), valid=valid)
+    found = judged(str(tmp_path))
+    assert {row.view for row in found.rows} == {"exo mean"}
+    assert found.left_out["view ego: too few samples with a valid clip"] == 9
+
+
+def test_labels_of_a_file_alike_though_written_differently(made: Made, tmp_path: Path) -> None:
+    folder = made(3.0)
+    steps = tmp_path / "steps.json"
+    written = (0, 0.0, "0", " 0 ")
+    segments = [
+        {"take_uid": f"t{n:03}", "start_time": 0, "end_time": 2,
+         "step_id": written[n % 4] if (n // 3 + n % 3) % 2 else "one", "step_name": " Cut "}
+        for n in range(48)
+    ]  # fmt: skip
+    steps.write_text(json.dumps(segments))
+    found = judged(folder, labels=str(steps))
+    assert found.classes == ("0", "one")
+    assert found.words["0"] == "Cut"
+    bare = tmp_path / "bare.csv"
+    bare.write_text("take,start,end\n" + "\n".join(f"t{n:03},0,2" for n in range(48)))
+    with pytest.raises(EvaluationRefused, match="its segments have no labels: a CSV needs a"):
+        judged(folder, labels=str(bare))

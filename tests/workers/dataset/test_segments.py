@@ -76,7 +76,7 @@ def test_takes_are_found_by_uid_or_name_and_the_others_are_left_out(tmp_path: Pa
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "neither keystep JSON nor a CSV"),
+        ("", "it is empty"),
         ("take,begin,end\na,0,1\n", "neither keystep JSON nor a CSV"),
         ("take,start,end\n", "it holds no segments"),
         ("take,start,end\na,0\n", "line 2: its end is None"),
@@ -91,6 +91,8 @@ def test_takes_are_found_by_uid_or_name_and_the_others_are_left_out(tmp_path: Pa
         ('{"segments": [{"start_time": 0, "end_time": 1}]}', "segment 0 names no take"),
         ('{"annotations": {"u": {"segments": [{"start_time": 0}]}}}', "segment 0: its end is None"),
         ("\x00\x01", "neither keystep JSON nor a CSV"),
+        ("take;start;end\none;0;1", "separated by commas; it begins with 'take;start;end'"),
+        ('[{"take": "u", "start": 0, "end": 1, "label": [1]}]', "its label is [1], expected text"),
     ],
 )
 def test_what_is_no_file_of_segments_is_named(tmp_path: Path, text: str, words: str) -> None:
