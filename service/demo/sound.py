@@ -7,6 +7,7 @@ import av
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
+from numpy.typing import NDArray
 
 Layout = Literal["mono", "stereo"]
 
@@ -15,7 +16,9 @@ _AAC_FRAME = 1024
 
 
 class Sound:
-    """A quiet tone that comes and goes; in stereo it is fainter on the right.
+    """A quiet tone that comes and goes; in stereo with noises that never repeat, fainter right.
+
+    All files have the same noises at the same times, so that they can be compared by them.
 
     Args:
         container: Gets the track.
@@ -37,6 +40,8 @@ class Sound:
         while self._position < end * _RATE:
             t = (self._position + np.arange(_AAC_FRAME)) / _RATE
             wave = self._loudness * np.sin(2 * np.pi * 220 * t) * np.sin(np.pi * t) ** 2
+            if self._layout == "stereo":
+                wave += self._loudness * _noise(self._position // _AAC_FRAME)
             frame = av.AudioFrame.from_ndarray(wave.astype(np.float32), "fltp", self._layout)
             frame.sample_rate, frame.pts = _RATE, self._position
             frame.time_base = Fraction(1, _RATE)
@@ -46,3 +51,9 @@ class Sound:
     def finish(self) -> None:
         """Write what the encoder still holds."""
         self._container.mux(self._stream.encode(None))
+
+
+def _noise(block: int) -> NDArray[np.float64]:
+    """Noise of its own for each stretch of 21 ms, loud in few; float64 [`_AAC_FRAME`]."""
+    random = np.random.default_rng(block)
+    return random.random() ** 4 * random.standard_normal(_AAC_FRAME)

@@ -16,6 +16,7 @@ import pytest
 from av.video.frame import PictureType
 from numpy.typing import NDArray
 
+from service.cli.main import run
 from service.demo import example
 from service.demo.example import make_example
 from service.demo.footage import read_frame_number
@@ -278,6 +279,14 @@ def test_the_gopros_see_it_from_different_sides(decoded: dict[str, Seen]) -> Non
         seen = [decoded[f"takes/{take}/{FOLDERS[1]}/{name}"].thumbnails[0] for name in names]
         for one, other in combinations(seen, 2):
             assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.6, take
+
+
+def test_the_cameras_are_told_to_be_in_step_by_their_sound(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["sync", str(data)]) == 0
+    said = capsys.readouterr().out
+    assert "10 in step, 0 off by a frame or more, 2 cannot be told" in said
 
 
 def test_a_finished_example_is_kept(data: Path) -> None:
