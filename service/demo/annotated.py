@@ -53,10 +53,12 @@ def annotation_files(uids: Mapping[str, str]) -> dict[str, Any]:
         uids: By name, of its takes.
     """
     files: dict[str, Any] = {}
+    # One numbering for all splits, so that files put together mix no two steps.
+    every = [text for steps, _ in _SEEN.values() for _, _, text in steps]
+    words = {text: number for number, text in enumerate(every)}
     for split, name in SPLITS.items():
         uid = uids[name]
         steps, said = _SEEN[name]
-        words = {text: number for number, (_, _, text) in enumerate(steps)}
         files[f"keystep_{split}"] = {
             "annotations": {
                 uid: {

@@ -17,7 +17,7 @@ from service.evaluate.folds import (
     shared_people,
     usable,
 )
-from service.evaluate.labels import FROM_FACTS, labels_of
+from service.evaluate.labels import FROM_FACTS, Labels, labels_of
 from service.evaluate.probes import linear_scores, neighbour_scores
 from service.evaluate.samples import BOTH, Samples, Vectors, read_samples
 from service.evaluate.scores import (
@@ -146,8 +146,8 @@ class Evaluation:
 
 def read(
     chosen: Chosen, settings: Settings, s3: S3Options
-) -> tuple[Samples, dict[str, int], Mapping[str, str]]:
-    """The labelled samples of stores, what was left out, and the labels in words.
+) -> tuple[Samples, dict[str, int], Labels]:
+    """The labelled samples of stores, what was left out, and the labels.
 
     Raises:
         EvaluationRefused: There is nothing to judge.
@@ -158,9 +158,10 @@ def read(
     left_out = {
         "takes whose store is not complete": len(chosen.left_out),
         "takes without a label": labels.without,
+        "labelled takes without a complete store": labels.unstored,
         f"takes that do not say their {settings.group_by}": samples.ungrouped,
     }
-    return samples, {why: n for why, n in left_out.items() if n}, labels.words
+    return samples, {why: n for why, n in left_out.items() if n}, labels
 
 
 def evaluate_stores(
@@ -186,7 +187,7 @@ def evaluate_stores(
     """
     need_scikit_learn()
     tell(f"reading {len(chosen.takes)} takes")
-    everything, left_out, words = read(chosen, settings, s3)
+    everything, left_out, labels = read(chosen, settings, s3)
     samples, refused = usable(everything, settings.group_by)
     if refused and (gone := everything.count - samples.count):
         left_out["samples of classes that are left out"] = gone
@@ -198,7 +199,9 @@ def evaluate_stores(
     shuffled = _dealt_anew(samples, settings.seed)
     rows, tested, order = [], {}, {}
     leaks: list[str] = []
-    scorer = None if zero_shot is None else zero_shot([words[name] for name in samples.classes])
+    scorer = (
+        None if zero_shot is None else zero_shot([labels.words[name] for name in samples.classes])
+    )
     for view in samples.names:
         vectors = samples.view(view)
         there = np.asarray(np.isfinite(vectors).all(axis=1))
@@ -225,9 +228,9 @@ def evaluate_stores(
     if not rows:
         raise EvaluationRefused("no view of the takes has enough samples with a valid clip")
     return Evaluation(
-        chosen.encoder_id, settings, samples.classes, words, tuple(refused), len(folds),
+        chosen.encoder_id, settings, samples.classes, labels.words, tuple(refused), len(folds),
         len(np.unique(samples.groups)), left_out, (*_leaks(samples, settings), *leaks),
-        tuple(_notes(samples, folds, settings)), tuple(rows), tested, order,
+        tuple(_notes(samples, folds, settings, labels)), tuple(rows), tested, order,
     )  # fmt: skip
 
 
@@ -370,7 +373,14 @@ def _twice(vectors: Vectors, groups: NDArray[np.int64]) -> int:
     return sum(len(mine) for mine in seen.values() if len(mine) > 1)
 
 
-def _notes(samples: Samples, folds: Sequence[Fold], settings: Settings) -> Iterator[str]:
+def _notes(
+    samples: Samples, folds: Sequence[Fold], settings: Settings, labels: Labels
+) -> Iterator[str]:
+    if labels.spanless:
+        yield (
+            f"{labels.spanless} of {len(labels.by_take)} takes do not say from when to when their"
+            " task is done: all of each was judged"
+        )
     if shared := shared_people(samples, folds):
         yield (
             f"{shared} participants are in training and in the test: what tells them apart counts"

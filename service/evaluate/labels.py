@@ -34,6 +34,9 @@ class Labels:
         words: By label, what it is called.
         whole_takes: Whether each interval is a whole take, or its task.
         without: Takes with a store and without a label.
+        spanless: Takes of which the task's span alone was asked for, and that do not say it: their
+            interval is the whole take.
+        unstored: Labelled takes of the file that have no complete store.
     """
 
     name: str
@@ -41,6 +44,8 @@ class Labels:
     words: Mapping[str, str]
     whole_takes: bool
     without: int
+    spanless: int = 0
+    unstored: int = 0
 
 
 def labels_of(
@@ -85,7 +90,11 @@ def labels_of(
             f"{name}: none of its {len(segments.by_take)} takes has a complete store with a"
             f" labelled segment among {len(takes)}"
         )
-    return Labels(name, found, words, False, len(takes) - len(found))
+    stored = {name for take in takes for name in (take.uid, take.name)}
+    unstored = sum(
+        any(map(_label, mine)) and take not in stored for take, mine in segments.by_take.items()
+    )
+    return Labels(name, found, words, False, len(takes) - len(found), unstored=unstored)
 
 
 def said(take: StoredTake, fact: Fact) -> str | None:
@@ -103,10 +112,12 @@ def _label(segment: Segment) -> str:
 def _from_facts(name: str, takes: Sequence[StoredTake], *, task_only: bool) -> Labels:
     fact = COLUMNS[FROM_FACTS[name]]
     found: dict[str, list[tuple[Interval, tuple[str, ...]]]] = {}
+    spanless = 0
     for take in takes:
         value = said(take, fact)
         if value is not None:
             span = task_span(take.facts) if task_only else None
+            spanless += task_only and span is None
             found[take.uid] = [(span or _WHOLE, (value,))]
     if not found:
         raise EvaluationRefused(
@@ -115,4 +126,4 @@ def _from_facts(name: str, takes: Sequence[StoredTake], *, task_only: bool) -> L
             " labels"
         )
     words = {label: label for rows in found.values() for _, labels in rows for label in labels}
-    return Labels(name, found, words, True, len(takes) - len(found))
+    return Labels(name, found, words, True, len(takes) - len(found), spanless)

@@ -259,6 +259,21 @@ def test_blank_facts_are_absent_and_falsy_ones_are_not(tmp_path: Path) -> None:
     assert judged(str(tmp_path), group_by="task_id").groups == 5
 
 
+def test_takes_that_do_not_say_when_their_task_is_done_are_told(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for number in range(40):
+        # Of one take the end comes before the start, and three say nothing.
+        ends = 0.5 if number == 0 else None if number < 4 else 3.0
+        take = facts_of(
+            f"t{number:02}", participant_uid=f"p{number // 4}", parent_task_name="AB"[number % 2],
+            task_start_sec=1.0, task_end_sec=ends,
+        )  # fmt: skip
+        feature_store(str(tmp_path), take, random.normal(size=(4, 2, DIM)))
+    assert judged(str(tmp_path)).notes == ()
+    (note,) = judged(str(tmp_path), task_only=True).notes
+    assert note.startswith("4 of 40 takes do not say from when to when their task is done")
+
+
 def test_what_is_learnt_is_not_judged_on_itself(made: Made) -> None:
     with pytest.raises(EvaluationRefused, match="--test train: it is what is learnt"):
         judged(made(2.0), folds="official", test=("val", "train"))
@@ -286,8 +301,10 @@ def test_labels_of_a_file_alike_though_written_differently(made: Made, tmp_path:
          "step_id": written[n % 4] if (n // 3 + n % 3) % 2 else "one", "step_name": " Cut "}
         for n in range(48)
     ]  # fmt: skip
-    steps.write_text(json.dumps(segments))
+    elsewhere = [{**segments[0], "take_uid": uid} for uid in ("u1", "u1", "u2")]
+    steps.write_text(json.dumps([*segments, *elsewhere]))
     found = judged(folder, labels=str(steps))
+    assert found.left_out == {"labelled takes without a complete store": 2}
     assert found.classes == ("0", "one")
     assert found.words["0"] == "Cut"
     bare = tmp_path / "bare.csv"
