@@ -60,6 +60,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, ObjectStore(Path(scratch) / "s3") as server:
         folder = options.data or Path(scratch) / "footage"
         videos = real_take(folder, 4, options.frames)
+        size = sum(video.stat().st_size for video in videos)
         os.environ.update(server.environment(os.environ))
         dataset = join(server.make_bucket("bench"), "dataset")
         s3fs.S3FileSystem(**server.storage_options()).put(
@@ -89,7 +90,6 @@ def main() -> None:
             lines = interleaved(work, options.rounds)
             cold, warm = first_clip(recipe(far.endpoint_url), encoder)
         counts = extract(recipe(server.endpoint_url), free)
-    size = sum(video.stat().st_size for video in videos)
     frames = 4 * options.frames
     for name, line in lines.items():
         print(f"{name:<20} {line.wall:6.2f} s {frames / line.wall:7.0f} frames/s")
