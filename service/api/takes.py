@@ -251,12 +251,16 @@ def _store(context: ApiContext, take: Take, encoder_id: str) -> Store | None:
         # Other folders in the output may be damaged or foreign; the take is listed all the same.
         return named(status=DAMAGED, clips=0, clips_done=0, problems={"store": [str(error)]})
     total = store.clips * len(store.streams)
-    licences = Licences.of(opened.attributes)
+    licences, grid = Licences.of(opened.attributes), opened.attributes.get("grid", {})
+    fps = grid.get("fps")
     return named(
         status=store.status,
         streams=list(store.streams),
         clips=store.clips,
         clips_done=total - sum((gap.stop - gap.start) * len(gap.streams) for gap in gaps),
+        window=grid.get("window"),
+        stride=grid.get("stride"),
+        fps=float(fps) if isinstance(fps, int | float) else None,
         problems=opened.attributes.get("problems", {}),
         sync=TakeSync.of(opened.attributes),
         dataset_licence=licences.dataset,

@@ -38,6 +38,19 @@ export const momentOf = (clip) => (clip.start_time + clip.end_time) / 2;
 /** 12 takes, 1 take. */
 export const count = (n, noun) => `${Number(n).toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 
+/** What encoder_ids are called: the preset where that says which, else the whole of it. */
+export function encoderNames(ids) {
+  const preset = (id) => id.replace(/-[0-9a-f]{10}$/, "");
+  return ids.map((id) => (ids.filter((one) => preset(one) === preset(id)).length > 1 ? id : preset(id)));
+}
+
+/** Stores of a take in words: the encoder, and how it cuts the take into clips. */
+export function storeNames(stores) {
+  const grid = ({ window, stride, fps }) => (window === 1 && stride === 1 ? "every frame" : window && stride ? `${window} frames every ${stride}` : "segments") + (fps ? ` at ${Number(fps.toFixed(2))} a second` : "");
+  const words = stores.map((s) => `${s.encoder}, ${grid(s)}`);
+  return words.map((one, n) => (words.filter((other) => other === one).length > 1 ? `${one}, ${stores[n].encoder_id.slice(-10)}` : one));
+}
+
 /** A time of day from ISO 8601, in the reader's own zone. */
 export function when(iso) {
   if (!iso) return "–";

@@ -3,7 +3,7 @@
 import { followJob, getJson, hasEnded, madeJustNow, pause, postJson } from "./api.js";
 import { lanesPanel } from "./lanes.js";
 import { cameraWall } from "./cameras.js";
-import { announce, count, duration, h, notice } from "./dom.js";
+import { announce, count, duration, h, notice, storeNames } from "./dom.js";
 import { progressBar } from "./jobs.js";
 import { clipMap } from "./map.js";
 import { momentsPanel } from "./moments.js";
@@ -125,11 +125,12 @@ function seekBar(player) {
 
 function headline(take, store) {
   const facts = [take.task_name, take.university_name, duration(take.duration_sec), count(take.streams.length, "stream")];
-  const describe = (s) => `${s.encoder_id} (${s.status}, ${count(s.clips, "clip")})`;
+  const words = storeNames(take.stores);
+  const describe = (s, n) => `${words[n]} (${s.status}, ${count(s.clips, "clip")})`;
   const select = h(
     "select",
-    { id: "encoder", onchange: () => (location.hash = `#/takes/${encodeURIComponent(take.take_uid)}?${new URLSearchParams({ encoder: select.value })}`) },
-    take.stores.map((s) => h("option", { value: s.encoder_id, selected: s === store }, describe(s))),
+    { id: "encoder", title: store?.encoder_id, onchange: () => (location.hash = `#/takes/${encodeURIComponent(take.take_uid)}?${new URLSearchParams({ encoder: select.value })}`) },
+    take.stores.map((s, n) => h("option", { value: s.encoder_id, title: s.encoder_id, selected: s === store }, describe(s, n))),
   );
   const done = store ? store.clips * store.streams.length : 0;
   const partial = store?.status === "partial" ? h("span", { class: "hint" }, `${store.clips_done} of ${done} clips written so far`) : null;

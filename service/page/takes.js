@@ -1,7 +1,7 @@
 // The data set: its takes, filtered, and what is extracted with which encoder.
 
 import { getJson, madeJustNow, pause } from "./api.js";
-import { announce, count, duration, h, notice } from "./dom.js";
+import { announce, count, duration, encoderNames, h, notice } from "./dom.js";
 import { picture } from "./pictures.js";
 import { TAKES_PER_PAGE } from "./protocol.js";
 import { selectionBar } from "./selection.js";
@@ -139,7 +139,7 @@ function row(take, box) {
     cell("University", take.university_name || "–"),
     cell("Streams", h("span", {}, streams.length ? String(streams.length) : "none"), h("span", { class: "sub clamp", title: streams.join(", ") }, streams.join(", "))),
     h("td", { "data-label": "Length", class: "number" }, duration(take.duration_sec)),
-    cell("Extracted with", take.encoders.length ? take.encoders.map((id) => h("span", { class: "chip", title: id }, id)) : h("span", { class: "hint" }, "not yet")),
+    cell("Extracted with", take.encoders.length ? encoderNames(take.encoders).map((name, n) => h("span", { class: "chip", title: take.encoders[n] }, name)) : h("span", { class: "hint" }, "not yet")),
   );
 }
 

@@ -2,6 +2,7 @@
 
 import { announce, clock, crisp, h, onResize, onTheme, themeColors } from "./dom.js";
 import { drawLegend, drawShape, reasonFill, STREAM_COLORS, streamColor } from "./marks.js";
+import { zoomed } from "./zoom.js";
 
 const AXIS = 22;
 const COLORS = [...STREAM_COLORS, "ink", "muted", "line", "sunk", "raised", "accent", "mark", "r1", "r2", "r3", "r4", "r5", "r6", "rink"];
@@ -44,15 +45,16 @@ export function timeline(data, player, { onPick, signal }) {
   const names = h("div", { class: "row-names", "aria-hidden": "true", vars: { "--row": `${high}px` } }, rows.map((row, i) => h("div", { title: row.stream, vars: { "--stream": `var(--${streamColor(i)})` } }, h("span", {}, row.stream))));
   const range = limits(rows);
   const legend = h("ul", { class: "legend" });
-  const element = h("div", { class: "timeline" }, h("div", { class: "tracks" }, names, track), legend, h("p", { class: "hint", id: "timeline-help" }, "Click a moment to find it in the other cameras; drag to move. Keys: ↑ ↓ choose a camera, Enter finds its moment."));
+  const part = zoomed(player, drawBase, signal);
+  const element = h("div", { class: "timeline" }, h("div", { class: "tracks" }, names, track), part.element, legend, h("p", { class: "hint", id: "timeline-help" }, "Click a moment to find it in the other cameras; drag to move. Keys: ↑ ↓ choose a camera, Enter finds its moment, + and - zoom."));
   let colors = {};
   let marks = [];
   let chosen = 0;
   let hover = null;
   let width = 0;
 
-  const x = (time) => (player.duration ? (time / player.duration) * width : 0);
-  const timeAt = (px) => Math.max(0, Math.min(1, px / Math.max(1, width))) * player.duration;
+  const x = (time) => part.x(time, width);
+  const timeAt = (px) => part.timeAt(px, width);
   const y = (row, value) => row * high + 4 + (1 - (value - range.low) / (range.high - range.low)) * (high - 9);
 
   function drawBase() {
@@ -112,7 +114,7 @@ export function timeline(data, player, { onPick, signal }) {
     put();
     c.lineCap = "round";
     c.stroke();
-    if (spans.length * 14 > width) return;
+    if (spans.length * part.share() * 14 > width) return;
     for (const { index, left, right } of spans) {
       if (row.similarity[index] === null) continue;
       c.beginPath();
@@ -133,13 +135,13 @@ export function timeline(data, player, { onPick, signal }) {
 
   function drawAxis(c) {
     const steps = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600];
-    const step = steps.find((s) => x(s) >= 62) || 7200;
+    const step = steps.find((s) => x(s) - x(0) >= 62) || 7200;
     c.font = "11px system-ui, sans-serif";
     c.textBaseline = "middle";
     c.fillStyle = colors.muted;
     c.strokeStyle = colors.line;
     c.lineWidth = 1;
-    for (let n = 0; n * step <= player.duration; n++) {
+    for (let n = Math.ceil(part.from() / step); n * step <= part.to(); n++) {
       const px = Math.round(x(n * step)) + 0.5;
       c.beginPath();
       c.moveTo(px, 0);
@@ -148,8 +150,9 @@ export function timeline(data, player, { onPick, signal }) {
       c.stroke();
       c.globalAlpha = 1;
       const words = n * step < 60 && step < 60 ? `${+(n * step).toFixed(1)} s` : clock(n * step).replace(".00", "");
-      c.textAlign = n === 0 ? "left" : "center";
-      if (px < width - 16) c.fillText(words, n === 0 ? 9 : px, height - AXIS / 2 + 2);
+      const atEdge = px < 20;
+      c.textAlign = atEdge ? "left" : "center";
+      if (px < width - 16) c.fillText(words, atEdge ? 9 : px, height - AXIS / 2 + 2);
     }
   }
 
@@ -172,6 +175,7 @@ export function timeline(data, player, { onPick, signal }) {
       c.fillStyle = colors.muted;
       c.fillRect(Math.round(hover.x), 0, 1, rows.length * high);
     }
+    if (player.time < part.from() || player.time > part.to()) return;
     const px = Math.round(x(player.time));
     c.fillStyle = colors.ink;
     c.fillRect(px - 1, 0, 2, rows.length * high + 5);
@@ -183,6 +187,7 @@ export function timeline(data, player, { onPick, signal }) {
   }
 
   function drawMark(c, { row, time, label, isQuery }) {
+    if (time < part.from() || time > part.to()) return;
     const [cx, cy] = [Math.max(8, Math.min(width - 8, x(time))), row * high + high / 2];
     c.fillStyle = isQuery ? colors.accent : colors.mark;
     c.beginPath();
@@ -242,6 +247,7 @@ export function timeline(data, player, { onPick, signal }) {
   });
   on(track, "pointercancel", () => (drag = null));
   on(track, "pointerleave", () => show(null));
+  track.addEventListener("wheel", (event) => part.wheel(event, local(event).px, width), { signal, passive: false });
   on(track, "focus", drawTop);
   on(track, "blur", drawTop);
   on(track, "keydown", (event) => {
@@ -249,6 +255,7 @@ export function timeline(data, player, { onPick, signal }) {
     if (event.key === "ArrowUp") chosen = Math.max(0, chosen - 1);
     else if (event.key === "ArrowDown") chosen = Math.min(rows.length - 1, chosen + 1);
     else if (event.key === "Enter") onPick(rows[chosen].stream, player.time);
+    else if (part.key(event)) return event.preventDefault();
     else return;
     event.preventDefault();
     value();

@@ -118,6 +118,9 @@ class Store(Record):
         encoder: The preset.
         clips: Of the take's grid.
         clips_done: Clips × streams that are there.
+        window: Frames of a clip at `fps`; likewise `stride`, from one clip's start to the next.
+            None where clips are segments.
+        fps: Frames per second of the grid.
         problems: By stream, sentences.
         sync: What was measured of the take's clocks, None where nothing was.
         dataset_licence: Of the videos that it was made from; likewise `encoder_licence` of the
@@ -131,6 +134,9 @@ class Store(Record):
     streams: list[str] = field(default_factory=list)
     clips: int | None = None
     clips_done: int | None = None
+    window: int | None = None
+    stride: int | None = None
+    fps: float | None = None
     problems: dict[str, list[str]] = field(default_factory=dict)
     sync: TakeSync | None = None
     dataset_licence: Licence | None = None

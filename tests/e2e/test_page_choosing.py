@@ -7,6 +7,7 @@ from importlib.resources import files
 
 import pytest
 import s3fs
+from selenium.webdriver.common.action_chains import ActionChains
 
 from service.demo.s3server import ObjectStore
 from tests.service.report.test_estimate import MEASURED, of_size
@@ -213,6 +214,40 @@ def test_cameras_are_compared_over_the_take_and_now(extracted: Page) -> None:
 
 
 PAIRS = "[...document.querySelectorAll('.matrix .pair')].map(c => c.innerText).join()"
+
+
+def test_the_timeline_is_zoomed_and_follows(extracted: Page) -> None:
+    page = extracted
+    page.open("alpha_balance01_1")
+    page.wait("document.querySelector('.track')")
+    words = page.js("document.querySelector('#encoder option:checked').innerText")
+    assert words.startswith("efficientnet_lite, 32 frames every 16 at 30 a second (complete, ")
+    length = page.js(f"{PLAYER}.duration")
+    page.js(f"{PLAYER}.seek(3)")
+    page.driver.execute_script("document.querySelector('.track').focus()")
+    assert not page.js(SHOWN)
+    page.press("+", "+")
+    low, high = page.js(SHOWN)
+    assert high - low == pytest.approx(length / 4, abs=0.02)
+    assert low < 3 < high
+    # The moment under the pointer is that of the part which is shown.
+    track = page.driver.find_element("css selector", ".track")
+    ActionChains(page.driver).move_to_element(track).click().perform()
+    assert page.js(f"{PLAYER}.time") == pytest.approx((low + high) / 2, abs=0.05)
+    page.js(f"{PLAYER}.seek({length - 0.5})")
+    page.wait(f"{SHOWN}[0] > {high}")
+    low, high = page.js(SHOWN)
+    assert low < length - 0.5 <= high <= length + 0.01
+    page.driver.execute_script("document.querySelector('.track').focus()")
+    page.press("-", "-", "-")
+    assert not page.js(SHOWN)
+    assert page.js("document.querySelector('.zoom button').disabled")
+
+
+SHOWN = (
+    "(r => r.hidden ? null : r.getAttribute('aria-valuetext').split(' to ')"
+    ".map(t => 60 * t.split(':')[0] + +t.split(':')[1]))(document.querySelector('.zoom input'))"
+)
 
 
 def test_annotations_are_lanes_and_are_searched(extracted: Page) -> None:
