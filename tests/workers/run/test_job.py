@@ -1,7 +1,11 @@
 """A job's driver and the sums that it is counted by, without Ray."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
+import ray
 
 from workers.dataset.take import Stream, Take
 from workers.media.counters import Counters
@@ -107,7 +111,11 @@ def test_clips_that_were_written_and_are_not_there_at_the_end_fail_the_job() -> 
             assert found[0].stream == (None if outcome == "done" else "b_0")
 
 
-def test_a_worker_counts_the_latest_owners_apart_and_all_others_as_one() -> None:
+def test_a_worker_counts_the_latest_owners_apart_and_all_others_as_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Asked outside a session, Ray would start one by itself, which stays in this process.
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_labels=dict))
     worker = Worker.__ray_metadata__.modified_class("cpu", 1)
     running = OWNERS[0]
     for owner in OWNERS:
