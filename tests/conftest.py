@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+# Called outside a session, most of Ray's functions would start one in the process of the tests, and
+# what comes later would join it.
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
     # Before torch and numpy are loaded: threads of all processes that wait for each other by
     # spinning take the cores from those that work.

@@ -8,7 +8,8 @@ from service.demo.originals import LICENCE
 from service.demo.scenes import FPS
 from service.demo.takes import Take
 
-# Goes into every uuid: raise it when the pictures change, and old copies are made anew.
+# A part of every uid. Raise it when the pictures change: an example that was made before then has
+# other uids, and is replaced.
 _RECIPE = 3
 
 

@@ -86,7 +86,7 @@ class TakeSearch:
 
     def __init__(self, catalogue: Catalogue, features: Features) -> None:
         self._catalogue, self._features = catalogue, features
-        self._tables: LRUCache[str, tuple[object, MeansTable]] = LRUCache(TABLES)
+        self._tables: LRUCache[str, MeansTable] = LRUCache(TABLES)
         self._lock = threading.Lock()
 
     async def search(
@@ -173,14 +173,13 @@ class TakeSearch:
         return ranked, len(stored) - len(fresh), len(ranked)
 
     def _table(self, encoder_id: str, folder: str, s3: S3Options) -> MeansTable:
-        now = identity_of(folder, s3)
         with self._lock:
             known = self._tables.get(encoder_id)
-        if known is None or known[0] != now:
-            known = now, MeansTable(folder, s3)
+        if known is None or known.identity != identity_of(folder, s3):
+            known = MeansTable(folder, s3)
             with self._lock:
                 self._tables[encoder_id] = known
-        return known[1]
+        return known
 
     async def _moments(
         self, take: Take, variant: Variant, sought: Sought, streams: Sequence[str]

@@ -8,7 +8,8 @@ packet just before. Compared frame by frame with undamaged decoding of H.264, no
 unnamed where garbage, zeros or a cut span packets. What libav's decoder does not notice nobody
 names: of forty tries each at 448p, 4 KiB of garbage inside large packets twice, a single flipped
 bit five times; and its HEVC and VP9 decoders notice next to nothing inside a packet. Zeros where
-bytes were lost are found in H.264 and HEVC without a decoder: no packet can hold them.
+bytes were lost are found in H.264 and HEVC without a decoder: no slice can hold three of them but
+at its end.
 
 Colour: pictures become rgb24 as by PyAV's plain `to_ndarray(format="rgb24")`. Tags (BT.601 or 709,
 limited or full range) are honoured and untagged video counts as BT.601 limited, at any size. That

@@ -41,6 +41,8 @@ class SparseFile(io.RawIOBase):
         """Another reader of the file, all of it; what was kept is not read again."""
         copy = SparseFile(source, self.length)
         copy._kept = self._kept
+        for number, data in self._kept.items():
+            source.note(number * BLOCK, data)
         copy.keep_no_more()
         return copy
 

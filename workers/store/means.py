@@ -50,6 +50,7 @@ class MeansTable:
         streams: Its stream.
         clips: int64 [n], its valid clips.
         reach: float32 [n], the greatest angle between its mean and one of them, in radians.
+        identity: Which version of the table this is; see `identity_of`.
     """
 
     def __init__(self, folder: str, s3: S3Options) -> None:
@@ -59,6 +60,7 @@ class MeansTable:
             StorageError: The storage fails, or the table is damaged.
         """
         self._folder, self._s3 = folder, s3
+        self.identity = identity_of(folder, s3)
         self.takes: list[str] = []
         self.streams: list[str] = []
         clips: list[int] = []
@@ -87,11 +89,10 @@ class MeansTable:
         """
         pieces = self._kept if self._kept is not None else map(_vectors, self._batches())
         found = [np.asarray(score(piece), np.float32) for piece in pieces]
-        # The table may have been written anew since it was opened.
-        whole = np.concatenate(found) if found else np.zeros(0, np.float32)
-        if len(whole) != len(self.takes):
-            raise StoreError(f"{self._folder}/{NAME} was written anew meanwhile; ask again")
-        return whole
+        if self._kept is None and identity_of(self._folder, self._s3) != self.identity:
+            # Its rows need not be those that `takes` and `reach` tell of.
+            raise StoreError(f"{self._folder}/{NAME} was replaced meanwhile; ask again")
+        return np.concatenate(found) if found else np.zeros(0, np.float32)
 
     def most(self, scores: Floats) -> Floats:
         """The most that any clip of each row can score, [n], where its mean scores so.

@@ -13,58 +13,36 @@ from service.api.context import ApiContext
 from takestream.likeness import directions
 from takestream.storage import S3Options
 from tests.service.api.test_api import spec_of
+from tests.support.feature_stores import facts_of, feature_store
 from workers.run.recipe import make_recipe
 from workers.store.catalogue import refresh
-from workers.store.layout import StoreLayout
-from workers.store.takestore import TakeStore
 
 TAKES, CLIPS, DIM = 12, 20, 16
 STREAMS = ("aria01_rgb", "cam01_0")
 FAR = {"moment": {"take": "take-0", "stream": "cam01_0", "time": 5.2}}
-Features = dict[str, NDArray[np.float16]]
+Features = NDArray[np.float32]
+Made = tuple[Path, dict[str, Features]]
 
 
-def make_take(root: Path, number: int) -> NDArray[np.float16]:
+def make_take(root: Path, number: int) -> Features:
     """A complete store of clips that lie around a place of their take; clip 3 is invalid."""
     random = np.random.default_rng(number)
     place = random.normal(size=DIM) * 3
-    features = (place + random.normal(size=(CLIPS, len(STREAMS), DIM))).astype(np.float16)
-    start = np.arange(CLIPS) * 16
-    layout = StoreLayout(
-        streams=STREAMS,
-        dim=DIM,
-        dtype="float16",
-        unit_clips=8,
-        start_frame=start,
-        stop_frame=start + 32,
-        start_time=start / 30,
-        end_time=(start + 32) / 30,
-        attributes={
-            "take": {"take_uid": f"uid-{number}", "take_name": f"take-{number}"},
-            "provenance": {"streams": {name: {} for name in STREAMS}},
-        },
-    )
-    recipe = make_recipe(spec_of(root).job)
-    store = TakeStore.create(recipe.store_uri(f"uid-{number}"), layout, S3Options())
-    for at, name in enumerate(STREAMS):
-        for first in range(0, CLIPS, 8):
-            rows = slice(first, first + 8)
-            valid = np.arange(CLIPS)[rows] != 3
-            store.write(
-                name,
-                first,
-                features=features[rows, at],
-                valid=valid,
-                frame_time=start[rows] / 30,
-                reason=np.where(valid, 0, 6),
-            )
-    assert store.finish()
+    features = (place + random.normal(size=(CLIPS, len(STREAMS), DIM))).astype(np.float32)
+    valid = np.ones((CLIPS, len(STREAMS)), bool)
+    valid[3] = False
+    take = facts_of(f"uid-{number}", take_name=f"take-{number}")
+    encoder_id = folder_of(root).rpartition("/")[2]
+    feature_store(
+        str(root / "out"), take, features, STREAMS,
+        encoder_id=encoder_id, valid=valid, clip_seconds=16 / 30,
+    )  # fmt: skip
     features[3] = np.nan
     return features
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Features]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A data set of takes without videos, their stores, and the features in them."""
     root = tmp_path_factory.mktemp("takes")
     videos = {name[:-2]: {"0": {"relative_path": f"{name}.mp4"}} for name in ("cam01_0",)}
@@ -88,9 +66,11 @@ def folder_of(root: Path) -> str:
     return make_recipe(spec_of(root).job).store_uri("x").rpartition("/")[0]
 
 
-def best_of_all(features: Features, streams: tuple[int, ...] = (0, 1)) -> list[tuple[float, str]]:
+def best_of_all(
+    features: dict[str, Features], streams: tuple[int, ...] = (0, 1)
+) -> list[tuple[float, str]]:
     """The cosine of the best clip of each take but the first to the moment, best first."""
-    # The clip whose middle is nearest 5.2 s: (16 i + 16) / 30.
+    # The clip that shows 5.2 s: from 16 i / 30 on.
     query = directions(features["uid-0"][9, 1], True)
     found = []
     for uid in list(features)[1:]:
@@ -100,14 +80,14 @@ def best_of_all(features: Features, streams: tuple[int, ...] = (0, 1)) -> list[t
     return sorted(found, reverse=True)
 
 
-def test_without_means_it_is_said_what_makes_them(made: tuple[Path, Features]) -> None:
+def test_without_means_it_is_said_what_makes_them(made: Made) -> None:
     answer = client_of(made[0]).post("/v1/search/takes", json=FAR)
     assert answer.status_code == 404
     assert "`takestream catalogue` makes them" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("streams", [[], ["cam*"]])
-def test_the_best_of_all_takes_are_found(made: tuple[Path, Features], streams: list[str]) -> None:
+def test_the_best_of_all_takes_are_found(made: Made, streams: list[str]) -> None:
     root, features = made
     refresh(folder_of(root), S3Options())
     asked = {**FAR, "top": 30, "takes": 100, "streams": streams}
@@ -130,7 +110,7 @@ def test_the_best_of_all_takes_are_found(made: tuple[Path, Features], streams: l
 
 
 def test_few_takes_are_looked_at_and_it_is_known_whether_that_is_all(
-    made: tuple[Path, Features],
+    made: Made,
 ) -> None:
     root, features = made
     refresh(folder_of(root), S3Options())
@@ -145,7 +125,7 @@ def test_few_takes_are_looked_at_and_it_is_known_whether_that_is_all(
 
 
 def test_takes_that_are_newer_than_the_means_are_counted(
-    made: tuple[Path, Features],
+    made: Made,
 ) -> None:
     root, _ = made
     refresh(folder_of(root), S3Options())
@@ -170,7 +150,7 @@ def test_takes_that_are_newer_than_the_means_are_counted(
     ],
 )
 def test_what_cannot_be_looked_for_is_told(
-    made: tuple[Path, Features], body: dict[str, object], status: int, words: str
+    made: Made, body: dict[str, object], status: int, words: str
 ) -> None:
     refresh(folder_of(made[0]), S3Options())
     answer = client_of(made[0]).post("/v1/search/takes", json=body)

@@ -106,14 +106,18 @@ def test_what_the_index_took_along_is_not_read_again(name, film, stored):
     assert all(stop <= start for (_, stop), (start, _) in itertools.pairwise(reads)), reads
 
 
-def test_what_the_index_took_along_is_confirmed_too(plain, stored):
+@pytest.mark.parametrize("plainly", [False, True])
+def test_what_the_index_took_along_is_confirmed_too(plainly, plain, stored):
     wrong = bytearray(plain)
     wrong[5000:5400] = bytes(400)  # among the packets, in the block that holds the file's beginning
     source = stored(bytes(wrong))
     video = probe_video(source)
     fsspec.filesystem("memory").pipe(source.uri, plain)
     later = Source(source.uri)
-    assert any(frame.reason is not Reason.VALID for frame in pictures(video.reader(later)))
+    reader = video.reader(later)
+    if plainly:
+        reader = PlainReader(later, video.index, survey(source, video.index))
+    assert any(frame.reason is not Reason.VALID for frame in pictures(reader))
     with pytest.raises(StorageUnavailable, match="two readings"):
         later.confirm()
 

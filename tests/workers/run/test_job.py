@@ -114,7 +114,7 @@ def test_clips_that_were_written_and_are_not_there_at_the_end_fail_the_job() -> 
 def test_a_worker_counts_the_latest_owners_apart_and_all_others_as_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Asked outside a session, Ray would start one by itself, which stays in this process.
+    # Ray has no node to tell of here.
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_labels=dict))
     worker = Worker.__ray_metadata__.modified_class("cpu", 1)
     running = OWNERS[0]

@@ -107,6 +107,14 @@ def test_a_large_table_is_read_in_pieces(folder: str, monkeypatch: pytest.Monkey
 
     np.testing.assert_array_equal(pieces.scores(score), whole.scores(lambda r: score(r)))
     assert max(sizes[:-1]) == 2
+    # As many rows, of another take.
+    TakeStore.open(f"{folder}/b.zarr", writable=True).mark_partial()
+    stored(f"{folder}/c.zarr", 2)
+    refresh(folder, HERE)
+    assert set(MeansTable(folder, HERE).takes) == {"a", "c"}
+    with pytest.raises(StoreError, match="ask again"):
+        pieces.scores(score)
+    assert len(MeansTable(folder, HERE).takes) == len(pieces.takes)
     Objects(folder).delete_many([NAME])
     with pytest.raises(StoreError, match="ask again"):
         pieces.scores(score)
