@@ -20,7 +20,7 @@ class Queued:
 
     Attributes:
         priority: the least goes first, of those of one owner.
-        number: in the order in which tasks came.
+        number: in the order in which tasks came; 0 before it is added.
         task: to be done.
         sink: gets what comes of it.
         urgent: whether it goes in front of all batch tasks.
@@ -45,7 +45,7 @@ class _Owner:
     under_way: int = 0
 
 
-class FairQueue:
+class FairOrder:
     """Start-time fair queuing: the next task is of the owner that had least for its weight.
 
     An owner is charged what its tasks usually last when one is taken, and the difference when it
@@ -55,27 +55,21 @@ class FairQueue:
 
     def __init__(self) -> None:
         self._owners: dict[str, _Owner] = {}
-        self._numbers = itertools.count()
-        self._waiting = asyncio.Semaphore(0)
+        self._numbers = itertools.count(1)
 
-    async def get(self) -> Queued:
-        """The next task, once there is one."""
-        await self._waiting.acquire()
-        return self._next()
-
-    def put_nowait(self, item: Queued) -> None:
-        """Add a task."""
+    def add(self, item: Queued) -> None:
+        """Add a task; one that is put back has the place that it had."""
         name = item.task.owner
         if name not in self._owners:
             level = min((o.served for o in self._owners.values()), default=0.0)
             self._owners[name] = _Owner(item.task.recipe.job.weight, served=level)
         elif not (owner := self._owners[name]).waiting and not owner.under_way:
             owner.served = max(owner.served, self._level(name))
-        item.number = next(self._numbers)
+        item.number = item.number or next(self._numbers)
         heapq.heappush(self._owners[name].waiting, item)
-        self._waiting.release()
 
-    def _next(self) -> Queued:
+    def next(self) -> Queued:
+        """The next task, of those that wait; there has to be one."""
         waiting = [one for one in self._owners.values() if one.waiting]
         owner = min(waiting, key=lambda one: (one.served, one.waiting[0]))
         owner.served += owner.usual / owner.weight
@@ -110,3 +104,21 @@ class FairQueue:
             if other != name and (one.waiting or one.under_way)
         )
         return min(others, default=0.0)
+
+
+class FairQueue(FairOrder):
+    """The same, for workers that wait for tasks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting = asyncio.Semaphore(0)
+
+    async def get(self) -> Queued:
+        """The next task, once there is one."""
+        await self._waiting.acquire()
+        return self.next()
+
+    def put_nowait(self, item: Queued) -> None:
+        """Add a task; one that is put back has the place that it had."""
+        self.add(item)
+        self._waiting.release()

@@ -54,6 +54,18 @@ def test_a_job_that_comes_later_waits_for_one_task_and_not_for_a_whole_job() -> 
     assert Counter(served(queue, 40, {"a": 5.0, "b": 5.0}))["b"] in (20, 21)
 
 
+def test_a_task_that_is_put_back_has_its_place_again() -> None:
+    queue = FairQueue()
+    put(queue, "a", 3)
+    first = take(queue)
+    put(queue, "a", 3)
+    queue.ended(first, 1.0)
+    queue.put_nowait(replace(first, deaths=1))
+    again = take(queue)
+    assert (again.task, again.deaths) == (first.task, 1)
+    assert [take(queue).number for _ in range(5)] == [2, 3, 4, 5, 6]
+
+
 def test_each_gets_its_weight_in_seconds_and_not_in_tasks() -> None:
     queue = FairQueue()
     put(queue, "long", 400)

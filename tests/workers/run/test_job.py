@@ -10,7 +10,8 @@ import ray
 from workers.dataset.take import Stream, Take
 from workers.media.counters import Counters
 from workers.run.calls import Tally
-from workers.run.job import _Job, _waiting
+from workers.run.dispatch import Dispatch
+from workers.run.job import _waiting
 from workers.run.report import Losses, Progress, Report
 from workers.run.tasks import (
     ClipRange,
@@ -53,7 +54,7 @@ def test_a_job_with_units_that_were_not_extracted_is_not_ok() -> None:
     unit = Unit(take, 0, 144, (ClipRange(0, 0, 8, ("a_0",)),))
     tasks: list[Task] = []
     recipe: Any = None
-    job = _Job(recipe, [(take, ("a_0",))], tasks.extend, "owner")
+    job = Dispatch(recipe, [(take, ("a_0",))], tasks.extend, "owner")
     job.advance(4)
     came: list[Record] = [
         PreparedTake(take, ("store",), (unit,), clips=8, frames=100),
@@ -88,7 +89,7 @@ def test_clips_that_were_written_and_are_not_there_at_the_end_fail_the_job() -> 
     for outcome, missing, words in cases:
         recipe: Any = None
         tasks: list[Task] = []
-        job = _Job(recipe, [(take, asked)], tasks.extend, "owner")
+        job = Dispatch(recipe, [(take, asked)], tasks.extend, "owner")
         job.advance(4)
         failed = () if outcome == "done" else (Failure("take", None, "503"),)
         if outcome == "named":  # a stream whose object cannot be read, or whose writing failed
@@ -148,7 +149,7 @@ def test_streams_that_are_not_wholly_valid_are_counted_by_take() -> None:
     asked = ("a_0", "b_0")
     tasks: list[Task] = []
     recipe: Any = None
-    job = _Job(recipe, [(take, asked) for take in takes], tasks.extend, "owner")
+    job = Dispatch(recipe, [(take, asked) for take in takes], tasks.extend, "owner")
     job.advance(4)
     part = Unit(takes[1], 0, 144, (ClipRange(0, 0, 8, asked),))
     lost = Failure("same name", "b_0", "403")
