@@ -84,6 +84,7 @@ bench: install ## the benchmarks; ratios taken in one run
 	$(BIN)/python -m tests.benchmarks.evaluate
 	$(BIN)/python -m tests.benchmarks.windows
 	$(BIN)/python -m tests.benchmarks.startup
+	$(BIN)/python -m tests.benchmarks.dispatch --json build/dispatch.json
 	$(BIN)/python -m tests.benchmarks.simulate --json build/simulate.json
 
 clean: ## forget the set-up and the demo

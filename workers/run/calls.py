@@ -12,10 +12,18 @@ from workers.run.slots import Counts, Slots
 from workers.run.tasks import Record, Task, UnitRecord, Window
 from workers.run.worker import EARLIER, KEPT_OWNERS
 
+# Seconds between two looks at a worker, and looks in a second at all workers together: each costs
+# the driver half a millisecond.
+POLL_SECONDS, POLLS_PER_SECOND = 1.0, 100
 # What a pool counts, not its workers.
 OF_POOLS = ("workers_lost", "units_quarantined")
 # What a task gives: its record, and before it the parts of a window.
 Sink = Callable[[Any], None]
+
+
+def pause(run: RunSpec, workers: int) -> float:
+    """Seconds between two looks at what a worker counts while it has a task."""
+    return min(max(POLL_SECONDS, workers / POLLS_PER_SECOND), run.stall_seconds / 4)
 
 
 async def tell_cancelled(worker: Any, owner: str) -> None:
@@ -27,16 +35,23 @@ def gave_up(record: Record) -> bool:
     return isinstance(record, UnitRecord) and record.outcome == "stopped"
 
 
-async def record_of(worker: Any, task: Task, sink: Sink, *, urgent: bool) -> Record:
+async def record_of(
+    worker: Any, task: Task, sink: Sink, *, urgent: bool
+) -> tuple[Record, dict[str, Counts]]:
+    """What comes of a task, and what its worker has counted then, by owner."""
     if not isinstance(task, Window):
         method = worker.run_urgent if urgent else worker.run
-        record: Record = await method.remote(task)
-        return record
+        found: tuple[Record, dict[str, Counts]] = await method.remote(task)
+        return found
+    record: Record | None = None
     async for reference in worker.window.remote(task):
         item = await reference
         if isinstance(item, UnitRecord):
-            return item
-        sink(item)
+            record = item
+        elif record is None:
+            sink(item)
+        else:
+            return record, item
     raise RuntimeError(f"{task.name}: ended without a record")
 
 

@@ -77,13 +77,16 @@ async def _run_job(
     job.report.places.notes += afar
     job.report.losses.strict = recipe.job.strict
     spending = Spending(recipe.job.run.budget)
+    counts, counted = pool.counts(owner), time.monotonic()
     try:
         job.advance(pool.workers * AHEAD)
         while not job.over:
             came = await _waiting(records, interval)
             for record in came:
                 job.take_in(record)
-            counts = pool.counts(owner)
+            # The sum over thousands of workers, for each record, would keep the driver busy.
+            if job.over or time.monotonic() - counted >= interval:
+                counts, counted = pool.counts(owner), time.monotonic()
             for storage in job.silent() or job.still(bool(came), counts):
                 if await asyncio.to_thread(_answers, recipe, storage):
                     job.heard(storage)

@@ -22,11 +22,13 @@ from ray.exceptions import ActorDiedError, RayError
 
 from configs.run import RunSpec
 from workers.run.calls import (
+    POLL_SECONDS,
     PoolMetrics,
     Sink,
     Tally,
     counted_as,
     gave_up,
+    pause,
     record_of,
     result,
     tell_cancelled,
@@ -45,8 +47,7 @@ from workers.run.worker import URGENT_LANES, crash_failure, pool_failure
 
 log = logging.getLogger(__name__)
 
-URGENT_PRIORITY = 1
-POLL_SECONDS, PARTING_SECONDS = 1.0, 3.0
+URGENT_PRIORITY, PARTING_SECONDS = 1, 3.0
 T = TypeVar("T")
 
 
@@ -252,8 +253,6 @@ class Pool:
                 self._put(queued)  # the machine was taken back, nobody stopped it
                 return
             self._tell(queued, record)
-            if queued.urgent:  # nobody waits for its counts
-                await self._poll(slot, worker)
 
     async def _has_come(self, slot: Slot) -> bool:
         there = self._slots.machines
@@ -336,11 +335,13 @@ class Pool:
         moved, seen = clock(), None
         try:
             while True:
-                done, _ = await asyncio.wait({running}, timeout=POLL_SECONDS)
-                if not done or not queued.urgent:
-                    await self._poll(slot, worker)
+                done, _ = await asyncio.wait({running}, timeout=pause(self.run, len(self._slots)))
                 if done:
-                    return running.result()
+                    record, counts = running.result()
+                    if slot.worker is worker:
+                        slot.counts = counts
+                    return record
+                await self._poll(slot, worker)
                 if slot.counts.get(owner) != seen:
                     moved, seen = clock(), slot.counts.get(owner)
                 elif clock() - moved > self.run.stall_seconds:
@@ -372,9 +373,8 @@ class Pool:
             log.warning("a machine of the cluster is gone; %s is done elsewhere", queued.task.name)
             self._put(queued)
             return
-        deaths = queued.deaths + 1
-        task, how = queued.task, self._health.how(error)
-        apart = task.by_stream()
+        task, deaths = queued.task, queued.deaths + 1
+        how, apart = self._health.how(error), task.by_stream()
         log.warning("a worker died on %s (%s)", task.name, how)
         if deaths < self.run.attempts:
             self._put(replace(queued, deaths=deaths))

@@ -59,6 +59,8 @@ PATIENCE_SECONDS = 3.0
 # Owners whose work is counted apart, the latest, by worker and by pool; what others did before is
 # one sum, under the name of nobody. More than jobs that run at a time, of those that come and go.
 KEPT_OWNERS, EARLIER = 8, ""
+# What a worker has done, by owner.
+Counts = dict[str, dict[str, float]]
 # Cancelled owners to remember, for tasks that are on their way when the word comes.
 REMEMBERED = 1000
 
@@ -105,33 +107,24 @@ class Worker:
         self._cancelled: deque[str] = deque(maxlen=REMEMBERED)
         self._urgent = _Urgent()
 
-    def run(self, task: Prepare | Extract | Finish) -> Record:
-        """The record of a task, whatever happens to it."""
-        return self._run(task, in_between=True)
+    def run(self, task: Prepare | Extract | Finish) -> tuple[Record, Counts]:
+        """The record of a task, whatever happens to it, and `counts` as they are then."""
+        record = self._run(task, in_between=True)
+        return record, self._counts()
 
     @ray.method(concurrency_group="urgent")
-    def run_urgent(self, task: Prepare | Extract | Finish) -> Record:
+    def run_urgent(self, task: Prepare | Extract | Finish) -> tuple[Record, Counts]:
         """As `run`, in front of it."""
         with self._urgent.under_way():
-            return self._run(task, in_between=False)
+            record = self._run(task, in_between=False)
+        return record, self._counts()
 
     @ray.method(concurrency_group="urgent", num_returns="streaming")
-    def window(self, task: Window) -> Iterator[ClipPart | Record]:
-        """The parts of a window as they are ready, then its record."""
-        from workers.run.extract import Stopped
-
+    def window(self, task: Window) -> Iterator[ClipPart | Record | Counts]:
+        """The parts of a window as they are ready, its record, and `counts` as they are then."""
         with self._urgent.under_way():
-            self._take_threads()
-            counters = self._counted(task.owner)
-            try:
-                with span("takestream window", task.trace, task=task.name):
-                    yield from self._extractor(task.recipe).window(
-                        task.take, task.clips, lambda: self._is_cancelled(task), counters
-                    )
-            except Stopped:
-                yield task.stopped()
-            except Exception as error:  # noqa: BLE001 - a record says it; the service goes on
-                yield task.failed(_failure(task, error))
+            yield from self._window(task)
+        yield self._counts()
 
     @ray.method(concurrency_group="urgent")
     def load(self, recipe: Recipe) -> str:
@@ -155,16 +148,9 @@ class Worker:
         return Query(vector, joint.project)
 
     @ray.method(concurrency_group="control")
-    def counts(self) -> dict[str, dict[str, float]]:
+    def counts(self) -> Counts:
         """Work done so far by this worker for each owner, also while a task runs."""
-        with self._counting:
-            found = {owner: counters.snapshot() for owner, counters in self._counters.items()}
-        if self._metrics is not None:
-            total: Counter[str] = Counter()
-            for counts in found.values():
-                total.update(counts)
-            self._metrics.counts(total)
-        return found
+        return self._counts()
 
     @ray.method(concurrency_group="control")
     def place(self) -> tuple[str, str, WorkerSize]:
@@ -183,10 +169,35 @@ class Worker:
         """Give the running tasks of `owner` back at their next batch, and refuse coming ones."""
         self._cancelled.append(owner)
 
+    def _counts(self) -> Counts:
+        with self._counting:
+            found = {owner: counters.snapshot() for owner, counters in self._counters.items()}
+            if self._metrics is not None:
+                total: Counter[str] = Counter()
+                for counts in found.values():
+                    total.update(counts)
+                self._metrics.counts(total)
+        return found
+
     def _take_threads(self) -> None:
         import torch
 
         torch.set_num_threads(self._threads)  # of the thread that calls
+
+    def _window(self, task: Window) -> Iterator[ClipPart | Record]:
+        from workers.run.extract import Stopped
+
+        self._take_threads()
+        counters = self._counted(task.owner)
+        try:
+            with span("takestream window", task.trace, task=task.name):
+                yield from self._extractor(task.recipe).window(
+                    task.take, task.clips, lambda: self._is_cancelled(task), counters
+                )
+        except Stopped:
+            yield task.stopped()
+        except Exception as error:  # noqa: BLE001 - a record says it; the service goes on
+            yield task.failed(_failure(task, error))
 
     def _run(self, task: Prepare | Extract | Finish, *, in_between: bool) -> Record:
         self._take_threads()

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import ray
 
+from configs.run import RunSpec
 from workers.dataset.take import Stream, Take
 from workers.media.counters import Counters
-from workers.run.calls import Tally
+from workers.run.calls import Tally, pause
 from workers.run.dispatch import Dispatch
 from workers.run.job import _waiting
 from workers.run.report import Losses, Progress, Report
@@ -183,3 +184,9 @@ def test_losses_fail_a_job_where_that_is_asked_for() -> None:
             losses.count(take, invalid)
             report = Report(Progress(1), losses=losses)
             assert report.ok == (not strict or not invalid)
+
+
+def test_many_workers_are_looked_at_less_often_but_in_time_to_see_that_one_hangs() -> None:
+    assert pause(RunSpec(), 1) == 1.0
+    assert pause(RunSpec(), 3000) == 30.0
+    assert pause(RunSpec(stall_seconds=8), 3000) == 2.0
