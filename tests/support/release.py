@@ -102,3 +102,15 @@ class StandIn:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         return str(root)
+
+
+def full_size() -> StandIn:
+    """As many takes and videos as the release has: 5,035 and 40,280, 40 MB of JSON."""
+    aria = {"rgb": "a_214-1", "slam-left": "a_1201-1", "slam-right": "a_1201-2", "et": "a_211-1"}
+    cameras = {"aria01": aria, **{f"cam0{n}": {"0": f"cam0{n}"} for n in range(1, 5)}}
+    release = StandIn()
+    for number in range(5035):
+        release.add(f"university_task{number:04}_1", f"ego4d-{number % 12}", cameras)
+        # About as long as the real ones.
+        release.takes[-1]["objects"] = ["0123456789abcdef" * 2] * 60
+    return release
