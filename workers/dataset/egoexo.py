@@ -5,6 +5,7 @@ Layout and fields: https://docs.ego-exo4d-data.org/data/metadata and …/data/ta
 
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -201,7 +202,13 @@ def _take(dataset: str, entry: Any, resolution: Resolution) -> Take:
     capture = table(entry.get("capture"))
     streams: dict[str, Stream] = {}
     for stream in _streams(dataset, entry, resolution, uid):
-        streams.setdefault(stream.key, stream)
+        first = streams.setdefault(stream.key, stream)
+        if first is not stream:
+            said = (
+                f"stream {stream.name} of camera {stream.cam_id} has the same key; it is left out"
+            )
+            note = "; ".join(words for words in (first.note, said) if words)
+            streams[stream.key] = replace(first, note=note)
     return Take(
         uid=uid,
         name=name,

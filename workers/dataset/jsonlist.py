@@ -26,10 +26,7 @@ def json_entries(data: bytes, of: str) -> Iterator[Any]:
     try:
         entries = msgspec.json.decode(data, type=list[msgspec.Raw])
     except (ValueError, RecursionError):
-        whole = _parsed(data)
-        if not isinstance(whole, list):
-            raise ValueError(f"expected a JSON list of {of}") from None
-        yield from whole
+        yield from _whole(data, of)
         return
     for raw in entries:
         try:
@@ -39,6 +36,30 @@ def json_entries(data: bytes, of: str) -> Iterator[Any]:
                 yield _parsed(bytes(raw))
             except ValueError as error:
                 yield error
+
+
+def raw_entries(data: bytes, of: str) -> list[msgspec.Raw]:
+    """The entries of the JSON list in `data`, still encoded; NaN in them has become null.
+
+    Args:
+        data: the list.
+        of: what its entries are, for messages.
+
+    Raises:
+        ValueError: it is no valid JSON, or no list.
+    """
+    data = data.removeprefix(_BOM)
+    try:
+        return msgspec.json.decode(data, type=list[msgspec.Raw])
+    except (ValueError, RecursionError):
+        return [msgspec.Raw(msgspec.json.encode(entry)) for entry in _whole(data, of)]
+
+
+def _whole(data: bytes, of: str) -> list[Any]:
+    whole = _parsed(data)
+    if not isinstance(whole, list):
+        raise ValueError(f"expected a JSON list of {of}")
+    return whole
 
 
 def _parsed(data: bytes) -> Any:

@@ -4,10 +4,12 @@ Shape and filter rule: the downloader of facebookresearch/Ego4d (`ego4d/egoexo/d
 40,000 files is read entry by entry, so that one that is wrong costs itself, and little memory.
 """
 
+import posixpath
 import re
+import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -15,15 +17,19 @@ import msgspec
 from configs.schema import Resolution
 from takestream.errors import CredentialsError, StorageDenied
 from takestream.storage import S3Options, join
+from workers.dataset.jsonlist import raw_entries
 from workers.dataset.take import DatasetError
+from workers.dataset.words import clean
 from workers.media.source import Source
 
 MANIFEST = "manifest.json"
 PARTS: dict[Resolution, str] = {"full": "takes", "448": "downscaled_takes/448"}
 # Parts that every release has; a mirror has no manifest at all.
 _USUAL_PARTS = (*PARTS.values(), "metadata")
-_SOURCE = re.compile(r"s3a?://(?P<bucket>[A-Za-z0-9][A-Za-z0-9.-]+)/(?P<key>[^/].*)", re.DOTALL)
+_SOURCE = re.compile(r"s3a?://(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]+)/(?P<key>[^/].*)", re.DOTALL)
 _EXAMPLES = 3
+# Bytes; S3 has no larger objects (50 TB).
+_LARGEST = 50 * 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +41,18 @@ class ManifestFile:
         size: in bytes; None where the manifest does not say.
         views: `ego`, `exo`; None where the manifest does not say.
         note: what is odd about the entry, in plain words.
+        path: where its mirrors have it, if not at its path among the manifest's files.
     """
 
     source: str | None
     size: int | None
     views: tuple[str, ...] | None = None
     note: str = ""
+    path: str = ""
+
+
+# Splits and benchmarks.
+_Groups = tuple[tuple[str, ...] | None, tuple[str, ...] | None]
 
 
 @dataclass
@@ -49,16 +61,14 @@ class Manifest:
 
     Attributes:
         part: the part's name.
-        files: by path below the download folder.
+        files: by path below the download folder, as `path_key` has it.
         groups: by uid, splits and benchmarks of its files; None means "of any".
         odd: sentences about entries that are not as documented.
     """
 
     part: str
     files: dict[str, ManifestFile] = field(default_factory=dict)
-    groups: dict[str, tuple[tuple[str, ...] | None, tuple[str, ...] | None]] = field(
-        default_factory=dict
-    )
+    groups: dict[str, _Groups] = field(default_factory=dict)
     odd: list[str] = field(default_factory=list)
 
 
@@ -119,8 +129,8 @@ def read_manifest(data: bytes, part: str, uri: str) -> Manifest:
         DatasetError: it is not a JSON list.
     """
     try:
-        entries = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"), type=list[msgspec.Raw])
-    except (msgspec.MsgspecError, RecursionError) as error:
+        entries = raw_entries(data, "entries")
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{uri}: not a manifest, a JSON list of entries ({error})") from error
     manifest = Manifest(part)
     unusable: list[str] = []
@@ -133,13 +143,33 @@ def read_manifest(data: bytes, part: str, uri: str) -> Manifest:
             unusable.append(f"entry {number} ({error})")
             continue
         if isinstance(entry.uid, str):
-            manifest.groups[entry.uid] = _words(entry.splits), _words(entry.benchmarks)
+            said = _words(entry.splits), _words(entry.benchmarks)
+            before = manifest.groups.get(entry.uid)
+            manifest.groups[entry.uid] = said if before is None else _joined(before, said)
         for path in entry.paths or ():
             if fault := _add(manifest, path, doubles):
                 unusable.append(f"a path of uid {entry.uid!r} ({fault})")
     say(manifest, "entries cannot be used", unusable)
     say(manifest, "paths stand there twice with different objects; the first is taken", doubles)
     return manifest
+
+
+def path_key(path: str) -> str:
+    """A path in the form by which `takes.json` and a manifest are compared.
+
+    `a//b`, `./a/b` and the two Unicode forms of a letter are one path to whoever wrote the lists,
+    and one file to most disks.
+    """
+    return unicodedata.normalize("NFC", posixpath.normpath(path).lstrip("/"))
+
+
+def _joined(one: _Groups, other: _Groups) -> _Groups:
+    """Of two entries of the same uid: in any of them, or in none that is known."""
+
+    def both(a: tuple[str, ...] | None, b: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if a is None or b is None else tuple(dict.fromkeys((*a, *b)))
+
+    return both(one[0], other[0]), both(one[1], other[1])
 
 
 _PATH = msgspec.json.Decoder(_Path)
@@ -154,9 +184,11 @@ def _add(manifest: Manifest, raw: msgspec.Raw, doubles: list[str]) -> str | None
     relative = path.relative_path
     if not isinstance(relative, str) or not relative.strip("/"):
         return f"relative_path is {relative!r}"
-    relative = relative.removeprefix("./").strip("/")
+    plain, relative = posixpath.normpath(relative).lstrip("/"), path_key(relative)
+    if relative == ".." or relative.startswith("../"):
+        return f"relative_path {relative!r} leaves the download folder"
     size, note = path.size, ""
-    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
+    if size is not None and (type(size) is not int or not 0 <= size <= _LARGEST):
         size, note = None, f"the manifest gives its size as {size!r}"
     source = path.source_path
     match = _SOURCE.fullmatch(source) if isinstance(source, str) and "::" not in source else None
@@ -165,7 +197,8 @@ def _add(manifest: Manifest, raw: msgspec.Raw, doubles: list[str]) -> str | None
         found = ManifestFile(None, size, None, said)
     else:
         source = f"s3://{match['bucket']}/{match['key']}"
-        found = ManifestFile(source, size, _words(path.views), note)
+        written = "" if plain == relative else plain
+        found = ManifestFile(source, size, _words(path.views), note, written)
     known = manifest.files.get(relative)
     if known is None or (known.source is None and found.source is not None):
         manifest.files[relative] = found
@@ -173,10 +206,10 @@ def _add(manifest: Manifest, raw: msgspec.Raw, doubles: list[str]) -> str | None
         doubles.append(relative)
         both = f"{known.source} and {found.source}"
         said = f"the manifest gives it two objects, {both}; the first is used"
-        manifest.files[relative] = ManifestFile(known.source, known.size, known.views, said)
+        manifest.files[relative] = replace(known, note=said)
     elif found.source is not None and found.size != known.size:
         said = f"the manifest lists it twice, with {known.size} and with {found.size} bytes"
-        manifest.files[relative] = ManifestFile(known.source, None, known.views, said)
+        manifest.files[relative] = replace(known, size=None, note=said)
     return None
 
 
@@ -193,7 +226,8 @@ def say(manifest: Manifest, what: str, where: Sequence[str]) -> None:
     """Add a sentence about what is odd, with the first few of where."""
     if where:
         shown = "; ".join(where[:_EXAMPLES]) + ("; …" if len(where) > _EXAMPLES else "")
-        manifest.odd.append(f"manifest of part {manifest.part}: {len(where)} {what}: {shown}")
+        said = f"manifest of part {manifest.part}: {len(where)} {what}: {shown}"
+        manifest.odd.append(clean(said))
 
 
 def _exists(uri: str, s3: S3Options) -> bool:

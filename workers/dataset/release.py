@@ -4,12 +4,14 @@ import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 from configs.faults import did_you_mean
 from takestream.errors import CredentialsError, StorageDenied, StorageNotFound
 from takestream.storage import S3Options
-from workers.dataset.manifests import Manifest, ManifestFile, say
+from workers.dataset.manifests import Manifest, ManifestFile, path_key, say
 from workers.dataset.take import DatasetError, Stream, Take
+from workers.dataset.words import clean
 from workers.media.source import Source
 
 OFFICIAL = {"v2": "s3://ego4d-consortium-sharing/egoexo-public/v2"}
@@ -54,8 +56,9 @@ def placed(takes: Sequence[Take], root: str, manifest: Manifest) -> list[Take]:
                 streams.append(stream)
                 continue
             path = stream.uri[below:]
-            used.add(path)
-            streams.append(_placed(stream, manifest.files.get(path), manifest.part, path))
+            key = path_key(path)
+            used.add(key)
+            streams.append(_placed(stream, manifest.files.get(key), manifest.part, path))
         splits, benchmarks = manifest.groups.get(take.uid, (None, None))
         found.append(replace(take, streams=tuple(streams), splits=splits, benchmarks=benchmarks))
     known = {take.uid for take in takes}
@@ -80,13 +83,20 @@ def _placed(
     path: str,
 ) -> Stream:
     if entry is None:
-        return replace(stream, uri=None, note=f"the manifest of part {part} has no {path}")
+        return _noted(stream, f"the manifest of part {part} has no {path}", uri=None)
     if entry.source is None:
-        return replace(stream, uri=None, note=entry.note)
+        return _noted(stream, entry.note, uri=None)
     if entry.size == 0:
         said = "the manifest gives it 0 bytes: there is no such video"
-        return replace(stream, uri=None, size=0, note=said)
-    return replace(stream, uri=entry.source, size=entry.size, note=entry.note, path=path)
+        return _noted(stream, said, uri=None, size=0)
+    there = entry.path or path
+    return _noted(stream, clean(entry.note), uri=entry.source, size=entry.size, path=there)
+
+
+def _noted(stream: Stream, note: str, **changes: Any) -> Stream:
+    """A stream with changes, and what else is odd about it. The URI's other forms were a guess."""
+    notes = "; ".join(words for words in (stream.note, note) if words)
+    return replace(stream, note=notes, others=(), **changes)
 
 
 def measured(
