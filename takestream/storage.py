@@ -23,6 +23,7 @@ from takestream.errors import (
     TakestreamError,
 )
 from takestream.masking import refuse_secrets
+from takestream.s3answers import is_elsewhere, retry_after, s3_answer
 from takestream.web import is_web, web_kind, web_options
 
 # Of the client, for one request of a reader of the wheel.
@@ -270,6 +271,10 @@ def _told(error: Exception, uri: str, doing: str, s3: "S3Options | None") -> Sto
     remote = "://" in uri and not uri.startswith(("file://", "local://"))
     said = _said(error)
     what = f"cannot {doing} {uri}{_through(s3) if remote else ''}: "
+    if uri.startswith("s3") and is_elsewhere(error):
+        words = "the bucket is in another region; name that as `region` of `s3` or `buckets`"
+        kind = ErrorKind.UNWRITABLE if doing in WRITING else ErrorKind.DENIED
+        return StorageDenied(f"{what}{words} ({said})", kind=kind)
     match _kind(error):
         case None:
             return None
@@ -300,7 +305,7 @@ def _told(error: Exception, uri: str, doing: str, s3: "S3Options | None") -> Sto
         case ErrorKind.INVALID:
             return InvalidStorage(what + said)
     unavailable = StorageUnavailable(f"{what}the storage did not answer ({said})")
-    unavailable.retry_after = _retry_after(error)
+    unavailable.retry_after = retry_after(error)
     return unavailable
 
 
@@ -309,7 +314,7 @@ def _kind(error: BaseException) -> ErrorKind | None:
     chain = [error] if error.__cause__ is None else [error, error.__cause__]
     if (kind := web_kind(chain)) is not None:
         return kind
-    code, status = next((found for found in map(_s3_answer, chain) if found), ("", 0))
+    code, status = next((found for found in map(s3_answer, chain) if found), ("", 0))
     names = [type(one).__name__ for one in chain if _is_botocores(one)]
     refused = bool(code) or any(isinstance(one, PermissionError) for one in chain)
     if (
@@ -337,23 +342,6 @@ def _kind(error: BaseException) -> ErrorKind | None:
     return ErrorKind.UNAVAILABLE
 
 
-def _s3_answer(error: BaseException) -> tuple[str, int] | None:
-    """Code and HTTP status of a botocore ClientError, which is slow to import for a look."""
-    answer = getattr(error, "response", None)
-    if not isinstance(answer, dict) or not isinstance(answer.get("Error"), dict):
-        return None
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return str(answer["Error"].get("Code", "")), int(status)
-
-
-def _retry_after(error: BaseException) -> float:
-    """Seconds that a throttling answer asks to wait; a date, as few storages send, counts as 0."""
-    answer: Any = getattr(error.__cause__ or error, "response", None)
-    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}) if answer else {}
-    asked = str(headers.get("retry-after", ""))
-    return float(asked) if asked.isdecimal() else 0.0
-
-
 def storage_of(uri: str) -> str:
     """The storage that `uri` lies on, for messages: a bucket, a host, or the local disk."""
     scheme, there, rest = uri.partition("://")
@@ -363,12 +351,12 @@ def storage_of(uri: str) -> str:
 def _is_botocores(error: BaseException) -> bool:
     """Whether this is botocore's own trouble, before any answer came."""
     modules = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
-    return bool(modules & {"botocore", "aiobotocore"}) and _s3_answer(error) is None
+    return bool(modules & {"botocore", "aiobotocore"}) and s3_answer(error) is None
 
 
 def _said(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    answer = _s3_answer(error.__cause__) if error.__cause__ else None
+    answer = s3_answer(error.__cause__) if error.__cause__ else None
     if answer and answer[0] and not answer[0].isdigit() and answer[0] not in text:
         text = f"{answer[0]}: {text}"
     return text if len(text) <= 200 else text[:197] + "..."

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from cachetools import TTLCache
+
 from takestream.errors import StorageError
 from takestream.storage import S3Options, open_filesystem, translated
 
 HEADER = "x-amz-bucket-region"
 
 _known: dict[tuple[str, S3Options], str | None] = {}
+# Buckets that did not answer; asked again after so many seconds.
+_silent: TTLCache[tuple[str, S3Options], None] = TTLCache(1000, 60.0)
 _lock = threading.Lock()
 
 
@@ -24,18 +28,26 @@ def bucket_of(uri: str) -> str | None:
 def region_of(bucket: str, s3: S3Options) -> str | None:
     """The region of a bucket, by one HEAD for each process; None where the answer does not tell.
 
+    A bucket that does not answer, or not for now (5xx), is asked again later.
+
     The header is there on a refusal (403) and on a redirection (301) too, and needs no more than
     that the bucket exists: keys may not be allowed to ask for its location.
     """
     with _lock:
         if (bucket, s3) in _known:
             return _known[bucket, s3]
-    region = _asked(bucket, s3)
+        if (bucket, s3) in _silent:
+            return None
+    answered, region = _asked(bucket, s3)
     with _lock:
+        if not answered:
+            _silent[bucket, s3] = None
+            return None
         return _known.setdefault((bucket, s3), region)
 
 
-def _asked(bucket: str, s3: S3Options) -> str | None:
+def _asked(bucket: str, s3: S3Options) -> tuple[bool, str | None]:
+    """Whether a bucket answered, and its region if the answer tells it."""
     uri = f"s3://{bucket}"
     try:
         with translated(uri, "read", s3):
@@ -45,9 +57,11 @@ def _asked(bucket: str, s3: S3Options) -> str | None:
         # Whoever reads an object of the bucket is told what is the matter with it.
         cause = error.__cause__
         answer = getattr(getattr(cause, "__cause__", None) or cause, "response", None) or {}
-    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    found = headers.get(HEADER)
-    return str(found) if found else None
+    said = answer.get("ResponseMetadata", {})
+    found = said.get("HTTPHeaders", {}).get(HEADER)
+    if found:
+        return True, str(found)
+    return 0 < int(said.get("HTTPStatusCode") or 0) < 500, None
 
 
 class Reach:
