@@ -10,11 +10,14 @@ from dataclasses import dataclass
 
 from takestream.storage import S3Options, absolute, join, open_filesystem, translated
 from workers.dataset.take import DatasetError
+from workers.dataset.words import clean, flaw_of
 
 VIDEOS = (".mp4", ".mov", ".m4v")
 # Other endings of videos, which takestream cannot read: said rather than passed over.
 _OTHER_VIDEOS = (".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".wmv", ".ts", ".insv", ".lrv")
 _EGO = re.compile(r"(?<![a-z])(aria|ego|head|glasses|fpv|pov|hololens)(?![a-z])")
+# Of a take's or camera's name, with room for what is put behind it.
+_NAME_BYTES = 200
 COLUMNS = ("take", "camera", "uri", "ego")
 
 
@@ -63,17 +66,28 @@ def guess_table(root: str, s3: S3Options | None = None) -> Guess:
     if "takes.json" in below:
         raise DatasetError(f"{root}: it holds takes.json, so it is a data set: --dataset {root}")
     hidden = [name for name in below if any(part.startswith(".") for part in name.split("/"))]
-    videos = [n for n in below if n.lower().endswith(VIDEOS) and n not in set(hidden)]
+    seen = [n for n in below if n.lower().endswith(VIDEOS) and n not in set(hidden)]
+    # A table of cameras cannot name those.
+    videos = [n for n in seen if flaw_of(n) is None]
+    odd = len(seen) - len(videos)
     others = [name for name in below if name.lower().endswith(_OTHER_VIDEOS)]
     if not videos:
         more = f"; {len(others)} of {_ending(others)} cannot be read" if others else ""
+        more += f"; {odd} have paths that cannot be listed" if odd else ""
+        if not fs.isdir(path):
+            raise DatasetError(f"{root}: there is no such folder")
         raise DatasetError(f"{root}: there is no {' or '.join(VIDEOS)} file below it{more}")
     named = _named(videos, posixpath.basename(root) or "take")
     rows = tuple(
         (take, camera, join(root, name), bool(_EGO.search(camera.lower())))
         for name, (take, camera) in named.items()
     )
-    return Guess(tuple(sorted(rows)), tuple(_notes(rows, others)))
+    notes = list(_notes(rows, others))
+    if odd:
+        notes.append(
+            f"{odd} videos are left out: their paths hold what a table cannot; rename them"
+        )
+    return Guess(tuple(sorted(rows)), tuple(notes))
 
 
 def _named(videos: Sequence[str], root: str) -> dict[str, tuple[str, str]]:
@@ -91,15 +105,23 @@ def _named(videos: Sequence[str], root: str) -> dict[str, tuple[str, str]]:
             stem = posixpath.splitext(posixpath.basename(name))[0]
             take = above if cameras else folder
             camera = posixpath.basename(folder) if cameras else stem
-            found[name] = (take.replace("/", "_") or root, camera)
+            found[name] = (_plain(take) or _plain(root) or "take", _plain(camera) or "camera")
     taken = Counter(found.values())
-    # left.mp4 beside left.mov: then the ending tells them apart.
-    return {
-        name: pair
-        if taken[pair] == 1
-        else (pair[0], f"{pair[1]}-{posixpath.splitext(name)[1].lstrip('.').lower()}")
-        for name, pair in found.items()
-    }
+    # left.mp4 beside left.mov: then the ending tells them apart, and a number a_b/c from a/b/c.
+    apart: dict[tuple[str, str], str] = {}
+    for name, (take, camera) in found.items():
+        if taken[take, camera] > 1:
+            camera += f"-{posixpath.splitext(name)[1].lstrip('.').lower()}"
+        forms = (camera, *(f"{camera}-{number}" for number in range(2, len(found) + 2)))
+        apart[next((take, form) for form in forms if (take, form) not in apart)] = name
+    return {name: pair for pair, name in apart.items()}
+
+
+def _plain(name: str) -> str:
+    """A name with which a folder can be made, as near as can be."""
+    kept = clean(name).replace("/", "_").replace("\\", "_").replace("\ufffd", "_").strip()
+    short = kept.encode()[:_NAME_BYTES].decode(errors="ignore").strip()
+    return "" if short in (".", "..") else short
 
 
 def _single(by_folder: Mapping[str, Sequence[str]], above: str) -> bool:

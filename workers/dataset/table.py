@@ -1,17 +1,20 @@
 """Any multi-camera footage: a table of the takes, their cameras and where the videos are."""
 
+import codecs
 import csv
 import io
 import math
 import posixpath
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
 
 from takestream.errors import InvalidStorage
 from takestream.masking import refuse_secrets
 from takestream.storage import S3Options, join
 from workers.dataset.base import Place, object_sizes
 from workers.dataset.take import DatasetError, Stream, Take
-from workers.dataset.words import clean, is_plain_name
+from workers.dataset.words import clean, is_plain_name, missing
 from workers.media.source import ObjectIdentity, Source
 
 NEEDED = ("take", "camera", "uri")
@@ -22,7 +25,7 @@ KNOWN = (
 LONGEST = 1e6
 Rows = list[tuple[str, Mapping[str, str]]]
 Table = tuple[tuple[str, ...], Rows]
-_YES, _NO = ("1", "true", "yes", "y"), ("", "0", "false", "no", "n")
+_YES, _NO = ("1", "true", "yes", "y", "t"), ("", "0", "false", "no", "n", "f")
 
 
 class CameraTable:
@@ -94,8 +97,8 @@ class CameraTable:
             raise DatasetError(f"{self._uri}: {error}") from error
         parquet = self._uri.lower().endswith(".parquet")
         names, rows = (_from_parquet if parquet else _from_csv)(self._uri, data)
-        if missing := [name for name in NEEDED if name not in names]:
-            raise DatasetError(f"{self._uri}: it has no column {' and no column '.join(missing)}")
+        if absent := [name for name in NEEDED if name not in names]:
+            raise DatasetError(f"{self._uri}: it has no column {' and no column '.join(absent)}")
         if unknown := [name for name in names if name not in KNOWN]:
             # A column that changes the meaning (an angle, say) must not be passed over.
             raise DatasetError(
@@ -107,6 +110,8 @@ class CameraTable:
         camera = self._name(where, row, "camera")
         stream = self._name(where, row, "stream") if row.get("stream") else "0"
         uri = row["uri"].strip()
+        if uri.startswith("~") and "://" not in self._uri:
+            uri = posixpath.expanduser(uri)
         if "://" not in uri and not posixpath.isabs(uri):
             uri = join(posixpath.dirname(self._uri), posixpath.normpath(uri)) if uri else ""
         try:
@@ -147,16 +152,44 @@ class CameraTable:
 
 
 def _from_csv(uri: str, data: bytes) -> Table:
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{uri}: not a text file ({error})") from error
-    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True, restval="")
-    rows: Rows = [(f"{uri}: line {reader.line_num}", row) for row in reader]
-    for where, row in rows:
-        if None in row:
-            raise DatasetError(f"{where}: it has more values than there are columns")
-    return tuple(reader.fieldnames or ()), rows
+        raise DatasetError(f"{uri}: not text in UTF-8 ({error}); save it so") from error
+    # Of all that ends a line, spreadsheets write these three.
+    lines = io.StringIO(text.replace("\r\n", "\n").replace("\r", "\n"))
+    reader = csv.reader(lines, delimiter=_delimiter(text), skipinitialspace=True)
+    names: tuple[str, ...] = ()
+    rows: Rows = []
+    try:
+        for values in reader:
+            where = f"{uri}: line {reader.line_num}"
+            if not any(value.strip() for value in values):
+                continue
+            if not names:
+                names = _columns(uri, values)
+                continue
+            if len(values) > len(names):
+                raise DatasetError(f"{where}: it has more values than there are columns")
+            rows.append((where, dict(zip_longest(names, values, fillvalue=""))))
+    except csv.Error as error:
+        raise DatasetError(f"{uri}: line {reader.line_num}: not a CSV file ({error})") from error
+    return names, rows
+
+
+def _delimiter(text: str) -> str:
+    """What stands between the columns: where the comma means a decimal point, `;` is usual."""
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    return max(",;\t", key=header.count)
+
+
+def _columns(uri: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The columns' names as `KNOWN` has them. Raises DatasetError where one stands there twice."""
+    found = tuple(name.strip().lower() for name in names)
+    if twice := sorted({name for name in found if found.count(name) > 1}):
+        raise DatasetError(f"{uri}: it has several columns {', '.join(twice)}")
+    return found
 
 
 def _from_parquet(uri: str, data: bytes) -> Table:
@@ -167,14 +200,23 @@ def _from_parquet(uri: str, data: bytes) -> Table:
         table = pyarrow.parquet.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{uri}: not a Parquet file ({error})") from error
+    names = _columns(uri, table.column_names)
+    columns = [column.to_pylist() for column in table.columns]
     rows: Rows = [
         (
             f"{uri}: row {number}",
-            {name: "" if value is None else str(value) for name, value in row.items()},
+            dict(zip(names, map(_word, values), strict=True)),
         )
-        for number, row in enumerate(table.to_pylist(), 1)
+        for number, values in enumerate(zip(*columns, strict=True), 1)
     ]
-    return tuple(table.column_names), rows
+    return names, rows
+
+
+def _word(value: Any) -> str:
+    """A value as a CSV file has it: pandas turns whole numbers beside absent ones into floats."""
+    if missing(value):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _seconds(

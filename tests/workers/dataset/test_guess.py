@@ -81,12 +81,34 @@ def test_files_named_apart_in_every_take(tmp_path: Path) -> None:
     assert "are the files' names the cameras' names?" in guess.notes[1]
 
 
+def test_whatever_folders_are_called_the_table_can_be_read(tmp_path: Path) -> None:
+    names = (" sp /x.mp4", "a_b/c.mp4", "a/b/c.mp4", "a/b/d.mp4", "a_b/c-mp4.mp4", "q\\w/e.mp4",
+             "ku\u0308che/\u00e4.mp4", f"{'l' * 250}/x.mp4", f"{'l' * 249}m/x.mp4")  # fmt: skip
+    root = put(tmp_path / "g", *names, "new\nline/x.mp4", "esc/\x1b[31m.mp4")
+    guess = guess_table(root)
+    assert guess.notes[-1] == (
+        "2 videos are left out: their paths hold what a table cannot; rename them"
+    )
+    (tmp_path / "c.csv").write_text(guess.csv())
+    takes = CameraTable(str(tmp_path / "c.csv")).takes()
+    assert {s.uri for take in takes for s in take.streams} == {f"{root}/{name}" for name in names}
+    assert {take.name for take in takes} == {"sp", "a_b", "q_w", "k\u00fcche", "l" * 200}
+
+
+def test_only_paths_that_cannot_be_listed(tmp_path: Path) -> None:
+    put(tmp_path, "new\nline/x.mp4")
+    with pytest.raises(DatasetError, match="1 have paths that cannot be listed"):
+        guess_table(str(tmp_path))
+
+
 def test_nothing_to_guess_from(tmp_path: Path) -> None:
     put(tmp_path, "a/b.avi")
     with pytest.raises(DatasetError, match=r"no \.mp4 or .* 1 of \.avi cannot be read"):
         guess_table(str(tmp_path))
-    with pytest.raises(DatasetError, match="there is no"):
+    with pytest.raises(DatasetError, match="there is no such folder"):
         guess_table(str(tmp_path / "absent"))
+    with pytest.raises(DatasetError, match=r"b\.avi: there is no such folder"):
+        guess_table(str(tmp_path / "a" / "b.avi"))
     put(tmp_path, "takes.json")
     with pytest.raises(DatasetError, match="it is a data set: --dataset"):
         guess_table(str(tmp_path))

@@ -54,6 +54,8 @@ def test_rows_become_takes_with_their_cameras(tmp_path: Path) -> None:
     [
         ("", "no column take and no column camera and no column uri"),
         ("take,camera\n", "no column uri"),
+        ("take,camera,uri,URI\na,b,c,d\n", "it has several columns uri"),
+        ('take,camera,uri\na,b,"' + "c" * 200_000, "line 2: not a CSV file (field larger"),
         ("take,camera,uri,angle\na,b,c,1\n", "unknown columns angle"),
         ("take,camera,uri\na,b,c,d\n", "line 2: it has more values than there are columns"),
         ("take,camera,uri,start_offset\na,b,c,nan\n", "line 2: start_offset is 'nan'"),
@@ -86,8 +88,42 @@ def test_an_absent_table_and_one_that_is_no_text(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such table"):
         open_dataset(str(tmp_path / "absent.csv")).takes()
     (tmp_path / "bytes.csv").write_bytes(b"take\xff")
-    with pytest.raises(DatasetError, match="not a text file"):
+    with pytest.raises(DatasetError, match="not text in UTF-8"):
         open_dataset(str(tmp_path / "bytes.csv")).takes()
+
+
+TWO = [("a_0", "a.mp4", True), ("b_0", "b.mp4", False)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"take,camera,uri,ego\r\nt,a,a.mp4,yes\r\nt,b,b.mp4,no\r\n",
+        b"take,camera,uri,ego\rt,a,a.mp4,TRUE\rt,b,b.mp4,F\r",
+        b"\xef\xbb\xbfTake; Camera ;URI;Ego\nt;a;a.mp4;1\nt;b;b.mp4;\n",
+        b"\n\ntake\tcamera\turi\tego\n\t\t\t\nt\ta\ta.mp4\ty\nt\tb\tb.mp4\n\n",
+        "take\tcamera\turi\tego\r\nt\ta\ta.mp4\tt\r\nt\tb\tb.mp4\t0\r\n".encode("utf-16"),
+        b'take,camera,uri,ego,task\n"t",a,a.mp4,true,"make\ntea"\nt,b,"b.mp4\n",,\n',
+    ],
+)
+def test_as_spreadsheets_write_tables(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "c.csv").write_bytes(data)
+    (take,) = open_dataset(str(tmp_path / "c.csv")).takes()
+    found = [(s.key, str(s.uri).removeprefix(f"{tmp_path}/"), s.is_ego) for s in take.streams]
+    assert found == TWO
+
+
+def test_a_decimal_comma_does_not_hide_the_columns(tmp_path: Path) -> None:
+    text = "take;camera;uri;start_offset\nt;a;a,b.mp4;0.5\n"
+    (take,) = table(tmp_path, text).takes()
+    assert str(take.streams[0].uri).endswith("/a,b.mp4")
+    assert take.streams[0].start_offset == 0.5
+
+
+def test_a_home_folder_is_this_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    (take,) = table(tmp_path, "take,camera,uri\nt,a,~/films/a.mp4\n").takes()
+    assert take.streams[0].uri == "/home/me/films/a.mp4"
 
 
 def test_a_row_without_a_uri_is_a_stream_without_an_object(tmp_path: Path) -> None:
@@ -121,6 +157,20 @@ def test_parquet_holds_what_csv_holds(tmp_path: Path) -> None:
     assert (head.camera_kind, head.start_offset, head.is_ego, head.uri) == ("", 0.0, True, None)
     chosen = select(found, Selection(kinds=("depth",)))
     assert [s.key for s in chosen[0].streams] == ["left_0"]
+
+
+def test_parquet_as_pandas_writes_it(tmp_path: Path) -> None:
+    nan = float("nan")
+    columns = {
+        "take": [7.0, 7.0], "camera": [1, 2], "uri": ["a.mp4", None], "ego": [1.0, 0.0],
+        "track": [nan, 1.0], "start_offset": [nan, 0.5],
+    }  # fmt: skip
+    pq.write_table(pa.table(columns), tmp_path / "c.parquet")
+    (take,) = open_dataset(str(tmp_path / "c.parquet")).takes()
+    assert take.uid == "7"
+    one, two = take.streams
+    assert (one.key, one.is_ego, one.track, one.start_offset) == ("1_0", True, None, 0.0)
+    assert (two.key, two.is_ego, two.track, two.start_offset) == ("2_0", False, 1, 0.5)
 
 
 def test_a_parquet_file_that_is_none(tmp_path: Path) -> None:
