@@ -192,6 +192,7 @@ class _Hdf5:
             for stream in (s for s in self._job.stores.streams if s in take.streams):
                 name = f"{take.uid}_{stream}"
                 if name in file and file[name].attrs.get("store") == digest:
+                    invalid += int((~store.valid(stream)).sum())
                     continue
                 if name in file:
                     del file[name]
