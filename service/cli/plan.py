@@ -7,6 +7,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from rich.markup import escape
+
 from configs.load import SettingsError, load_job
 from service.cli.flags import flags_of, overrides
 from service.jobs.choose import Chosen, choose_takes
@@ -54,6 +56,8 @@ def plan(found: Namespace) -> int:
     print_rows(PLAN, rows, spare=("frames", "units"))
     console = result_console(to_stderr=not sys.stdout.isatty())
     console.print(made.amount)
+    for line in made.doubts:
+        console.print(f"[yellow]{escape(line)}[/yellow]", soft_wrap=True)
     if facts["hours"] is not None:
         cost = "" if facts["cost"] is None else f", cost {facts['cost']:.2f}"
         console.print(f"time {facts['hours']:.2f} h at {found.clips_per_second} clips/s{cost}")

@@ -14,6 +14,9 @@ from workers.run.calibration import Calibration
 from workers.run.plan import PlannedTake, plan
 from workers.run.recipe import Recipe
 
+# Of the takes that could not be probed.
+_DOUBTS = 10
+
 
 @dataclass(frozen=True)
 class JobPlan:
@@ -44,6 +47,22 @@ class JobPlan:
         )
 
     @property
+    def doubts(self) -> list[str]:
+        """Why the counts may be wrong, a sentence each."""
+        found = [
+            f"{take.take.name}: {why}; " + ("without it" if take.exact else "counted as listed")
+            for take in self.takes
+            for why in dict.fromkeys(take.unread.values())
+        ]
+        found[_DOUBTS:] = [f"{len(found) - _DOUBTS} more like these"] if found[_DOUBTS:] else []
+        if unknown := sum(not take.exact and not take.take.duration for take in self.takes):
+            found.append(
+                f"of {unknown} takes the data set does not say how long they are: they count as"
+                " nothing here; --probe reads it from the videos"
+            )
+        return found
+
+    @property
     def price(self) -> list[str]:
         """Hours, bytes and money by the calibration, a sentence each; empty without one."""
         if self.calibration is None or self.estimate is None:
@@ -63,6 +82,7 @@ class JobPlan:
         known = self.calibration
         return {
             **plan_facts(self.takes, clips_per_second, price_per_hour),
+            "doubts": self.doubts,
             "calibration": None if known is None else {**known[0].facts(), "uri": known[1]},
             "estimate": None if self.estimate is None else self.estimate.facts(),
         }

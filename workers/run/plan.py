@@ -6,10 +6,11 @@ a clip or two; `exact` probes every take.
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
 
+from takestream.errors import StorageError
 from takestream.schema import COMPLETE
 from takestream.storage import join
 from workers.clock.probe import probe_take
@@ -39,6 +40,8 @@ class PlannedTake:
         absent: streams without an object.
         exact: whether the counts are more than estimates.
         targets: by encoder_id, clips and clips_done.
+        unread: by stream, why its object could not be probed; the counts are estimates where that
+            left none.
     """
 
     take: Take
@@ -50,6 +53,23 @@ class PlannedTake:
     absent: tuple[str, ...]
     exact: bool
     targets: Mapping[str, tuple[int, int]]
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Length:
+    """How long a take is.
+
+    Attributes:
+        frames: of it, at `rate` frames per second.
+        exact: whether it was probed.
+        unread: as `PlannedTake`.
+    """
+
+    frames: int
+    rate: Fraction
+    exact: bool = False
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,7 +87,12 @@ class _Share:
 def plan(
     recipe: Recipe, takes: Sequence[tuple[Take, tuple[str, ...]]], *, probe: bool = False
 ) -> list[PlannedTake]:
-    """The plan of every take. Raises StorageError when the storage fails."""
+    """The plan of every take.
+
+    Raises:
+        StorageError: the output or the list of takes cannot be read, or probing failed in a way
+            that would end a job.
+    """
     chosen = [take.only(streams) for take, streams in takes]
     sizes = recipe.dataset.sizes(chosen)
     there = _stores_there(recipe) if len(takes) > MANY_TAKES else None
@@ -99,7 +124,7 @@ def _planned(
     size = {s.key: sizes.get(s.uri) if s.uri else None for s in take.streams if s.key in streams}
     length = cache(lambda: _length(recipe, take, probe))
     shares = {
-        target.encoder_id: _share(recipe, target, take, streams, length, there, probe)
+        target.encoder_id: _share(recipe, target, take, streams, length, there)
         for target in recipe.targets
     }
     waiting = frozenset[str]().union(*(share.waiting for share in shares.values()))
@@ -114,6 +139,7 @@ def _planned(
         absent=tuple(key for key, found in size.items() if found is None),
         exact=all(share.exact for share in shares.values()),
         targets={name: (share.clips, share.done) for name, share in shares.items()},
+        unread=length().unread if length.cache_info().currsize else {},
     )
 
 
@@ -122,9 +148,8 @@ def _share(
     target: Target,
     take: Take,
     streams: tuple[str, ...],
-    length: Callable[[], tuple[int, Fraction]],
+    length: Callable[[], _Length],
     there: Container[str] | None,
-    probe: bool,
 ) -> _Share:
     uri = recipe.store_uri(take.uid, target)
     try:
@@ -132,11 +157,11 @@ def _share(
             raise StoreNotFound(uri)
         store = TakeStore.open(uri, recipe.output_s3)
     except StoreNotFound:
-        frames, rate = length()
-        grid = recipe.grid(target, take, frames, rate)
-        per_unit = clips_per_unit(recipe.job.store.unit_frames, target.grid, rate, grid)
-        units = -(-grid.clips // per_unit)
-        return _Share(grid.frames, grid.clips * len(streams), 0, units, frozenset(streams), probe)
+        long = length()
+        grid = recipe.grid(target, take, long.frames, long.rate)
+        per_unit = clips_per_unit(recipe.job.store.unit_frames, target.grid, long.rate, grid)
+        units, clips = -(-grid.clips // per_unit), grid.clips * len(streams)
+        return _Share(grid.frames, clips, 0, units, frozenset(streams), long.exact)
     kept = [name for name in streams if name in store.streams]
     gaps = [] if store.status == COMPLETE else store.missing(kept)
     new = [name for name in streams if name not in kept]
@@ -149,9 +174,16 @@ def _share(
     return _Share(frames, clips, clips - missing, units, waiting, True)
 
 
-def _length(recipe: Recipe, take: Take, probe: bool) -> tuple[int, Fraction]:
-    """Frames and frames per second of a take: probed, or by what the data set says."""
-    if probe:
+def _length(recipe: Recipe, take: Take, probe: bool) -> _Length:
+    """How long a take is: probed, or by what the data set says."""
+    listed = _Length(round((take.duration or 0) * NOMINAL_RATE), Fraction(NOMINAL_RATE))
+    if not probe:
+        return listed
+    try:
         found, _ = probe_take(take, recipe.dataset, Counters())
-        return found.frames, found.rate
-    return round((take.duration or 0) * NOMINAL_RATE), Fraction(NOMINAL_RATE)
+    except StorageError as error:
+        if error.kind.fatal:
+            raise
+        return replace(listed, unread={stream.key: str(error) for stream in take.streams})
+    unread = {key: str(error) for key, error in found.unread.items()}
+    return _Length(found.frames, found.rate, True, unread)
