@@ -20,7 +20,7 @@ from configs.run import Runtime
 from configs.schema import EncoderSpec
 from models.errors import ModelError
 from models.memory import few_arenas, keep_freed_memory
-from models.preprocess import normalise, picture_dtype
+from models.preprocess import Pictures, normalise, picture_dtype, stacked
 from models.resolve import FAMILIES, resolve, resolve_encoder
 from models.runtime import OpenVinoNetwork, Unusable, openvino_network
 from takestream.storage import S3Options
@@ -42,8 +42,8 @@ class Encoder(Protocol):
 
     spec: EncoderSpec
 
-    def encode(self, clips: Tensor) -> Tensor:
-        """Clips uint8 [B, T, 3, H, W] on the encoder's device → float32 [B, D] there.
+    def encode(self, clips: Pictures) -> Tensor:
+        """Clips uint8 [B, T, 3, H, W], or B of [T, 3, H, W], on the device → float32 [B, D] there.
 
         T is `spec.frames`, (H, W) is `spec.preprocess.size`, D is `spec.dim`. Any memory layout
         will do. Where `spec.preprocess` rounds nothing, clips are float32 of the same range.
@@ -154,22 +154,30 @@ class _LoadedEncoder:
                 self._network = torch.compile(network)
                 self._warm_up(1)
 
-    def encode(self, clips: Tensor) -> Tensor:
+    def encode(self, clips: Pictures) -> Tensor:
         """As `Encoder.encode` says."""
-        sizes = (self._clip_shape, (self.spec.frames, *self._clip_shape[1:]))
-        if clips.dtype != self._pictures or clips.ndim != 5 or clips.shape[1:] not in sizes:
-            got = f"{clips.dtype} {list(clips.shape)}"
-            want = f"{self._pictures} {['B', *sizes[1]]}".removeprefix("torch.")
-            raise ValueError(f"encoder '{self.spec.name}' takes {want}, got {got}")
-        if clips.device.type != self._device.type:
-            raise ValueError(f"clips are on {clips.device}, encoder on {self._device}")
         if len(clips) == 0:
-            return torch.empty(0, self._dim, device=clips.device)
-        if clips.shape[1] != self._clip_shape[0]:
-            vectors = self.encode(clips.flatten(0, 1)[:, None])
-            return vectors.view(*clips.shape[:2], -1).double().mean(1).float()
+            return torch.empty(0, self._dim, device=self._device)
+        for clip in clips if not isinstance(clips, Tensor) else clips[:1]:
+            self._check(clip)
+        frames = len(clips[0])
+        if frames != self._clip_shape[0]:
+            vectors = self.encode([frame[None] for clip in clips for frame in clip])
+            return vectors.view(len(clips), frames, -1).double().mean(1).float()
         if self._converted is not None:
             return self._converted(clips)
+        return self._run(stacked(clips))
+
+    def _check(self, clip: Tensor) -> None:
+        sizes = (self._clip_shape, (self.spec.frames, *self._clip_shape[1:]))
+        if clip.dtype != self._pictures or clip.shape not in sizes:
+            got = f"{clip.dtype} {list(clip.shape)}"
+            want = f"{self._pictures} {list(sizes[1])}".removeprefix("torch.")
+            raise ValueError(f"encoder '{self.spec.name}' takes clips {want}, got {got}")
+        if clip.device.type != self._device.type:
+            raise ValueError(f"clips are on {clip.device}, encoder on {self._device}")
+
+    def _run(self, clips: Tensor) -> Tensor:
         if self._graph is not None and len(clips) == self._graph.clips:
             return self._graph(clips)
         on_cpu = clips.device.type == "cpu"

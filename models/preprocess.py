@@ -11,7 +11,7 @@ zeros. A preset may follow the makers of a network instead (`PreprocessSpec.meth
 float tensors; such pictures are float32, and four times as large.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import ceil, floor, gcd
 from typing import NamedTuple
@@ -24,6 +24,9 @@ from torch import Tensor
 
 from configs.preprocess import PreprocessSpec
 from models.fixed_resize import fixed_resize
+
+# Pictures, or clips, of one shape: a tensor with one more dimension, or one tensor for each.
+Pictures = Tensor | Sequence[Tensor]
 
 
 def frame_to_tensor(frame: NDArray[np.uint8]) -> Tensor:
@@ -108,6 +111,18 @@ def _gain_and_offset(
         return gain.view(3, 1, 1), offset.view(3, 1, 1)
 
 
+def stacked(pictures: Pictures) -> Tensor:
+    """Pictures (or clips) of one shape, uint8 or float32 [..., 3, H, W], as one tensor of all.
+
+    On CPU they are laid out as single pictures are, channels last, so that it is a plain copy.
+    """
+    if isinstance(pictures, Tensor):
+        return pictures
+    if pictures[0].device.type != "cpu":
+        return torch.stack(list(pictures))
+    return torch.stack([picture.movedim(-3, -1) for picture in pictures]).movedim(-1, -3)
+
+
 def picture_dtype(spec: PreprocessSpec) -> torch.dtype:
     """Of the pictures that `resize_and_crop` makes."""
     return torch.uint8 if spec.rounded else torch.float32
@@ -172,9 +187,26 @@ class _Part(NamedTuple):
         rows, columns = self
         kernel = getattr(torch.ops.aten, f"_upsample_{interpolation}2d_aa").default
         taken = frames[:, :, rows.start : rows.stop, columns.start : columns.stop]
+        if columns.stop < frames.shape[3]:
+            taken = _unbroken(taken, columns.outputs)
         outputs = (rows.outputs, columns.outputs)
         whole: Tensor = kernel(taken, outputs, False, rows.scale, columns.scale)
         return whole[:, :, rows.skip :, columns.skip :]
+
+
+def _unbroken(picture: Tensor, outputs: int) -> Tensor:
+    """A part of a picture with all that lies behind it in its rows, if then it need not be copied.
+
+    The kernel copies what has gaps in memory: rows of which a part is cut off, and rows that
+    libav pads. For `outputs` columns that end before the part's last one it reads none of the rest.
+    It resizes nothing where they are as many as it is given, whatever the scale.
+    """
+    rows, line = picture.shape[2], picture.stride(2)
+    behind = picture.untyped_storage().nbytes() - picture.storage_offset()
+    fits = len(picture) == 1 and line % 3 == 0 and rows * line <= behind
+    if not fits or picture.stride()[1::2] != (1, 3) or line // 3 == outputs:
+        return picture
+    return picture.as_strided((1, 3, rows, line // 3), (rows * line, 1, line, 3))
 
 
 @lru_cache(maxsize=64)
@@ -187,8 +219,10 @@ def _part(size: tuple[int, int], shape: tuple[int, int], spec: PreprocessSpec) -
     if part.rows.outputs * part.columns.outputs > 0.9 * shape[0] * shape[1]:
         return None
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8, generator=generator)
-    frames = noise.permute(0, 3, 1, 2)
+    # Rows longer than the picture, as libav lays them.
+    padded = (1, size[0], size[1] + 4, 3)
+    noise = torch.randint(0, 256, padded, dtype=torch.uint8, generator=generator)
+    frames = noise.permute(0, 3, 1, 2)[..., : size[1]]
     whole = _centre_crop(_resize(frames, shape, spec), spec.crop)
     return part if torch.equal(part.resized(frames, spec.interpolation), whole) else None
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from configs.schema import EncoderSpec
 from models.cache import cache_root
-from models.preprocess import normalise, picture_dtype
+from models.preprocess import Pictures, normalise, picture_dtype
 
 log = logging.getLogger(__name__)
 
@@ -68,13 +68,13 @@ class OpenVinoNetwork:
         self._dim = int(compiled.outputs[0].shape[-1])
         self._lock = threading.Lock()
 
-    def __call__(self, clips: Tensor) -> Tensor:
-        """Clips uint8 (float32 where pictures are not rounded) [B, T, 3, H, W] → float32 [B, D]."""
-        pictures = np.ascontiguousarray(clips.movedim(2, -1).numpy())
+    def __call__(self, clips: Pictures) -> Tensor:
+        """B clips uint8 (float32 where pictures are not rounded) [T, 3, H, W] → float32 [B, D]."""
+        pictures = [np.ascontiguousarray(clip.movedim(1, -1).numpy()) for clip in clips]
         features = np.empty((len(clips), self._dim), dtype=np.float32)
         with self._lock:
-            for number in range(len(clips)):
-                tensor = self._tensor(pictures[number], shared_memory=True)
+            for number, picture in enumerate(pictures):
+                tensor = self._tensor(picture, shared_memory=True)
                 self._queue.start_async(tensor, (features, number))
             self._queue.wait_all()
         return torch.from_numpy(features)

@@ -44,7 +44,7 @@ class FreeEncoder:
     def __init__(self, spec: EncoderSpec) -> None:
         self.spec = spec
 
-    def encode(self, clips: Tensor) -> Tensor:
+    def encode(self, clips: Tensor | Sequence[Tensor]) -> Tensor:
         """Zeros, float32 [B, D]."""
         return torch.zeros(len(clips), self.spec.dim or 1)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from configs.preprocess import PreprocessSpec
 from configs.schema import EncoderSpec, GridSpec
-from models.preprocess import frame_to_tensor, resize_and_crop
+from models.preprocess import frame_to_tensor, resize_and_crop, stacked
 from service.demo.footage import read_frame_number
 
 SIZE = (160, 120)
@@ -31,9 +31,9 @@ class CellEncoder:
 
     spec = SPEC
 
-    def encode(self, clips: torch.Tensor) -> torch.Tensor:
+    def encode(self, clips: Sequence[torch.Tensor]) -> torch.Tensor:
         """Clips uint8 [B, T, 3, H, W] as float32 [B, T * (1 + cells)], numbers first."""
-        frames = clips.flatten(0, 1)
+        frames = stacked(clips).flatten(0, 1)
         numbers = [_number(f.permute(1, 2, 0).contiguous().numpy()) for f in frames]
         grey = frames.float().mean(1, keepdim=True) - 128
         cells = torch.nn.functional.adaptive_avg_pool2d(grey, CELLS).flatten(1)

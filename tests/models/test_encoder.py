@@ -137,7 +137,7 @@ def test_vectors_are_plain_tensors(encoder, clips):
     ids=["frames", "size", "dtype", "dimensions"],
 )
 def test_other_clips_are_refused(encoder, bad):
-    with pytest.raises(ValueError, match=r"takes uint8 \['B', 8, 3, 224, 224\], got"):
+    with pytest.raises(ValueError, match=r"takes clips uint8 \[8, 3, 224, 224\], got"):
         encoder.encode(bad)
 
 

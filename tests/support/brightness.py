@@ -11,6 +11,7 @@ import xarray as xr
 
 from configs.load import load_job, merge
 from configs.schema import EncoderSpec
+from models.preprocess import stacked
 from service.demo.footage import encode_video
 from workers.dataset.egoexo import read_takes
 from workers.dataset.segments import read_segments
@@ -28,9 +29,9 @@ class BrightnessEncoder:
     def __init__(self, spec: EncoderSpec) -> None:
         self.spec = spec
 
-    def encode(self, clips: torch.Tensor) -> torch.Tensor:
+    def encode(self, clips: Sequence[torch.Tensor]) -> torch.Tensor:
         vectors = torch.zeros(len(clips), self.spec.dim or 3)
-        vectors[:, :3] = clips.float().mean((1, 3, 4))
+        vectors[:, :3] = stacked(clips).float().mean((1, 3, 4))
         return vectors
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from configs.schema import Sampling
+from models.preprocess import stacked
 from takestream.schema import Reason
 from workers.clock.grid import Grid
 from workers.clock.timeline import NONE, Timeline
@@ -69,13 +69,13 @@ class SharedFrames:
 
     Attributes:
         numbers: of the samples that come now.
-        pictures: uint8 [len(numbers), 3, H, W]; None when no sample is new.
+        pictures: uint8 [3, H, W] each, as many as `numbers`.
         seen: int64 [valid clips, T], the samples that each clip is made of.
         lowest: samples below this are in no later clip of the request.
     """
 
     numbers: tuple[int, ...]
-    pictures: Tensor | None
+    pictures: Sequence[Tensor]
     seen: NDArray[np.int64]
     lowest: int
 
@@ -89,8 +89,8 @@ class ClipBatch:
         stream: key of the stream.
         first: number of the first clip.
         reason: uint8 [clips].
-        clips: uint8 [valid clips, T, 3, H, W], the valid ones only; None when no clip is valid, or
-            they are made of shared frames.
+        clips: uint8 [T, 3, H, W] each, the valid ones only; none where they are made of shared
+            frames.
         shared: what the valid clips are made of, where they share frames.
     """
 
@@ -98,7 +98,7 @@ class ClipBatch:
     stream: str
     first: int
     reason: NDArray[np.uint8]
-    clips: Tensor | None
+    clips: Sequence[Tensor]
     shared: SharedFrames | None = None
 
 
@@ -276,11 +276,10 @@ class _StreamReader:
                 clips.append(frames)
         shared = None
         if share and seen:
-            pictures = _stacked(list(new.values())) if new else None
+            pictures = tuple(new.values())
             shared = SharedFrames(tuple(new), pictures, np.array(seen), part.needed)
         reason_of = np.array(reasons, dtype=np.uint8)
-        whole = _stacked(clips) if clips else None
-        return ClipBatch(request, self._name, first, reason_of, whole, shared)
+        return ClipBatch(request, self._name, first, reason_of, clips, shared)
 
     def _clip(
         self, part: _Part, number: int, new: dict[int, Tensor] | None
@@ -301,7 +300,7 @@ class _StreamReader:
         reason = max([part.absent[row], *reasons])
         clip = None
         if reason is Reason.VALID and new is None:
-            clip = _stacked([self._picture(part, sample) for sample in part.seen[row].tolist()])
+            clip = stacked([self._picture(part, sample) for sample in part.seen[row].tolist()])
         elif reason is Reason.VALID and new is not None:
             for sample in part.seen[row].tolist():
                 if sample not in part.given:
@@ -358,11 +357,3 @@ class _StreamReader:
             if waiting:
                 self._queue.put(waiting)
             self._queue.put(error)
-
-
-def _stacked(pictures: Sequence[Tensor]) -> Tensor:
-    """[..., 3, H, W] stacked as they lie in memory, so that it is a plain copy."""
-    if pictures[0].device.type != "cpu":
-        return torch.stack(list(pictures))
-    # On CPU that is channels last.
-    return torch.stack([picture.movedim(-3, -1) for picture in pictures]).movedim(-1, -3)

@@ -363,13 +363,13 @@ class UnitExtractor:
                 passes, collect = self._passes[ranges[batch.request].target], None
                 clips, shared = batch.clips, batch.shared
                 if shared is not None:
-                    clips = None if shared.pictures is None else shared.pictures.unsqueeze(1)
-                    shared = replace(shared, pictures=None)
-                if clips is not None:
+                    clips = [picture.unsqueeze(0) for picture in shared.pictures]
+                    shared = replace(shared, pictures=())
+                if clips:
                     collect = passes.begin(clips, counters)
                 if (batch.reason == Reason.DAMAGED_FRAME).any():
                     damaged.add(batch.stream)
-                under_way.append((replace(batch, clips=None, shared=shared), collect))
+                under_way.append((replace(batch, clips=(), shared=shared), collect))
                 while len(under_way) > passes.ahead:
                     yield encoded()
         while under_way:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from configs.run import RunSpec
 from configs.schema import EncoderSpec, SegmentGridSpec
 from models.encoder import PASS_FRAMES, Encoder
+from models.preprocess import stacked
 from workers.media.counters import Counters
 from workers.run.recipe import Target
 
@@ -92,11 +93,11 @@ class Passes:
         self._stream = _stream(device) if device.type == "cuda" else None
         self.ahead = 0 if self._stream is None else AHEAD
 
-    def begin(self, clips: Tensor, counters: Counters) -> Collect:
+    def begin(self, clips: Sequence[Tensor], counters: Counters) -> Collect:
         """Start a batch.
 
         Args:
-            clips: uint8 [B, T, 3, H, W], on any device.
+            clips: uint8 [T, 3, H, W] each, on any device.
             counters: count the seconds of encoding, and lacks of memory.
 
         Returns:
@@ -105,7 +106,7 @@ class Passes:
         Raises:
             torch.cuda.OutOfMemoryError: one clip alone is too much.
         """
-        counters.add(frames_encoded=clips.shape[0] * clips.shape[1])
+        counters.add(frames_encoded=sum(len(clip) for clip in clips))
         waiting: list[Collect] = []
         at = 0
         while at < len(clips):
@@ -123,18 +124,17 @@ class Passes:
             at += len(part)
         return lambda: np.concatenate([collect() for collect in waiting])
 
-    def _pass(self, part: Tensor, counters: Counters) -> Collect:
+    def _pass(self, part: Sequence[Tensor], counters: Counters) -> Collect:
         if self._stream is None:
             with self._encoding:
                 began = time.monotonic()
-                features = self._encoder.encode(part.to(self._device)).float().cpu().numpy()
+                features = self._encoder.encode(part).float().cpu().numpy()
                 counters.add(encode_seconds=time.monotonic() - began)
             return lambda: features
-        return self._queued(part, self._stream, counters)
+        return self._queued(stacked(part).to(self._device), self._stream, counters)
 
     def _queued(self, part: Tensor, stream: torch.cuda.Stream, counters: Counters) -> Collect:
         count = len(part)
-        part = part.to(self._device)
         if self._whole and count < self.clips:
             part = torch.cat([part, part[-1:].expand(self.clips - count, *part.shape[1:])])
         began, ended = _event(), _event()

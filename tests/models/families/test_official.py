@@ -137,7 +137,9 @@ def test_from_pictures_to_vectors(files, picture, name, runtime):
 
 def test_pictures_that_were_rounded_are_refused(files):
     encoder = load_encoder(_resolved("maws", files), CPU, runtime="pytorch")
-    with pytest.raises(ValueError, match=r"takes float32 \['B', 1, 3, 224, 224\], got torch.uint8"):
+    with pytest.raises(
+        ValueError, match=r"takes clips float32 \[1, 3, 224, 224\], got torch.uint8"
+    ):
         encoder.encode(torch.zeros(1, 1, 3, 224, 224, dtype=torch.uint8))
 
 

@@ -7,6 +7,7 @@ import torch
 
 from configs.run import RunSpec
 from configs.schema import EncoderSpec
+from models.preprocess import stacked
 from workers.media.counters import Counters
 from workers.run.passes import Passes, clips_of_a_pass
 
@@ -21,7 +22,7 @@ class SmallMemory:
         if len(clips) > self.room:
             raise torch.cuda.OutOfMemoryError("out of memory")
         self.sizes.append(len(clips))
-        return clips.float().mean((1, 2, 3, 4))[:, None]
+        return stacked(clips).float().mean((1, 2, 3, 4))[:, None]
 
 
 def batch(count):
