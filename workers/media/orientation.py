@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
@@ -56,7 +57,10 @@ STORED = Orientation()
 
 def matrix_of(frame: VideoFrame) -> tuple[int, ...] | None:
     """The frame's display matrix, nine numbers as libav has them; None where there is none."""
-    data: Any = frame.side_data.get("DISPLAYMATRIX")
+    # `frame.side_data` is kept by the frame and keeps the frame: each picture then stays in memory
+    # until Python looks for such cycles, hundreds of frames later.
+    beside: Any = SideDataContainer(frame)  # type: ignore[call-arg]  # the stub has no constructor
+    data: Any = beside.get("DISPLAYMATRIX")
     return None if data is None else struct.unpack("=9i", data)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import struct
 import threading
 import time
@@ -10,6 +11,7 @@ import time
 import av
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -261,3 +263,28 @@ def test_memory_holds_a_few_frames_only(film, stored):
     ):
         pass
     assert most < 12
+
+
+def test_frames_are_freed_as_soon_as_they_are_pictures(film, stored):
+    """Not when Python next looks for cycles: a few hundred frames are half a gigabyte."""
+    it = film("large")
+    index = read_index(source := stored(it.data))
+    most = 0
+
+    def convert(number, frame):
+        nonlocal most
+        picture(number, frame)
+        most = max(most, frames() - before)
+
+    def frames():
+        return sum(isinstance(one, VideoFrame) for one in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    before = frames()
+    try:
+        for _ in decode(source, index, 0, index.frames, everything, convert):
+            pass
+    finally:
+        gc.enable()
+    assert 0 < most < 12
