@@ -76,8 +76,10 @@ fuzz: install ## damaged films through the extractor: N=200 SEED=0
 
 bench: install ## the benchmarks; ratios taken in one run
 	$(BIN)/python -m tests.benchmarks.stages --json build/bench.json --chart build/bench.svg
+	$(BIN)/python -m tests.benchmarks.stages --size 3840x2160 --streams 2 --frames 120 --rounds 3
 	$(BIN)/python -m tests.benchmarks.remote
 	$(BIN)/python -m tests.benchmarks.runtimes
+	$(BIN)/python -m tests.benchmarks.reference
 	$(BIN)/python -m tests.benchmarks.memory --minutes 1 5
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.service

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import av
+import numpy as np
 import s3fs
 import torch
 
@@ -73,7 +74,10 @@ def main() -> None:
         assert picture is not None
 
         def converted(frame: av.VideoFrame) -> object:
-            return resize_and_crop(frame_to_tensor(frame.to_ndarray(format="rgb24")), picture)
+            return resize_and_crop(
+                frame_to_tensor(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)),
+                picture,
+            )
 
         bare(videos[:1], None)  # warm the file cache
         decoding, converting = bare(videos, None), bare(videos, converted)

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import ray
 
@@ -59,6 +60,9 @@ class Idler:
     @ray.method(concurrency_group="control")
     def counts(self) -> dict[str, dict[str, float]]:
         """As many numbers as a worker counts."""
+        return self._counts()
+
+    def _counts(self) -> dict[str, dict[str, float]]:
         return {"job": {f"count_{n}": float(self._units + n) for n in range(25)}}
 
     @ray.method(concurrency_group="control")
@@ -67,7 +71,7 @@ class Idler:
 
     def run(self, task: Task) -> tuple[Record, dict[str, dict[str, float]]]:
         """The record of a task that went well, and the counts."""
-        return self._record(task), self.counts()
+        return self._record(task), self._counts()
 
     def _record(self, task: Task) -> Record:
         if isinstance(task, Prepare):
@@ -135,10 +139,9 @@ def main() -> None:
     asked.add_argument("--json", type=Path, help="file for the numbers")
     asked.add_argument("--profile", type=Path, help="file for what cProfile says of the driver")
     options = asked.parse_args()
-    slots.Worker = Idler
     takes = release_takes()[: options.takes]
     found = []
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, patch.object(slots, "Worker", Idler):
         settings = {
             "dataset": scratch, "output": f"{scratch}/out", "run": {"device": "cpu"},
             "store": {"unit_frames": UNIT_FRAMES},

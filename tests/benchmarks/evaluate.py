@@ -45,7 +45,7 @@ def make(output: Path, takes: int, streams: int, dim: int) -> Path:
             label = int(random.integers(CLASSES))
             features[place * each : (place + 1) * each] += means[label] * 0.1
             lines.append(f"{uid},{place * each},{(place + 1) * each},{label}")
-        zarr.open_group(store, mode="r+")["features"][:] = features
+        zarr.open_array(store / "features", mode="r+")[:] = features
     labels = output / "segments.csv"
     labels.write_text("\n".join(lines))
     return labels

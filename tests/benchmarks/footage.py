@@ -31,12 +31,14 @@ def real_video(path: Path, stream: int, frames: int, size: tuple[int, int] = (44
     encode_video(path, frames_of, audio=True, faststart=bool(stream % 2), crf=26, threads=2)
 
 
-def real_take(folder: Path, streams: int, frames: int) -> list[Path]:
+def real_take(
+    folder: Path, streams: int, frames: int, size: tuple[int, int] = (448, 796)
+) -> list[Path]:
     """A data set of one take, `bench`; its videos. What the folder has already is kept."""
     videos = describe(folder, streams)
     for stream, path in enumerate(videos):
         if not path.exists():
-            real_video(path, stream, frames)
+            real_video(path, stream, frames, size)
     return videos
 
 

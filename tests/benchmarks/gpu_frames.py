@@ -36,8 +36,10 @@ def pixels(bench: Bench, videos: dict[str, list[Path]]) -> None:
     wrong = 0
     for matrix in (1, 2, 4, 7, 9):
         for full in (False, True):
-            there = to_rgb(*(p.to(bench.device) for p in (luma, u, v)), Colours(matrix, full))
-            wrong += int((there.cpu() != to_rgb(luma, u, v, Colours(matrix, full))).sum())
+            colours = Colours(matrix, full)
+            y_there, u_there, v_there = (plane.to(bench.device) for plane in (luma, u, v))
+            there = to_rgb(y_there, u_there, v_there, colours)
+            wrong += int((there.cpu() != to_rgb(luma, u, v, colours)).sum())
     bench.show("colours on the device that differ, all (Y, U, V), 5 matrices, 2 ranges", wrong)
     generator = torch.Generator().manual_seed(0)
     wrong = 0

@@ -42,8 +42,7 @@ def _cameras(
 
 
 def _streams(count: int) -> tuple[Stream, ...]:
-    names = ["aria01_rgb", *(f"cam{n:02}_0" for n in range(1, count))]
+    cameras = [("aria01", "rgb"), *((f"cam{n:02}", "0") for n in range(1, count))]
     return tuple(
-        Stream(name, *name.split("_"), None, name.startswith("aria"))  # type: ignore[misc]
-        for name in names
+        Stream(f"{camera}_{name}", camera, name, None, name == "rgb") for camera, name in cameras
     )

@@ -30,6 +30,9 @@ from tests.benchmarks.measure import show
 from tests.benchmarks.stages import extract
 from workers.run.recipe import make_recipe
 
+# Frames of which the second clip is not the last.
+LEAST = 80
+
 
 class TimedClips(Dataset[tuple[int, Tensor]]):
     """Clips of one video by time, float32 [32, 3, 224, 224]; a file handle for each process."""
@@ -91,6 +94,8 @@ def main() -> None:
     asked.add_argument("--frames", type=int, default=300)
     asked.add_argument("--data", type=Path)
     options = asked.parse_args()
+    if options.frames < LEAST:
+        asked.error(f"--frames: at least {LEAST}, as the first two clips are not counted")
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.data or Path(scratch) / "footage"
         videos = real_take(folder, 4, options.frames)

@@ -30,6 +30,8 @@ from workers.run.recipe import Recipe, make_recipe
 from workers.run.tasks import ClipPart, ClipRange
 
 LATENCY = 0.03
+# With fewer frames there is no clip 20 to ask for.
+LEAST = 400
 
 
 def first_clip(recipe: Recipe, encoder: Encoder) -> tuple[float, float]:
@@ -57,6 +59,8 @@ def main() -> None:
     asked.add_argument("--data", type=Path)
     asked.add_argument("--json", type=Path)
     options = asked.parse_args()
+    if options.frames < LEAST:
+        asked.error(f"--frames: at least {LEAST}, so that there is another clip, 20 on")
     with tempfile.TemporaryDirectory() as scratch, ObjectStore(Path(scratch) / "s3") as server:
         folder = options.data or Path(scratch) / "footage"
         videos = real_take(folder, 4, options.frames)

@@ -99,7 +99,8 @@ def measure(spec: EncoderSpec, rounds: int) -> None:
     busy: dict[str, list[float]] = {runtime: [] for runtime in RUNTIMES}
     vectors = {}
     for _ in range(rounds):
-        for runtime, encoder in encoders.items():
+        for runtime in RUNTIMES:
+            encoder = encoders[runtime]
             began, cpu_began = time.perf_counter(), time.process_time()
             vectors[runtime] = encoder.encode(given).double()
             walls[runtime].append((time.perf_counter() - began) / clips)

@@ -1,8 +1,11 @@
 """The service against what its answers cost by themselves: one take of six cameras, ten seconds.
 
 A real `takestream serve` over the embedded S3 server, asked over loopback by one client.
+
+    python -m tests.benchmarks.service [--asked 300] [--more 3000]
 """
 
+import argparse
 import os
 import statistics
 import tempfile
@@ -34,7 +37,7 @@ from workers.media.decode import decode, rgb
 from workers.media.source import Source
 from workers.run.recipe import Recipe, make_recipe
 
-STREAMS, START, END, ASKED = 6, 12, 22, 300
+STREAMS, START, END = 6, 12, 22
 NPZ = "application/x-npz"
 ARROW = "application/vnd.apache.arrow.stream"
 NDJSON = "application/x-ndjson"
@@ -42,6 +45,10 @@ NDJSON = "application/x-ndjson"
 
 def main() -> None:
     """Print every figure beside its goal."""
+    asked = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    asked.add_argument("--asked", type=int, default=300, help="times for a median")
+    asked.add_argument("--more", type=int, default=3000, help="answers that memory is seen after")
+    options = asked.parse_args()
     with tempfile.TemporaryDirectory() as temporary, ObjectStore(Path(temporary) / "s3") as server:
         folder = Path(temporary) / "dataset"
         videos = {path.stem: path for path in make_take(folder, STREAMS)}
@@ -56,10 +63,15 @@ def main() -> None:
         before = alone(recipe, take, videos)
         arguments = ("--dataset", dataset, "--output", output)
         with service(Path(temporary) / "log", dict(os.environ), *arguments) as serving:
-            figures(serving, before, lambda: alone(recipe, take, videos)[0])
+            figures(serving, before, lambda: alone(recipe, take, videos)[0], options)
 
 
-def figures(serving: Serving, before: tuple[float, int], again: Callable[[], float]) -> None:
+def figures(
+    serving: Serving,
+    before: tuple[float, int],
+    again: Callable[[], float],
+    options: argparse.Namespace,
+) -> None:
     """Ask for an uncached window, then for the same again and again."""
     seconds, touched = before
     with httpx.Client(base_url=serving.url, timeout=300) as client:
@@ -84,14 +96,15 @@ def figures(serving: Serving, before: tuple[float, int], again: Callable[[], flo
         show("the whole streamed answer ÷ the same", streamed / seconds, "")
         show("the whole answer of a take never seen ÷ the same", whole / seconds, "")
         for kind in (NPZ, ARROW, "application/json"):
-            times = [timed(lambda k=kind: ask(k)) * 1000 for _ in range(ASKED)]  # type: ignore[misc]
+            times = [timed(lambda k=kind: ask(k)) * 1000 for _ in range(options.asked)]  # type: ignore[misc]
             show(f"cached 10 s × 6 streams as {kind}, p50, ms", statistics.median(times), "≤ 25")
         resident = {title: _resident(serving, title) for title in ("Api", "Engine")}
-        for _ in range(3000):
+        for _ in range(options.more):
             ask(NPZ)
         for title, size in resident.items():
             grown = _resident(serving, title) / size
-            show(f"memory of the {title.lower()} after 3,000 more answers ÷ before", grown, "1.0")
+            words = f"memory of the {title.lower()} after {options.more:,} more answers ÷ before"
+            show(words, grown, "1.0")
 
 
 def _first_feature(client: httpx.Client) -> tuple[float, float]:
@@ -120,7 +133,7 @@ def alone(recipe: Recipe, take: Take, videos: Mapping[str, Path]) -> tuple[float
     assert spec is not None
     touched, reads = 0, []
     for stream in take.streams:
-        index = indexes[stream.key]
+        index = indexes[stream.key].index
         packets = slice(*index.packets(first, last))
         start = int(index.position[packets][0])
         stop = int((index.position + index.size)[packets].max())
@@ -133,7 +146,7 @@ def alone(recipe: Recipe, take: Take, videos: Mapping[str, Path]) -> tuple[float
         def convert(number: int, frame: Any) -> Tensor:
             return resize_and_crop(frame_to_tensor(rgb(frame)), spec)
 
-        for _ in decode(source, indexes[name], first, last, wanted.__contains__, convert):
+        for _ in decode(source, indexes[name].index, first, last, wanted.__contains__, convert):
             pass
 
     work = [lambda s=s: decoded(s.key, source_of(recipe.dataset, s)) for s in take.streams]

@@ -5,7 +5,7 @@
 The decisions are the real ones (`tests.benchmarks.simulation`); takes are as many and as long as
 the data set's, though made up (`tests.benchmarks.lengths`). Costs are those of a calibration, as
 `takestream calibrate` writes it, or of the defaults below; what a calibration does not say are
-options.
+options. Workers of a calibration on CPU count as machines of their own, in place of GPUs.
 """
 
 import argparse

@@ -68,18 +68,20 @@ def measure(where: str, dataset: str, output: str, seconds: dict[str, list[float
     work = facts["counts"].get("encode_seconds", 0.0)
     seconds[f"a small job, whole command ({where})"].append(took)
     seconds[f"a small job, without its encoding ({where})"].append(took - work)
-    for name, arguments in (
+    commands: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("nothing to do", ("extract", *places)),
         ("takes", ("takes", dataset)),
         ("plan", ("plan", *places)),
         ("verify", ("verify", output)),
         ("inspect", ("inspect", facts["stores"][0])),
-    ):
+    )
+    for name, arguments in commands:
         seconds[f"{name} ({where})"].append(run(*arguments)[0])
-    for name, arguments in (
+    wrong = (
         ("no such take", ("extract", *places, "--take-names", "other")),
         ("no such data set", ("extract", "--dataset", f"{dataset}-not", "--output", output)),
-    ):
+    )
+    for name, arguments in wrong:
         seconds[f"{name} ({where})"].append(run(*arguments, refused=True)[0])
 
 
