@@ -1,8 +1,9 @@
 """A job's driver and the sums that it is counted by, without Ray."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import ray
@@ -10,7 +11,7 @@ import ray
 from configs.run import RunSpec
 from workers.dataset.take import Stream, Take
 from workers.media.counters import Counters
-from workers.run.calls import Tally, pause
+from workers.run.calls import Tally, pause, record_of
 from workers.run.dispatch import Dispatch
 from workers.run.job import _waiting
 from workers.run.report import Losses, Progress, Report
@@ -23,6 +24,7 @@ from workers.run.tasks import (
     Task,
     Unit,
     UnitRecord,
+    Window,
 )
 from workers.run.worker import EARLIER, KEPT_OWNERS, Worker
 
@@ -190,3 +192,30 @@ def test_many_workers_are_looked_at_less_often_but_in_time_to_see_that_one_hangs
     assert pause(RunSpec(), 1) == 1.0
     assert pause(RunSpec(), 3000) == 30.0
     assert pause(RunSpec(stall_seconds=8), 3000) == 2.0
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_windows_counts_come_with_its_record_and_its_parts_before(whole: bool) -> None:
+    take = Take("uid", "take", None, None, None, 1.0, ())
+    clips = ClipRange(0, 0, 8, ("a_0",))
+    task = Window(cast(Any, None), take, "owner", clips=clips)
+    counts = {"owner": {"clips": 8.0}}
+    record = UnitRecord(take, (clips,), "done")
+    items = ["first part", "second part", record, counts][: 4 if whole else 2]
+
+    class Stream:
+        """As Ray gives what a worker yields: references, to be waited for."""
+
+        @staticmethod
+        async def remote(task: Window) -> AsyncIterator[Any]:
+            for item in items:
+                yield asyncio.sleep(0, item)
+
+    parts: list[Any] = []
+    made = record_of(SimpleNamespace(window=Stream), task, parts.append, urgent=True)
+    if whole:
+        assert asyncio.run(made) == (record, counts)
+    else:
+        with pytest.raises(RuntimeError, match="ended without a record"):
+            asyncio.run(made)
+    assert parts == ["first part", "second part"]
