@@ -199,7 +199,8 @@ class JobSpec(Settings):
     mirrors: partial mirrors of that release, a path or URI by the machines that have it: a pattern
         of their host names, or `LABEL=PATTERN` of their Ray node labels. A machine reads each
         object from the first mirror, of those for it in the order of the file, that has it whole,
-        else from the release. `mirror: PATH` is short for `{"*": PATH}`.
+        else from the release. `mirror: PATH` is short for `{"*": PATH}`, and `mirror: [A, B]` for
+        `{"*": A, "**": B}`: both for all machines.
     buckets: how to reach some of the release's buckets, by patterns of their names, where `s3`
         does not reach them all: `{"egoexo-*": {profile: other}}`.
     dataset_licence: under which licence its videos are used, by name and link; `NAME URL` may stand
@@ -280,8 +281,8 @@ def in_full(data: Mapping[str, Any]) -> dict[str, Any]:
     """A job's settings without the short forms that people write.
 
     `encoder: name`, `encoder: {…}` and a list of these become `encoders`; `timeline: pts` and
-    `sync: apply` become mappings, and so does `dataset_licence: NAME URL`; `mirror: PATH` becomes
-    the last of `mirrors`.
+    `sync: apply` become mappings, and so does `dataset_licence: NAME URL`; `mirror: PATH`, or a
+    list of them, becomes the last of `mirrors`.
 
     Raises:
         ValueError: both `encoder` and `encoders` are given, or `mirror` and mirrors of all
@@ -300,7 +301,9 @@ def in_full(data: Mapping[str, Any]) -> dict[str, Any]:
         mirrors = full.get("mirrors") or {}
         if not isinstance(mirrors, Mapping) or EVERYWHERE in mirrors:
             raise ValueError(f"give mirror or mirrors: {{'{EVERYWHERE}': …}}, not both")
-        full["mirrors"] = {**mirrors, EVERYWHERE: mirror}
+        several = mirror if isinstance(mirror, list | tuple) else [mirror]
+        everywhere = {EVERYWHERE * number: one for number, one in enumerate(several, 1)}
+        full["mirrors"] = {**mirrors, **everywhere}
     if isinstance(full.get("timeline"), str):
         full["timeline"] = {"kind": full["timeline"]}
     if full.get("sync") in ("measure", "apply"):

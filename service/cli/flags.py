@@ -144,8 +144,9 @@ def add_release(parser: argparse.ArgumentParser) -> None:
     """What a release has that a mirror has not."""
     group = parser.add_argument_group("the release on S3")
     group.add_argument(
-        "--mirror", metavar="PATH", help="a partial mirror: what is there whole is read from it"
-    )
+        "--mirror", metavar="PATH", action="append",
+        help="a partial mirror: what is there whole is read from it; several times, nearest first",
+    )  # fmt: skip
     group.add_argument(
         "--bucket-profiles", nargs="+", metavar="BUCKET=PROFILE",
         help="profiles for some buckets, patterns allowed: 'egoexo-*=other'",

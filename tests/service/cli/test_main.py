@@ -185,6 +185,7 @@ def test_every_setting_has_a_flag_that_goes_where_it_says() -> None:
         ["extract", "--dataset", "d", "--workers", "auto", "--fps", "29.97", "--batch-size", "4",
          "--rotate", "aria*_rgb=270", "cam01_0=90", "--views", "ego", "exo", "--compile",
          "--splits", "train", "val", "--best-exo", "--kinds", "rgb", "--mirror", "m",
+         "--mirror", "n",
          "--bucket-profiles", "egoexo-*=other",
          "--output-s3-profile", "mine"]
     )  # fmt: skip
@@ -197,7 +198,7 @@ def test_every_setting_has_a_flag_that_goes_where_it_says() -> None:
             "best_exo": True,
             "kinds": ["rgb"],
         },
-        "mirror": "m",
+        "mirror": ["m", "n"],
         "buckets": {"egoexo-*": {"profile": "other"}},
         "rotate": {"aria*_rgb": 270, "cam01_0": 90},
         "output_s3": {"profile": "mine"},

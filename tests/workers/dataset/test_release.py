@@ -266,6 +266,24 @@ class TestMirror:
         machine("cpu-2", zone="asia")
         assert names() == [("s3://uni-a", ""), ("s3://uni-a", "")]
 
+    def test_several_mirrors_of_all_machines_in_their_order(
+        self, release: StandIn, folder: Path, tmp_path: Path
+    ) -> None:
+        root, one, two = release.write(folder), tmp_path / "one", tmp_path / "two"
+        self.put(one, {"cam01.mp4": 10, "gp02.mp4": 9})
+        self.put(two, {"cam01.mp4": 10, "gp02.mp4": 10})
+        job = JobSpec.model_validate(
+            {"dataset": root, "output": "o", "mirror": [str(one), str(two)]}
+        )
+        dataset = dataset_of(job)
+        tea = by_key(dataset.takes()[0])
+        found = [dataset.nearest(tea[key]) for key in ("cam01_0", "gp02_0", "aria01_rgb")]
+        assert [place.mirror for place in found] == [str(one), str(two), ""]
+        assert found[1].note.startswith("the mirror's file has 9 of 10 bytes; read from ")
+        for mirror in (3, [3], [""]):
+            with pytest.raises(ValueError, match="mirrors"):
+                JobSpec.model_validate({"dataset": root, "output": "o", "mirror": mirror})
+
     def test_a_copy_that_failed_is_read_no_more(
         self, release: StandIn, folder: Path, tmp_path: Path
     ) -> None:
