@@ -19,7 +19,7 @@ from configs.preprocess import PreprocessSpec
 from configs.run import Runtime
 from configs.schema import EncoderSpec
 from models.errors import ModelError
-from models.memory import few_arenas, keep_freed_memory
+from models.memory import PASS_FRAMES, few_arenas, keep_freed_memory
 from models.preprocess import Pictures, normalise, picture_dtype, stacked
 from models.resolve import FAMILIES, resolve, resolve_encoder
 from models.runtime import OpenVinoNetwork, Unusable, openvino_network
@@ -33,8 +33,6 @@ __all__ = ["Encoder", "ModelError", "load_encoder", "resolve_encoder"]
 # is a pass of its own, and a pass of shorter ones is filled up, so that a vector does not depend on
 # what else is in the batch.
 CPU_FRAMES = 8
-# Frames that are given to the encoder together on CPU, as a rule.
-PASS_FRAMES = 64
 
 
 class Encoder(Protocol):

@@ -1,4 +1,4 @@
-"""Memory of the CPU encoder."""
+"""Memory of the CPU encoder. Nothing here loads torch."""
 
 import ctypes
 
@@ -6,6 +6,8 @@ import ctypes
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _ARENA_MAX = -8
 _KEPT_BYTES = 256 * 2**20
+# Frames that are given to the encoder together on CPU, as a rule.
+PASS_FRAMES = 64
 _ARENAS = 2
 
 

@@ -26,19 +26,33 @@ class Family:
     build: a module in eval mode, float [B, T, 3, H, W] → float [B, D].
     wants_digest: weights of it that lie elsewhere are not used without `sha256`: their makers
         publish files without a digest or a version.
+    working: bytes that a clip takes on CPU beside the weights, where that is much.
     """
 
     resolve: Callable[[EncoderSpec, Checkpoint], EncoderSpec]
     build: Callable[[EncoderSpec, Checkpoint], "nn.Module"]
     wants_digest: bool = False
+    working: Callable[[EncoderSpec], int] | None = None
 
 
 FAMILIES = {
     "efficientnet_lite": Family(efficientnet_lite.resolve, efficientnet_lite.build),
     "huggingface": Family(huggingface.resolve, huggingface.build),
     "maws": Family(maws.resolve, maws.build, wants_digest=True),
-    "omnivore": Family(omnivore.resolve, omnivore.build, wants_digest=True),
+    "omnivore": Family(
+        omnivore.resolve, omnivore.build, wants_digest=True, working=omnivore.working_bytes
+    ),
 }
+
+
+def working_bytes(spec: EncoderSpec) -> int:
+    """Bytes that a clip takes at most on CPU, beside the weights and what every encoder takes.
+
+    Args:
+        spec: resolved.
+    """
+    working = FAMILIES[spec.family].working
+    return 0 if working is None else working(spec)
 
 
 def resolve_encoder(spec: EncoderSpec, s3: S3Options | None = None) -> EncoderSpec:

@@ -34,7 +34,7 @@ from models.preprocess import Pictures, normalise, picture_dtype
 log = logging.getLogger(__name__)
 
 # Part of the key of converted networks: raise it when they are converted another way.
-_CONVERSION = 1
+_CONVERSION = 2
 _DIGEST = "sha256"
 # How near the vector has to be to that of PyTorch in float32.
 LEAST_COSINE = {"float32": 0.999999, "bfloat16": 0.99}

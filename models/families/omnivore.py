@@ -11,6 +11,7 @@ Ego-Exo4D's features takes it (facebookresearch/Ego4d, `ego4d/features/models/om
 the heads are replaced by nothing).
 """
 
+from math import prod
 from typing import TYPE_CHECKING
 
 from configs.preprocess import PreprocessSpec
@@ -23,6 +24,32 @@ if TYPE_CHECKING:
 
 # As the extractor has it; it normalises before it resizes, which changes no more than the rounding.
 PREPROCESS = PreprocessSpec(resize=256, crop=(224, 224), method="float")
+
+# Of the makers' networks, by the length of the vector: frames, rows and columns of a token, and
+# tokens of an attention window.
+_PATCH = (2, 4, 4)
+_WINDOWS = {768: (8, 7, 7), 1024: (16, 7, 7), 1536: (8, 7, 7)}
+# Numbers of each head in the first stage, and what is there at a time, measured with Swin-L
+# (`tests.benchmarks.omnivore`): biases of a shifted block, and activations as wide as a token.
+_HEAD, _BIASES, _ACTIVATIONS = 32, 3, 12
+
+
+def working_bytes(spec: EncoderSpec) -> int:
+    """Bytes that a clip takes at most on CPU beside the weights, in float32.
+
+    The largest are in the first stage, which has the most tokens: its tokens, and the bias of its
+    attention, which differs from window to window where windows are shifted.
+    """
+    assert spec.dim is not None
+    assert spec.preprocess is not None
+    sides = spec.frames, *spec.preprocess.size
+    tokens = [-(-side // part) for side, part in zip(sides, _PATCH, strict=True)]
+    full = _WINDOWS.get(spec.dim, max(_WINDOWS.values()))
+    window = [min(side, part) for side, part in zip(tokens, full, strict=True)]
+    windows = prod(-(-side // part) for side, part in zip(tokens, window, strict=True))
+    width = spec.dim // 8
+    bias = windows * max(1, width // _HEAD) * prod(window) ** 2
+    return 4 * (_BIASES * bias + _ACTIVATIONS * prod(tokens) * width)
 
 
 def resolve(spec: EncoderSpec, checkpoint: Checkpoint) -> EncoderSpec:

@@ -5,11 +5,16 @@ import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from math import prod
 from pathlib import Path
 
+from configs.run import RunSpec
+from models.memory import PASS_FRAMES
+from models.resolve import working_bytes
 from models.weights import size_here
 from workers.dataset.take import Stream, Take
-from workers.run.recipe import Recipe
+from workers.run.recipe import Recipe, Target
 
 # Ray's own processes and the one that drives the job.
 RAY_MIB = 500
@@ -18,6 +23,8 @@ WORKER_MIB = 700
 # A decoder keeps frames to refer to, and packets and pictures on their way to the encoder. With 4
 # streams at 448 px a worker was seen to take 860 MiB.
 STREAM_MIB, FRAMES_KEPT = 30, 25
+# Of an encoder: being read, waiting, and being encoded.
+BATCHES = 3
 CORES_PER_WORKER = 4
 MIB = 2**20
 
@@ -68,10 +75,25 @@ def memory_of(
     frames = max(
         (sum(map(_stream_mib, _wanted(take, names, recipe))) for take, names in takes), default=0
     )
-    # Loading keeps what was read beside what it becomes.
-    weights = sum(2 * (size_here(t.encoder.weights) or 0) for t in recipe.targets) // MIB
-    worker = WORKER_MIB + weights + frames
+    worker = WORKER_MIB + sum(map(_encoder_mib, recipe.targets, repeat(recipe.job.run))) + frames
     return MemoryEstimate(workers, worker, RAY_MIB + workers * worker, free_mib())
+
+
+def _encoder_mib(target: Target, run: RunSpec) -> int:
+    """What an encoder takes in a worker: weights, pictures that wait for it, and a clip in it."""
+    encoder = target.encoder
+    # Loading keeps what was read beside what it becomes.
+    weights = 2 * (size_here(encoder.weights) or 0)
+    clips = max(1, PASS_FRAMES // encoder.frames) if run.batch_size == "auto" else run.batch_size
+    pictures = 0
+    if encoder.preprocess is not None:
+        # Numbers of what is not rounded take four bytes.
+        each = (
+            3 * prod(encoder.preprocess.size) * (4 if encoder.preprocess.method == "float" else 1)
+        )
+        pictures = BATCHES * clips * encoder.frames * each
+    working = 0 if run.device == "cuda" else working_bytes(encoder)
+    return (weights + pictures + working) // MIB
 
 
 def _wanted(take: Take, names: Sequence[str], recipe: Recipe) -> list[tuple[int, int]]:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from configs.run import RunSpec
 from configs.schema import EncoderSpec, SegmentGridSpec
-from models.encoder import PASS_FRAMES, Encoder
+from models.encoder import Encoder
+from models.memory import PASS_FRAMES
 from models.preprocess import stacked
 from workers.media.counters import Counters
 from workers.run.recipe import Target

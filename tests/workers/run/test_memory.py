@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from models.families import omnivore
 from tests.support.brightness import STREAMS, Job
 from workers.run import memory
 from workers.run.memory import memory_of
@@ -29,6 +30,18 @@ def test_more_workers_streams_pixels_and_weights_take_more(tmp_path: Path) -> No
     encoder = target.encoder.model_copy(update={"weights": str(weights)})
     large = replace(recipe, targets=(replace(target, encoder=encoder),))
     assert memory_of(large, [(take, STREAMS)]).worker > two.worker + 1900
+    # What a clip takes in the network, and pictures that wait for it.
+    wide = {"family": "omnivore", "dim": 1536, "frames": 32, "preprocess": omnivore.PREPROCESS}
+    omni = replace(
+        recipe, targets=(replace(target, encoder=target.encoder.model_copy(update=wide)),)
+    )
+    working = memory_of(omni, [(take, STREAMS)]).worker - two.worker
+    assert 1800 < working < 2000
+    batch = job.with_settings(run={"workers": 1, "batch_size": 64}, select={"resolution": "448"})
+    assert 150 < memory_of(batch, [(take, STREAMS)]).worker - two.worker < 250
+    cuda = job.with_settings(run={"workers": 1, "device": "cuda"}, select={"resolution": "448"})
+    on_gpu = replace(cuda, targets=omni.targets)
+    assert memory_of(on_gpu, [(take, STREAMS)]).worker < two.worker + 150
 
 
 @pytest.mark.parametrize(
