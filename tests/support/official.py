@@ -80,8 +80,8 @@ def omnivore_tensors() -> dict[str, dict[str, Tensor]]:
     for name in trunk:
         if name.endswith("relative_position_index"):
             trunk[name] = index
-    heads = {"image.weight": numbers((1000, dim), 1, 0.1), "video.1.bias": numbers((400,), 2, 0.1)}
-    return {"trunk": trunk, "heads": heads}
+    ends = {"image.weight": numbers((1000, dim), 1, 0.1), "video.1.bias": numbers((400,), 2, 0.1)}
+    return {"trunk": trunk, "heads": ends}
 
 
 def _position_index() -> Tensor:
@@ -144,8 +144,8 @@ def _of_omnivore(checkout: str) -> dict[str, list[float]]:
     loading.__dict__.update(load_and_broadcast_checkpoint_list=None)
     sys.modules |= {"timm.models.layers": layers, "omnivision.utils.checkpoint": loading}
     sys.path.insert(0, checkout)
-    from omnivision.models.swin_transformer import SwinTransformer3D  # type: ignore[import]
-    from omnivore.models.omnivore_model import OmnivoreModel, get_all_heads  # type: ignore[import]
+    from omnivision.models.swin_transformer import SwinTransformer3D  # type: ignore[import-not-found]
+    from omnivore.models.omnivore_model import OmnivoreModel, get_all_heads  # type: ignore[import-not-found]
 
     trunk = SwinTransformer3D(
         pretrained2d=False, patch_size=(2, 4, 4), embed_dim=WIDTH, depths=list(DEPTHS),
@@ -167,8 +167,8 @@ def _of_maws(checkout: str) -> dict[str, list[float]]:
     sys.modules["matplotlib.pyplot"] = sys.modules["matplotlib"].pyplot = ModuleType("pyplot")  # type: ignore[attr-defined]
     sys.modules.pop("timm.models.layers", None)
     sys.path.insert(0, checkout)
-    from maws.model import CLIP  # type: ignore[import]
-    from timm.models.vision_transformer import VisionTransformer  # type: ignore[import]
+    from maws.model import CLIP  # type: ignore[import-not-found]
+    from timm.models.vision_transformer import VisionTransformer  # type: ignore[import-not-found]
 
     tensors = maws_tensors()
     tower = VisionTransformer(
