@@ -1,4 +1,7 @@
-"""A long JSON list, entry by entry: the whole of it at once would take ten times its size."""
+"""JSON as data sets really write it: in any encoding, with NaN, lists of any length.
+
+A long list is read entry by entry: the whole of it at once would take ten times its size.
+"""
 
 import json
 from collections.abc import Iterator
@@ -36,6 +39,19 @@ def json_entries(data: bytes, of: str) -> Iterator[Any]:
                 yield _parsed(bytes(raw))
             except ValueError as error:
                 yield error
+
+
+def json_value(data: bytes) -> Any:
+    """What the JSON in `data` says, read as tolerantly as `json_entries` does.
+
+    Raises:
+        ValueError: it is no valid JSON.
+    """
+    data = data.removeprefix(_BOM)
+    try:
+        return msgspec.json.decode(data)
+    except (ValueError, RecursionError):
+        return _parsed(data)
 
 
 def raw_entries(data: bytes, of: str) -> list[msgspec.Raw]:

@@ -90,7 +90,9 @@ def _entries(uri: str, data: bytes) -> Iterator[tuple[str, str, Mapping[str, Any
     if text.lstrip()[:1] in ("{", "["):
         yield from _from_json(uri, text)
         return
-    rows = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    # Of all that ends a line, spreadsheets write these three.
+    lines = io.StringIO(text.replace("\r\n", "\n").replace("\r", "\n"))
+    rows = csv.DictReader(lines, skipinitialspace=True)
     if not {"take", "start", "end"} <= set(rows.fieldnames or ()):
         head = text.strip().splitlines()[:1]
         raise DatasetError(
@@ -99,8 +101,11 @@ def _entries(uri: str, data: bytes) -> Iterator[tuple[str, str, Mapping[str, Any
             if head
             else f"{uri}: it is empty"
         )
-    for row in rows:
-        yield f"line {rows.line_num}", str(row["take"] or ""), row
+    try:
+        for row in rows:
+            yield f"line {rows.line_num}", str(row["take"] or ""), row
+    except csv.Error as error:
+        raise DatasetError(f"{uri}: line {rows.line_num}: not a CSV file ({error})") from error
 
 
 def _from_json(uri: str, text: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from takestream.storage import S3Options, join
+from workers.dataset.jsonlist import json_value
 from workers.dataset.take import DatasetError, Take
+from workers.dataset.words import clean
 from workers.media.source import Source
 
 SPLITS = "annotations/splits.json"
@@ -58,11 +58,13 @@ def with_splits(
 
 def _read(uri: str, s3: S3Options) -> Mapping[str, Any] | None:
     try:
-        facts = msgspec.json.decode(Source(uri, s3).whole())
+        data = Source(uri, s3).whole()
     except FileNotFoundError:
         return None
-    except msgspec.MsgspecError as error:
-        raise DatasetError(f"{uri}: not valid JSON ({error})") from error
+    try:
+        facts = json_value(data)
+    except ValueError as error:
+        raise DatasetError(f"{uri}: {error}") from error
     if not isinstance(facts, dict):
         raise DatasetError(f"{uri}: expected a JSON object")
     return facts
@@ -75,10 +77,10 @@ def _by_take(facts: Mapping[str, Any], what: str) -> dict[str, tuple[str, ...]]:
         for uid, words in by_take.items():
             given = [words] if isinstance(words, str) else words
             if isinstance(given, list):
-                found.setdefault(uid, []).extend(w for w in given if isinstance(w, str))
+                found.setdefault(uid, []).extend(clean(w) for w in given if isinstance(w, str))
     by_word = facts.get(f"{what}_to_take_uids")
     if isinstance(by_word, dict):
-        for word, uids in by_word.items():
+        for word, uids in ((clean(word), uids) for word, uids in by_word.items()):
             for uid in uids if isinstance(uids, list) else ():
                 if isinstance(uid, str) and word not in found.setdefault(uid, []):
                     found[uid].append(word)

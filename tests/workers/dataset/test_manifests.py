@@ -185,3 +185,32 @@ def test_takes_may_share_a_video(release: StandIn, folder: Path) -> None:
     takes: list[Take] = open_dataset(release.write(folder)).takes()
     assert len({take.streams[0].uri for take in takes}) == 1
     assert [take.uid for take in takes] == ["uid-tea", "uid-copy"]
+
+
+GOOD = {"take_uid_to_split": {"uid-tea": "val"}, "take_uid_to_benchmark": {"uid-tea": ["pose"]}}
+
+
+@pytest.mark.parametrize("form", ["utf-8", "utf-8-sig", "utf-16"])
+def test_splits_in_other_encodings_and_with_nan(release: StandIn, folder: Path, form: str) -> None:
+    release.manifests["takes"][0].update(splits=None, benchmarks=None)
+    release.splits = {**GOOD, "note": float("nan")}
+    root = release.write(folder)
+    (folder / "annotations" / "splits.json").write_text(json.dumps(release.splits), form)
+    (take,) = open_dataset(root, annotated=True).takes()
+    assert (take.splits, take.benchmarks) == (("val",), ("pose",))
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"[" * 10_000, b'{"a": ', b"[]"])
+def test_splits_that_cannot_be_read_cost_themselves(
+    release: StandIn, folder: Path, data: bytes
+) -> None:
+    release.splits = GOOD
+    root = release.write(folder)
+    (folder / "annotations" / "splits.json").write_bytes(data)
+    dataset = open_dataset(root)
+    assert dataset.takes()[0].streams[0].uri
+    (note,) = dataset.notes()
+    assert "splits.json: " in note
+    assert note.endswith("what it says of takes is left out")
+    with pytest.raises(DatasetError, match=r"splits\.json: "):
+        open_dataset(root, annotated=True).takes()

@@ -110,3 +110,13 @@ def test_an_absent_file_and_one_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"take\xff\xfe")
     with pytest.raises(DatasetError, match="not a text file"):
         read_segments(str(tmp_path / "binary"))
+
+
+def test_a_csv_with_carriage_returns_and_one_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_bytes(b"take,start,end\rt,1,2\rt,3,4\r")
+    found = read_segments(str(path)).by_take["t"]
+    assert [(one.start, one.end) for one in found] == [(1, 2), (3, 4)]
+    path.write_text('take,start,end\nt,1,"' + "2" * 200_000)
+    with pytest.raises(DatasetError, match="not a CSV file"):
+        read_segments(str(path))
