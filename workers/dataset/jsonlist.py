@@ -4,12 +4,14 @@ A long list is read entry by entry: the whole of it at once would take ten times
 """
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
 _BOM = b"\xef\xbb\xbf"
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 def json_entries(data: bytes, of: str) -> Iterator[Any]:
@@ -55,7 +57,9 @@ def json_value(data: bytes) -> Any:
 
 
 def raw_entries(data: bytes, of: str) -> list[msgspec.Raw]:
-    """The entries of the JSON list in `data`, still encoded; NaN in them has become null.
+    """The entries of the JSON list in `data`, still encoded.
+
+    NaN in them has become null, and a half of a character (a surrogate) U+FFFD.
 
     Args:
         data: the list.
@@ -68,18 +72,26 @@ def raw_entries(data: bytes, of: str) -> list[msgspec.Raw]:
     try:
         return msgspec.json.decode(data, type=list[msgspec.Raw])
     except (ValueError, RecursionError):
-        return [msgspec.Raw(msgspec.json.encode(entry)) for entry in _whole(data, of)]
+        # What is no JSON, msgspec would not read: NaN, halves of characters.
+        texts = (json.dumps(entry, ensure_ascii=False) for entry in _whole(data, of, _null))
+        return [msgspec.Raw(_HALVES.sub("\ufffd", text).encode()) for text in texts]
 
 
-def _whole(data: bytes, of: str) -> list[Any]:
-    whole = _parsed(data)
+def _null(constant: str) -> None:
+    """In place of NaN and infinite numbers."""
+
+
+def _whole(data: bytes, of: str, constant: Callable[[str], object] | None = None) -> list[Any]:
+    whole = _parsed(data, constant)
     if not isinstance(whole, list):
         raise ValueError(f"expected a JSON list of {of}")
     return whole
 
 
-def _parsed(data: bytes) -> Any:
+def _parsed(data: bytes, constant: Callable[[str], object] | None = None) -> Any:
     try:
-        return json.loads(data)  # also in UTF-16 and UTF-32, told by the first bytes
+        return json.loads(
+            data, parse_constant=constant
+        )  # also in UTF-16 and UTF-32, told by the first bytes
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not valid JSON ({error})") from error

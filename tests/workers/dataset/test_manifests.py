@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.release import StandIn
@@ -154,13 +154,15 @@ anything = st.recursive(
 fields = st.sampled_from(["source_path", "relative_path", "size", "views", "universities"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
+@example({}, "\ud800", {})
+@example({"size": float("nan"), "views": 10**80}, "\ud800", {"a": "\ud800"})
 @given(st.dictionaries(fields, anything), anything, st.dictionaries(st.text(max_size=3), anything))
 def test_whatever_an_entry_holds_the_others_are_read(
     odd: dict[str, Any], uid: Any, more: dict[str, Any]
 ) -> None:
     good = {"relative_path": "takes/a/b.mp4", "source_path": "s3://bucket/k", "size": 5}
-    entries = [more, {"uid": uid, "paths": [odd, good]}, uid, {"uid": "last", "paths": []}]
+    entries = [more, {"uid": uid, "paths": [odd]}, uid, {"uid": "last", "paths": [odd, good]}]
     manifest = read_manifest(json.dumps(entries).encode(), "takes", "m.json")
     assert "last" in manifest.groups
     assert all(said.isprintable() for said in manifest.odd)
