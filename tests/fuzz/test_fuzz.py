@@ -94,6 +94,11 @@ def test_in_open_groups_units_make_no_difference(packet, verdict):
     verdict("h264, open groups", lambda film: without(film, {packet}))
 
 
+@pytest.mark.parametrize("packets", [range(64, 69), (48, 62)])
+def test_pictures_before_lost_packets_do_not_depend_on_the_unit(packets, verdict):
+    assert verdict("h264", lambda film: without(film, set(packets))).right >= 9
+
+
 @pytest.mark.slow
 def test_a_portion(folder):
     verdicts = run(SEED, SMALL, folder, 1)

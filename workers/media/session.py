@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -17,12 +17,8 @@ from workers.media.decoder import Decoder, Piece
 from workers.media.frame_num import FrameNumbers
 from workers.media.index import Index
 from workers.media.landing import GRADUAL, FalseLanding, look_at, sets_before
+from workers.media.reads import plan_reads
 from workers.media.source import Source
-
-# Spans closer than this are fetched together: audio lies between the video packets.
-GAP = 64 * 1024
-FIRST_READ = 512 * 1024
-FULL_READ = 4 * 1024 * 1024
 
 P = TypeVar("P")
 
@@ -207,6 +203,12 @@ class Session:
                     raise FalseLanding(number)
                 if numbers and numbers.gap_before(content):
                     self._lean_on_nothing(number)
+                    # A decoder that goes on may forget good pictures that it still holds, depending
+                    # on how many more it is given: on the size of the unit.
+                    if not given_up and self._rest_leans(number):
+                        self.looks[number] = look_at(index, number, content)
+                        yield from self.decoder.give_up()
+                        given_up = True
                 if given_up:
                     continue
                 if number == self.start and number:
@@ -246,6 +248,11 @@ class Session:
             self.broken[group] = min(number, self.broken.get(group, number))
         else:
             self.broken_leading[group] = min(number, self.broken_leading.get(group, number))
+
+    def _rest_leans(self, number: int) -> bool:
+        """Whether all that comes up to the next key leans on what comes before `number`."""
+        gradual = int(self.group[number]) in self.index.gradual
+        return not (self.key[number] or self.leading[number] or gradual)
 
     def _is_entry(self, number: int, content: bytes) -> bool:
         if not self.key[number]:
@@ -370,23 +377,3 @@ class Session:
         return self.broken_leading.get(group, packet + 1) <= packet or (
             before != group and before in self.broken
         )
-
-
-def plan_reads(position: Sequence[int] | NDArray[np.int64], size: Any) -> list[tuple[int, int]]:
-    """Packets `[a, b)` to fetch by one request each, in decode order.
-
-    Neighbours at most `GAP` bytes apart go together, up to a read size that doubles from
-    `FIRST_READ` to `FULL_READ`, so that the first frame comes soon and the rest at full speed.
-    """
-    reads: list[tuple[int, int]] = []
-    limit = FIRST_READ
-    a = 0
-    for b in range(1, len(position) + 1):
-        if b < len(position):
-            end = int(position[b - 1]) + int(size[b - 1])
-            near = end <= int(position[b]) <= end + GAP
-            if near and int(position[b]) + int(size[b]) - int(position[a]) <= limit:
-                continue
-        reads.append((a, b))
-        a, limit = b, min(2 * limit, FULL_READ)
-    return reads

@@ -20,7 +20,7 @@ from tests.support.decoding import check_exact, check_placed, decoded, everythin
 from workers.media.decode import decode
 from workers.media.decoder import open_cpu_decoder
 from workers.media.index import read_index
-from workers.media.session import plan_reads
+from workers.media.reads import plan_reads
 from workers.media.source import IN_FLIGHT
 
 KINDS = [
@@ -213,8 +213,8 @@ def test_reads_are_joined_and_grow(film, stored):
 
 
 def test_closed_early_it_leaves_nothing_running(film, stored, monkeypatch):
-    monkeypatch.setattr("workers.media.session.FIRST_READ", 4096)
-    monkeypatch.setattr("workers.media.session.FULL_READ", 4096)
+    monkeypatch.setattr("workers.media.reads.FIRST_READ", 4096)
+    monkeypatch.setattr("workers.media.reads.FULL_READ", 4096)
     source = stored(film("large").data)
     index = read_index(source)
     before = set(threading.enumerate())
