@@ -136,6 +136,8 @@ class S3Options:
             return web_options(silent)
         if not uri.startswith(("s3://", "s3a://")):
             return {}
+        from takestream.unredirected import UnredirectedSession  # slow to import
+
         # A cached listing would hide that an object changed. Waits are short, because whoever reads
         # tries again: an endpoint that does not answer must not look like a slow one for minutes.
         options: dict[str, Any] = {
@@ -144,6 +146,7 @@ class S3Options:
                 "connect_timeout": CONNECT_SECONDS,
                 "read_timeout": silent,
                 "retries": {"mode": "standard", "max_attempts": tries or S3_TRIES},
+                "http_session_cls": UnredirectedSession,
             },
         }
         if self.anon:

@@ -201,6 +201,20 @@ def in_region(region: str) -> Act:
     return act
 
 
+def sent_on(location: str, region: str) -> Act:
+    """As `in_region`, with the redirection of new buckets: 307, and an address to follow."""
+    right = in_region(region)
+
+    def act(exchange: Exchange) -> None:
+        if f"/{region}/s3/" in exchange.headers.get("authorization", ""):
+            right(exchange)
+        else:
+            named = {"location": location, "x_amz_bucket_region": region}
+            refused(307, "TemporaryRedirect", **named)(exchange)
+
+    return act
+
+
 def reset(exchange: Exchange) -> None:
     """The connection is reset before an answer."""
     exchange.hang_up()

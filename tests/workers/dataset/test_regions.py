@@ -1,13 +1,14 @@
 """Buckets in other regions: asked again when they did not answer, named when nobody says where."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from service.demo.s3server import ObjectStore
 from takestream.errors import ErrorKind, StorageDenied
-from takestream.storage import S3Options
-from tests.support.fault_proxy import Act, FaultProxy, fault_proxy, in_region, refused
+from takestream.storage import S3Options, open_filesystem
+from tests.support.fault_proxy import Act, FaultProxy, fault_proxy, in_region, refused, sent_on
 from workers.dataset import regions
 from workers.dataset.regions import region_of
 from workers.media.source import Source
@@ -49,6 +50,7 @@ WRONG = (
 )
 ELSEWHERE: dict[str, Act] = {
     "301": refused(301, "PermanentRedirect"),
+    "307": refused(307, "TemporaryRedirect", location="http://127.0.0.1:9/lost/a/b.mp4"),
     "400": lambda exchange: exchange.answer(400, {"content-type": "text/xml"}, WRONG.encode()),
 }
 
@@ -63,3 +65,15 @@ def test_a_bucket_elsewhere_that_says_not_where_refuses_and_no_keys_have_ended(
         Source("s3://lost/a/b.mp4", s3).read(0, 10)
     assert found.value.kind is ErrorKind.DENIED
     assert "the bucket is in another region; name that as `region`" in str(found.value)
+
+
+def test_a_redirection_with_an_address_is_signed_again(proxy: FaultProxy) -> None:
+    """Whoever follows it as a browser does is refused for its signature, as with wrong keys."""
+    s3 = S3Options(endpoint_url=proxy.endpoint_url)
+    fs, _ = open_filesystem("s3://moved", s3)
+    fs.pipe_file("moved/a.mp4", b"0123456789")
+    proxy.fault(sent_on("http://127.0.0.1:9/moved/a.mp4", "eu-west-3"), path="^/moved")
+    assert region_of("moved", s3) == "eu-west-3"
+    for region in (None, "eu-west-3"):
+        reached = replace(s3, region=region)
+        assert Source("s3://moved/a.mp4", reached).read(2, 5) == b"234"
