@@ -1,5 +1,6 @@
 """Ego-Exo4D's release as it lies on S3: videos in one bucket per university, found by manifests."""
 
+import logging
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,12 +8,19 @@ from dataclasses import replace
 from typing import Any
 
 from configs.faults import did_you_mean
-from takestream.errors import CredentialsError, StorageDenied, StorageNotFound
-from takestream.storage import S3Options
+from takestream.errors import (
+    CredentialsError,
+    StorageDenied,
+    StorageNotFound,
+    StorageUnavailable,
+)
+from takestream.storage import S3Options, storage_of
 from workers.dataset.manifests import Manifest, ManifestFile, path_key, say
 from workers.dataset.take import DatasetError, Stream, Take
 from workers.dataset.words import clean
 from workers.media.source import Source
+
+log = logging.getLogger(__name__)
 
 OFFICIAL = {"v2": "s3://ego4d-consortium-sharing/egoexo-public/v2"}
 SCHEME = "egoexo://"
@@ -104,19 +112,29 @@ def measured(
 ) -> Iterator[tuple[str, int | None]]:
     """Sizes of objects of which the manifest gives none, by one HEAD each; None if not there.
 
+    None, too, where a bucket refuses or does not answer; the latter is named, and not asked for its
+    other objects.
+
     Raises:
         CredentialsError: the keys are not accepted.
-        StorageUnavailable: a bucket does not answer.
     """
     uris = sorted({s.uri for s in streams if s.uri})
+    silent: dict[str, StorageUnavailable] = {}
 
     def size(uri: str) -> int | None:
+        if storage_of(uri) in silent:
+            return None
         try:
             return Source(uri, s3_of(uri)).identity().size
         except CredentialsError:
             raise
         except (StorageDenied, StorageNotFound):
             return None
+        except StorageUnavailable as error:
+            silent[storage_of(uri)] = error
+            return None
 
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
         yield from zip(uris, pool.map(size, uris), strict=True)
+    for storage, error in silent.items():
+        log.warning("%s does not answer, so sizes are not known there: %s", storage, error)

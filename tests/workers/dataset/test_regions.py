@@ -11,6 +11,8 @@ from takestream.storage import S3Options, open_filesystem
 from tests.support.fault_proxy import Act, FaultProxy, fault_proxy, in_region, refused, sent_on
 from workers.dataset import regions
 from workers.dataset.regions import region_of
+from workers.dataset.release import measured
+from workers.dataset.take import Stream
 from workers.media.source import Source
 
 
@@ -77,3 +79,18 @@ def test_a_redirection_with_an_address_is_signed_again(proxy: FaultProxy) -> Non
     for region in (None, "eu-west-3"):
         reached = replace(s3, region=region)
         assert Source("s3://moved/a.mp4", reached).read(2, 5) == b"234"
+
+
+def test_a_silent_bucket_costs_the_sizes_of_its_own_objects(
+    proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    s3 = S3Options(endpoint_url=proxy.endpoint_url, patience=0)
+    fs, _ = open_filesystem("s3://near", s3)
+    fs.pipe_file("near/a.mp4", b"0123")
+    away = proxy.fault(refused(503, "SlowDown"), path="^/away")
+    uris = ["s3://near/a.mp4", *(f"s3://away/{n}.mp4" for n in range(200))]
+    streams = [Stream(f"cam{n}_0", f"cam{n}", "0", uri, False) for n, uri in enumerate(uris)]
+    sizes = dict(measured(streams, lambda uri: s3))
+    assert sizes == dict.fromkeys(uris) | {"s3://near/a.mp4": 4}
+    assert caplog.text.count("s3://away does not answer, so sizes are not known there") == 1
+    assert away.met < 100
