@@ -148,7 +148,7 @@ def diff(found: Namespace) -> int:
     if len(settings) > _MOST_SETTINGS:
         say(f"and {len(settings) - _MOST_SETTINGS} more settings: --json has all")
     if sources:
-        say(f"of videos with another ETag or size: {_some(sources)}")
+        say(f"of videos that are another object or file: {_some(sources)}")
     parted = sum(one.parted or 0 for take in takes for one in take.streams)
     if alike:
         say(f"alike: no clip has a cosine below {bound:g}")

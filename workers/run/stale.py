@@ -199,7 +199,10 @@ def _source_change(facts: Mapping[str, Any], now: SourceObject) -> str:
     if facts.get("size") != now.identity.size:
         said.append(f"size {facts.get('size')} → {now.identity.size}")
     if facts.get("etag") != now.identity.etag:
-        said.append(f"ETag {_short(facts.get('etag'))} → {_short(now.identity.etag)}")
+        if "://" in (now.uri or ""):
+            said.append(f"ETag {_short(facts.get('etag'))} → {_short(now.identity.etag)}")
+        else:  # its time of modification stands in for one, and says nothing to a person
+            said.append("the file was written again")
     if (facts.get("start_offset") or 0.0) != (now.start_offset or 0.0):
         said.append(f"start {facts.get('start_offset') or 0.0:g} → {now.start_offset or 0.0:g} s")
     return ", ".join(said) or "another object"

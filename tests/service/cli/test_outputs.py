@@ -120,7 +120,7 @@ def test_diff_of_a_copy_elsewhere_says_no_more_than_it_knows(
         filled(tmp_path, encoder, "a", provenance={"streams": videos})
     assert run(["diff", str(tmp_path / OLD), str(tmp_path / NEW)]) == 0
     said = capsys.readouterr()
-    assert "of videos with another ETag or size: take a cam01_0" in said.out + said.err
+    assert "of videos that are another object or file: take a cam01_0" in said.out + said.err
 
 
 def test_diff_of_other_dims_and_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
