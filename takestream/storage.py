@@ -136,7 +136,7 @@ class S3Options:
             return web_options(silent)
         if not uri.startswith(("s3://", "s3a://")):
             return {}
-        from takestream.unredirected import UnredirectedSession  # slow to import
+        from takestream.unredirected import unredirected  # slow to import
 
         # A cached listing would hide that an object changed. Waits are short, because whoever reads
         # tries again: an endpoint that does not answer must not look like a slow one for minutes.
@@ -146,7 +146,7 @@ class S3Options:
                 "connect_timeout": CONNECT_SECONDS,
                 "read_timeout": silent,
                 "retries": {"mode": "standard", "max_attempts": tries or S3_TRIES},
-                "http_session_cls": UnredirectedSession,
+                **unredirected(),
             },
         }
         if self.anon:
