@@ -269,22 +269,16 @@ def test_frames_are_freed_as_soon_as_they_are_pictures(film, stored):
     """Not when Python next looks for cycles: a few hundred frames are half a gigabyte."""
     it = film("large")
     index = read_index(source := stored(it.data))
-    most = 0
-
-    def convert(number, frame):
-        nonlocal most
-        picture(number, frame)
-        most = max(most, frames() - before)
-
-    def frames():
-        return sum(isinstance(one, VideoFrame) for one in gc.get_objects())
-
     gc.collect()
     gc.disable()
-    before = frames()
     try:
-        for _ in decode(source, index, 0, index.frames, everything, convert):
+        for _ in decode(source, index, 0, index.frames, everything, picture):
             pass
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = sum(type(one) is VideoFrame for one in gc.garbage)
     finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
         gc.enable()
-    assert 0 < most < 12
+    assert left < 12
